@@ -1,0 +1,20 @@
+// Package servercore is the front page of a network engine for Go servers with very many connections. It holds no
+// code; import its packages:
+//
+//	engine   listens, admits, runs the event loops       engine.New, Listen, Run
+//	session  what content embeds, and the send queue     session.Session, Send, Disconnect
+//	pool     buffers that many sessions can share        pool.Get, Retain, Release
+//
+// and run its programs:
+//
+//	go run ./cmd/echoserver
+//
+// # Threading in five lines
+//
+// An engine has a fixed number of loops. A session lives on one loop from accept to end. Its callbacks run there,
+// one at a time, and must not wait. Every method of a session may be called from anywhere. Nothing else is shared.
+//
+// # Left out
+//
+// UDP, HTTP and other protocols above a byte stream, and edge-triggered polling: one thing, done exactly.
+package servercore

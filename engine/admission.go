@@ -1,0 +1,252 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/session"
+)
+
+// Accepting is ours, not gnet's: an accept error ends gnet's engine, and gnet admits before it asks. One goroutine
+// per listener accepts, refuses what is over the limit before anything is built for it, and hands the rest to the
+// loop with the fewest sessions. docs/decisions/0002 weighs the ways.
+
+// arrival is a connection on its way from accept to its loop.
+type arrival struct {
+	loop          *loop
+	listener      *Listener
+	local, remote net.Addr
+	landed        atomic.Bool
+}
+
+// accept is a listener's goroutine.
+func (l *Listener) accept() {
+	defer l.engine.acceptors.Done()
+	var pause time.Duration
+	for {
+		nc, err := l.ln.Accept()
+		if err == nil {
+			pause = 0
+			l.engine.admit(l, nc)
+			continue
+		}
+		if l.engine.stopping() || errors.Is(err, net.ErrClosed) {
+			return
+		}
+		pause = l.engine.acceptFailed(l, err, pause)
+		select {
+		case <-time.After(pause):
+		case <-l.engine.stop:
+			return
+		}
+	}
+}
+
+const (
+	minAcceptPause = 5 * time.Millisecond // as net/http: 5 ms doubling to 1 s
+	maxAcceptPause = time.Second
+)
+
+// acceptFailed deals with an error of accept and returns how long to wait before the next try. Out of
+// descriptors, the newcomer is shed at the cost of the spare one, so that it learns at once and the listener's
+// queue does not fill with the waiting.
+func (e *Engine) acceptFailed(l *Listener, err error, pause time.Duration) time.Duration {
+	e.acceptErrors.Add(1)
+	e.log.limited(acceptLine, "accept failed; established sessions go on", "err", err, "listener", l.ln.Addr().String())
+	if (errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)) && e.spare.shed(l) {
+		e.refused.descriptors.Add(1)
+		return 0
+	}
+	return min(max(2*pause, minAcceptPause), maxAcceptPause)
+}
+
+// admit decides about a newcomer and hands it to a loop.
+func (e *Engine) admit(l *Listener, nc net.Conn) {
+	if e.stopping() {
+		e.refuse(nc, &e.refused.closing)
+		return
+	}
+	if !e.enter() {
+		e.log.limited(fullLine, "refusing connections: MaxSessions reached", "max", e.maxSessions)
+		e.refuse(nc, &e.refused.full)
+		return
+	}
+	lp := e.emptiest()
+	if lp == nil {
+		e.leave()
+		e.refuse(nc, &e.refused.closing)
+		return
+	}
+	a := &arrival{loop: lp, listener: l, local: ownAddr(nc.LocalAddr()), remote: ownAddr(nc.RemoteAddr())}
+	result, err := lp.gnet.Enroll(gnet.NewContext(context.Background(), a), nc)
+	if err != nil {
+		a.lost()
+		e.refuse(nc, &e.refused.failed)
+		e.log.limited(enrollLine, "connection not taken by its loop", "err", err, "loop", lp.index)
+		return
+	}
+	e.helpers.Add(1)
+	go a.await(result)
+}
+
+func (e *Engine) refuse(nc net.Conn, cause *atomic.Uint64) {
+	cause.Add(1)
+	_ = nc.Close()
+}
+
+// ownAddr returns an address that is ours to keep. gnet returns the zone of an address to a pool of bytes when it
+// is done with it, and package net shares zone strings between connections: so gnet gets to see no zone.
+func ownAddr(addr net.Addr) net.Addr {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok || tcp.Zone == "" {
+		if u, ok := addr.(*net.UnixAddr); ok { // gnet renames the local one in place
+			c := *u
+			return &c
+		}
+		return addr
+	}
+	own := *tcp
+	own.Zone = strings.Clone(tcp.Zone)
+	tcp.Zone = ""
+	return &own
+}
+
+// emptiest waits for a loop that can take another newcomer and returns the one with the fewest sessions, nil if
+// the engine is stopping. A loop held up by a callback soon has its share of newcomers waiting; the others go on.
+func (e *Engine) emptiest() *loop {
+	for {
+		var best *loop
+		var least int32
+		for _, lp := range e.loops {
+			opening := lp.opening.Load()
+			if n := opening + lp.live.Load(); opening < e.maxOpening && (best == nil || n < least) {
+				best, least = lp, n
+			}
+		}
+		if best != nil {
+			best.opening.Add(1)
+			return best
+		}
+		select {
+		case <-e.landing:
+		case <-e.stop:
+			return nil
+		}
+	}
+}
+
+// await notices a newcomer that never reached its loop: gnet does not report one it cannot watch, it closes the
+// connection and leaves it at that. There are never more than maxOpening of these goroutines per loop.
+func (a *arrival) await(result <-chan gnet.RegisteredResult) {
+	e := a.loop.engine
+	defer e.helpers.Done()
+	select {
+	case r := <-result:
+		if a.landed.Load() {
+			return
+		}
+		a.lost()
+		if errors.Is(r.Err, unix.EMFILE) || errors.Is(r.Err, unix.ENFILE) {
+			e.refused.descriptors.Add(1)
+		} else {
+			e.refused.failed.Add(1)
+		}
+		e.log.limited(enrollLine, "connection not taken by its loop", "err", r.Err, "loop", a.loop.index)
+	case <-e.gone:
+		// gnet's loops ended with the newcomer on the way; its descriptor is gnet's loss.
+	}
+}
+
+func (a *arrival) lost() {
+	a.loop.opening.Add(-1)
+	a.loop.engine.landed()
+	a.loop.engine.leave()
+}
+
+// opened runs on the loop, when gnet has the connection.
+func (a *arrival) opened(g gnet.Conn) {
+	a.landed.Store(true)
+	lp := a.loop
+	lp.opening.Add(-1)
+	lp.engine.landed()
+	c := &conn{loop: lp, gnet: g, fd: g.Fd()}
+	g.SetContext(c)
+	lp.enter(job{kind: jobOpen, conn: c, arrival: a})
+	if c.driver == nil { // refused, or the factory took the goroutine down
+		if c.gnet != nil {
+			c.leave()
+		}
+		lp.engine.leave()
+	}
+}
+
+// open calls the factory and, if all is well, OnConnected.
+func (c *conn) open(a *arrival) {
+	e := c.loop.engine
+	if e.stopping() {
+		e.refused.closing.Add(1)
+		return
+	}
+	h, err := e.callFactory(a.listener)
+	if err == nil {
+		inheritOptions(c.fd, &e.options)
+		c.driver, err = session.Bind(h, c, c.loop.shared, a.local, a.remote)
+	}
+	if err != nil {
+		e.refused.factory.Add(1)
+		e.log.limited(factoryLine, "connection refused: its session cannot be made", "err", err, "remote", a.remote)
+		return
+	}
+	e.accepted.Add(1)
+	c.loop.live.Add(1)
+	c.loop.enlist(c)
+	c.driver.Connected()
+}
+
+// spare is a descriptor kept for the moment there are no others.
+type spare struct {
+	mu   sync.Mutex
+	file *os.File
+}
+
+func (s *spare) open() (err error) {
+	s.file, err = os.Open(os.DevNull)
+	return err
+}
+
+func (s *spare) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file != nil {
+		_ = s.file.Close()
+		s.file = nil
+	}
+}
+
+// shed accepts one waiting connection on the spare descriptor and resets it.
+func (s *spare) shed(l *Listener) (done bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file != nil {
+		_ = s.file.Close()
+		s.file = nil
+	}
+	_ = l.raw.Control(func(fd uintptr) {
+		if nfd, _, err := unix.Accept(int(fd)); err == nil {
+			_ = unix.SetsockoptLinger(nfd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+			_ = unix.Close(nfd)
+			done = true
+		}
+	})
+	_ = s.open()
+	return done
+}

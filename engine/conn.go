@@ -1,0 +1,279 @@
+package engine
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/internal/poll"
+	"github.com/servercore-go/servercore/internal/wheel"
+	"github.com/servercore-go/servercore/session"
+)
+
+// conn is one session's connection: its session.Transport on gnet and on the loop's own poller. Loop only, but
+// for Wake.
+//
+// A connection is born attached: gnet watches it and reads it. gnet can neither stop reading nor keep a
+// connection whose peer sent FIN. So when a session must not be read, or owes bytes to a peer that has finished,
+// the connection is detached: the descriptor is duplicated, gnet closes its own, and from then on the loop's
+// poller watches the duplicate and the loop reads it. It stays detached until its end.
+//
+//	            attached                        detached
+//	watched by  gnet, for input                 loop.poller, for input and room
+//	            loop.poller, for room, from
+//	            the first full buffer on
+//	read by     gnet, then OnTraffic            pump
+//	closed by   gnet                            Close
+type conn struct {
+	driver *session.Driver
+	loop   *loop
+	gnet   gnet.Conn // nil once detached
+	next   *conn     // in the mailbox
+	fd     int       // gnet's descriptor, or the duplicate
+	index  int       // in loop.conns, under loop.connsMu
+	place  wheel.Position
+
+	watched  bool // fd is in the poller
+	leaving  bool // gnet is closing its side, or has; its callback is not news
+	paused   bool // Reading(false)
+	readable bool // detached: input may wait
+	over     bool // detached: nothing more to read
+	closed   bool
+	waiting  bool // in loop.again
+}
+
+// WheelPosition implements wheel.Item.
+func (c *conn) WheelPosition() *wheel.Position { return &c.place }
+
+const (
+	readSize  = 64 << 10 // what gnet reads at once, and what pump does
+	pumpReads = 4        // reads of one detached connection per turn
+)
+
+// Wake implements session.Transport.
+func (c *conn) Wake() { c.loop.post(c) }
+
+// Again implements session.Transport.
+func (c *conn) Again() { c.loop.later(c) }
+
+// Now implements session.Transport.
+func (c *conn) Now() time.Duration { return c.loop.engine.now() }
+
+// Arm implements session.Transport.
+func (c *conn) Arm(at time.Duration) { c.loop.arm(c, at) }
+
+// Write implements session.Transport: one write or writev on the descriptor. gnet's outbound buffer stays empty
+// for ever, so gnet never writes to the connection, nor closes it from inside a write.
+func (c *conn) Write(bufs [][]byte) (int, error) {
+	for {
+		n, err := c.loop.gather.write(c.fd, bufs)
+		switch err {
+		case nil:
+			return n, nil
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			return 0, c.awaitRoom()
+		case unix.ENOBUFS, unix.ENOMEM:
+			return 0, session.ErrNoMemory
+		default:
+			return 0, err
+		}
+	}
+}
+
+// awaitRoom asks for a notice when the kernel takes bytes again. The interest is edge-triggered and stays for
+// the life of the descriptor: adding it reports a descriptor that has become writable meanwhile, and each later
+// EAGAIN has the kernel report the next change, so no notice is lost.
+func (c *conn) awaitRoom() error {
+	if !c.watched {
+		if err := c.loop.poller.Add(c.fd, c.key(), poll.Write); err != nil {
+			return err
+		}
+		c.watch(true)
+	}
+	return session.ErrWouldBlock
+}
+
+func (c *conn) key() uint64 { return c.driver.Session().ID() }
+
+func (c *conn) watch(on bool) {
+	if c.watched = on; on {
+		c.loop.watched[c.key()] = c
+	} else {
+		delete(c.loop.watched, c.key())
+	}
+}
+
+// CloseWrite implements session.Transport.
+func (c *conn) CloseWrite() error { return unix.Shutdown(c.fd, unix.SHUT_WR) }
+
+// Reading implements session.Transport.
+func (c *conn) Reading(on bool) error {
+	c.paused = !on
+	if !on && c.gnet != nil {
+		return c.detach()
+	}
+	c.readable = true // a pump follows whatever called us
+	return nil
+}
+
+// Unread implements session.Transport.
+func (c *conn) Unread() bool {
+	var b [1]byte
+	n, _, err := unix.Recvfrom(c.fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return err == nil && n >= 0
+}
+
+// Unsent implements session.Transport.
+func (c *conn) Unsent() int { return unsent(c.fd) }
+
+// Close implements session.Transport.
+func (c *conn) Close(reset bool) {
+	c.closed = true
+	c.loop.wheel.Disarm(c)
+	if c.watched {
+		_ = c.loop.poller.Remove(c.fd)
+		c.watch(false)
+	}
+	if reset {
+		_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	if c.gnet == nil {
+		_ = unix.Close(c.fd)
+	} else {
+		c.leave()
+	}
+	c.fd = -1
+}
+
+// leave has gnet close its side, unless gnet is about to.
+func (c *conn) leave() {
+	g := c.gnet
+	c.gnet = nil
+	if !c.leaving {
+		c.leaving = true
+		_ = c.loop.gnet.Close(g)
+	}
+}
+
+// Done implements session.Transport.
+func (c *conn) Done() {
+	c.loop.delist(c)
+	c.loop.live.Add(-1)
+	c.loop.engine.leave()
+}
+
+// Failed implements session.Transport.
+func (c *conn) Failed(callback string, value any, stack []byte) {
+	s := c.driver.Session()
+	if value == nil {
+		value = "runtime.Goexit"
+	}
+	c.loop.engine.log.limited(panicLine, "callback failed, the session is reset",
+		"callback", callback, "panic", value, "session", s.ID(), "remote", s.RemoteAddr(), "loop", c.loop.index,
+		"stack", string(stack))
+}
+
+// detach takes the connection out of gnet's hands and into the poller's.
+func (c *conn) detach() error {
+	fd, err := duplicate(c.fd)
+	if err != nil {
+		return err
+	}
+	if c.watched {
+		_ = c.loop.poller.Remove(c.fd)
+		c.watch(false)
+	}
+	if err := c.loop.poller.Add(fd, c.key(), poll.ReadWrite); err != nil {
+		_ = unix.Close(fd)
+		return err
+	}
+	c.fd = fd
+	c.watch(true)
+	c.leave()
+	return nil
+}
+
+// hungUp is gnet's news that the connection has ended: by the peer's FIN (io.EOF), by an error, or, with none,
+// because gnet's loop itself is ending. gnet closes the descriptor when this returns.
+func (c *conn) hungUp(err error) {
+	c.leaving = true
+	switch {
+	case err == nil:
+		c.driver.Kill(c.loop.engine.lost())
+		c.driver.Resume()
+		return
+	case err == io.EOF: //nolint:errorlint // the bare value is gnet's hang-up without a read; FIN comes wrapped
+		err = socketError(c.fd)
+	case errors.Is(err, io.EOF):
+		err = nil
+	}
+	if err == nil {
+		c.over = true
+	}
+	c.driver.PeerClosed(err)
+	if c.closed {
+		return
+	}
+	if err := c.detach(); err != nil { // bytes are owed
+		c.driver.PeerClosed(err)
+	}
+}
+
+// notice is news from the poller.
+func (c *conn) notice(n poll.Event) {
+	if n.Writable || n.Hangup {
+		c.driver.Writable() // a broken connection shows itself in the write
+	}
+	if c.closed || c.gnet != nil {
+		return
+	}
+	c.readable = c.readable || n.Readable || n.Hangup
+	if n.Hangup && c.paused && !c.over {
+		c.probe()
+	}
+	c.pump()
+}
+
+// probe looks, without reading, whether a connection that is not read was reset, or finished with no byte left.
+func (c *conn) probe() {
+	if err := socketError(c.fd); err != nil {
+		c.driver.PeerClosed(err)
+		return
+	}
+	var b [1]byte
+	if n, _, err := unix.Recvfrom(c.fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT); n == 0 && err == nil {
+		c.over = true
+		c.driver.PeerClosed(nil)
+	}
+}
+
+// pump reads a detached connection, up to its budget; what is left waits for another turn.
+func (c *conn) pump() {
+	for i := 0; c.gnet == nil && c.readable && !c.paused && !c.over && !c.closed; {
+		if i == pumpReads {
+			c.Again()
+			return
+		}
+		n, err := unix.Read(c.fd, c.loop.input)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			c.readable = false
+		case err != nil:
+			c.over = true
+			c.driver.PeerClosed(err)
+		case n == 0:
+			c.over = true
+			c.driver.PeerClosed(nil)
+		default:
+			i++
+			c.driver.Receive(c.loop.input[:n])
+		}
+	}
+}

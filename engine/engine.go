@@ -1,0 +1,480 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"github.com/servercore-go/servercore/session"
+)
+
+// Engine runs sessions on a fixed set of event loops. New, Listen once or more, then Run, or Start and later
+// Shutdown or Close. An engine that has ended cannot be started again. All methods are safe from any goroutine;
+// Shutdown, Close and Run must not be called from a callback, for they wait for callbacks to return.
+type Engine struct {
+	options Options
+	log     *logger
+	born    time.Time
+
+	mu        sync.Mutex
+	state     state
+	listeners []*Listener
+	loops     []*loop // fixed by Start
+	err       error   // why it ended, or is ending
+
+	client *gnet.Client
+	spare  spare
+	stop   chan struct{} // closed when the end begins: no new session
+	gone   chan struct{} // closed when gnet's loops have ended
+	done   chan struct{} // closed when everything has
+
+	acceptors sync.WaitGroup
+	helpers   sync.WaitGroup
+
+	maxSessions int
+	maxOpening  int32
+	sessions    atomic.Int64
+	landing     chan struct{} // an arrival has landed, for acceptors that wait for room
+	emptied     chan struct{} // the last session has left
+
+	accepted, acceptErrors atomic.Uint64
+	refused                struct{ full, descriptors, factory, closing, failed atomic.Uint64 }
+}
+
+type state uint8
+
+const (
+	fresh state = iota
+	running
+	ending
+	ended
+)
+
+// ErrClosed is what Err returns after Shutdown or Close, and what they and Start return on an engine that has
+// ended.
+var ErrClosed = errors.New("engine: closed")
+
+// errClosing is the reason of sessions that Close, or the end of Shutdown's context, aborts.
+var errClosing = fmt.Errorf("%w: %w", session.ErrShutdown, session.ErrAborted)
+
+// New checks the options and returns an engine that does nothing yet and holds no resources.
+func New(o Options) (*Engine, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{
+		options: o,
+		log:     newLogger(o.Logger),
+		born:    time.Now(),
+		stop:    make(chan struct{}),
+		gone:    make(chan struct{}),
+		done:    make(chan struct{}),
+		landing: make(chan struct{}, 1),
+		emptied: make(chan struct{}, 1),
+	}, nil
+}
+
+// now is the engine's clock: monotonic, and never 0, which stands for "no time" everywhere.
+func (e *Engine) now() time.Duration { return time.Since(e.born) + time.Second }
+
+// Listen adds an address, to be bound by Start, whose connections become sessions made by f. network is tcp, tcp4,
+// tcp6 or unix; a tcp address is host:port, port 0 lets the system choose; a unix address is a path, or a name
+// in Linux' abstract space if it begins with "@". It returns an error if the address can never work, if f is nil,
+// or after Start.
+func (e *Engine) Listen(network, address string, f session.Factory) (*Listener, error) {
+	if f == nil {
+		return nil, fmt.Errorf("engine: listen %s %s: the session factory is nil", network, address)
+	}
+	if err := checkAddress(network, address); err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.state != fresh {
+		return nil, fmt.Errorf("engine: listen %s %s: Listen must come before Start", network, address)
+	}
+	l := &Listener{engine: e, network: network, address: address, factory: f}
+	e.listeners = append(e.listeners, l)
+	return l, nil
+}
+
+// Start binds every listener and starts the loops. It returns once all listeners accept, or with the reason they
+// cannot, and then nothing is left behind and Start may be tried again.
+func (e *Engine) Start() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.state == running:
+		return errors.New("engine: already started")
+	case e.state != fresh:
+		return ErrClosed
+	case len(e.listeners) == 0:
+		return errors.New("engine: nothing to listen on; call Listen before Start")
+	}
+	if err := e.start(); err != nil {
+		e.undo()
+		return err
+	}
+	e.state = running
+	for _, l := range e.listeners {
+		e.acceptors.Add(1)
+		go l.accept()
+	}
+	return nil
+}
+
+func (e *Engine) start() error {
+	for _, l := range e.listeners {
+		if err := l.bind(); err != nil {
+			return err
+		}
+	}
+	if err := e.spare.open(); err != nil {
+		return fmt.Errorf("engine: no descriptor to keep in reserve: %w", err)
+	}
+	if err := e.startLoops(); err != nil {
+		return err
+	}
+	return e.setBounds()
+}
+
+// startLoops brings up gnet's loops and ties each to one of ours by an anchor.
+func (e *Engine) startLoops() error {
+	client, err := gnet.NewClient(new(reactor),
+		gnet.WithNumEventLoop(e.options.Loops),
+		gnet.WithReadBufferCap(readSize),
+		gnet.WithLogger(bridge{e.log}))
+	if err != nil {
+		return fmt.Errorf("engine: %w", err)
+	}
+	if err := client.Start(); err != nil {
+		return fmt.Errorf("engine: event loops: %w", err)
+	}
+	e.client = client
+	for i := range e.options.Loops {
+		l, err := newLoop(e, i, e.options.limits())
+		if err != nil {
+			return fmt.Errorf("engine: event loop %d: %w", i, err)
+		}
+		e.loops = append(e.loops, l)
+		if err := l.cast(client); err != nil {
+			return fmt.Errorf("engine: event loop %d: %w", i, err)
+		}
+		for _, other := range e.loops[:i] {
+			if other.gnet == l.gnet {
+				return fmt.Errorf("engine: event loop %d: gnet gave out a loop twice", i)
+			}
+		}
+		e.helpers.Add(1)
+		go l.watch()
+	}
+	return nil
+}
+
+// undo takes back what start did before it failed. The caller holds mu.
+func (e *Engine) undo() {
+	for _, l := range e.listeners {
+		l.unbind()
+	}
+	e.stopLoops()
+	e.helpers.Wait()
+	e.spare.close()
+	e.loops = nil
+}
+
+// stopLoops ends gnet's loops and frees ours.
+func (e *Engine) stopLoops() {
+	for _, l := range e.loops {
+		l.halt()
+	}
+	if e.client != nil {
+		if err := e.client.Stop(); err != nil {
+			e.log.error("event loops ended with an error", err)
+		}
+		e.client = nil
+	}
+	for _, l := range e.loops {
+		l.sweep(errClosing)
+		l.release()
+	}
+}
+
+// setBounds derives the limits that depend on the process's descriptors.
+func (e *Engine) setBounds() error {
+	limit, used, err := descriptors()
+	if err != nil {
+		return fmt.Errorf("engine: descriptor limit: %w", err)
+	}
+	floor, ceiling := 8+e.options.Loops, 64+e.options.Loops
+	reserve := min(max(limit/10, floor), ceiling)
+	e.maxSessions = e.options.MaxSessions
+	if e.maxSessions == 0 {
+		e.maxSessions = limit - used - reserve
+		if e.maxSessions < 1 {
+			return fmt.Errorf("engine: the descriptor limit of %d leaves no room for sessions (%d in use, %d reserved); "+
+				"raise it with ulimit -n", limit, used, reserve)
+		}
+	}
+	// A newcomer on its way holds two descriptors.
+	e.maxOpening = int32(min(max(reserve/2/e.options.Loops, 1), 64))
+	return nil
+}
+
+// Run starts the engine and waits for ctx to end or for a fault. At ctx's end it shuts down, within DrainTimeout,
+// aborting what is left then, and returns nil. Otherwise it returns why it could not start, or the fault that
+// ended the engine; ErrClosed if somebody called Shutdown or Close.
+func (e *Engine) Run(ctx context.Context) error {
+	if err := e.Start(); err != nil {
+		return err
+	}
+	select {
+	case <-e.done:
+		return e.Err()
+	case <-ctx.Done():
+	}
+	grace := context.Background()
+	if d := e.options.DrainTimeout; d > 0 {
+		var cancel context.CancelFunc
+		grace, cancel = context.WithTimeout(grace, d)
+		defer cancel()
+	}
+	err := e.Shutdown(grace)
+	switch {
+	case errors.Is(err, errStuck):
+		return err
+	case errors.Is(err, context.DeadlineExceeded):
+		e.log.out.Warn("shut down; some sessions were not drained in time and were reset", "drain_timeout", e.options.DrainTimeout)
+	case errors.Is(err, ErrClosed): // somebody else was first
+		<-e.done
+	case err != nil:
+		return err
+	}
+	if err := e.Err(); err != nil && !errors.Is(err, ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// Shutdown stops accepting, disconnects every session as Session.Disconnect does, with session.ErrShutdown as
+// the reason, and returns nil when all have ended. If ctx ends before, what is left is aborted and ctx's error
+// returned. A session whose callback does not return cannot be ended; if one holds out for a second after ctx,
+// the error says so, and Done is closed when it gives in.
+func (e *Engine) Shutdown(ctx context.Context) error {
+	if first, err := e.begin(ErrClosed); !first {
+		return err
+	}
+	e.eachSession(func(d *session.Driver) { d.End(session.ErrShutdown) })
+	err := e.awaitEmpty(ctx)
+	if err != nil {
+		e.eachSession(func(d *session.Driver) { d.Kill(session.ErrAborted) })
+	}
+	return errors.Join(err, e.finish())
+}
+
+// Close aborts every session and ends the engine. It returns ErrClosed if the engine was ended, or being ended,
+// before (a Shutdown in progress then has nothing left to wait for), and an error if a callback does not return
+// within a second; Done is closed when it does.
+func (e *Engine) Close() error {
+	first, err := e.begin(ErrClosed)
+	e.eachSession(func(d *session.Driver) { d.Kill(errClosing) })
+	if !first {
+		return err
+	}
+	return e.finish()
+}
+
+// Done returns a channel that is closed when the engine has ended: after the last OnDisconnected.
+func (e *Engine) Done() <-chan struct{} { return e.done }
+
+// Err returns nil until the engine begins to end, then why: ErrClosed after Shutdown or Close, else the fault that
+// ended it.
+func (e *Engine) Err() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.err
+}
+
+// Sessions returns the handlers of the sessions open now, in no order. It is a snapshot: sessions may end while
+// it is walked. Any goroutine, callbacks included.
+func (e *Engine) Sessions() iter.Seq[session.Handler] {
+	return func(yield func(session.Handler) bool) {
+		for _, l := range e.running() {
+			for _, d := range l.snapshot() {
+				if !yield(d.Handler()) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (e *Engine) running() []*loop {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.loops
+}
+
+func (e *Engine) eachSession(f func(*session.Driver)) {
+	for _, l := range e.running() {
+		for _, d := range l.snapshot() {
+			f(d)
+		}
+	}
+}
+
+// begin starts the end: nothing is accepted from here on. Only one caller is the first, and has to see it through;
+// the others get what to return. An engine that never started ends here.
+func (e *Engine) begin(why error) (first bool, err error) {
+	e.mu.Lock()
+	switch e.state {
+	case fresh:
+		e.state, e.err = ended, why
+		close(e.stop)
+		close(e.gone)
+		close(e.done)
+		e.mu.Unlock()
+		return false, nil
+	case ending, ended:
+		e.mu.Unlock()
+		return false, ErrClosed
+	}
+	e.state, e.err = ending, why
+	close(e.stop)
+	for _, l := range e.listeners {
+		l.unbind()
+	}
+	e.mu.Unlock()
+	e.acceptors.Wait()
+	return true, nil
+}
+
+// stopping reports whether the end has begun.
+func (e *Engine) stopping() bool {
+	select {
+	case <-e.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// awaitEmpty waits until the last session has left, or ctx.
+func (e *Engine) awaitEmpty(ctx context.Context) error {
+	for e.sessions.Load() > 0 {
+		select {
+		case <-e.emptied:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// patience is how long sessions that were told to end may take before their callbacks are blamed.
+const patience = time.Second
+
+var errStuck = errors.New("a callback does not return")
+
+// finish waits a moment for the sessions that were told to end, then takes the loops down in the background.
+func (e *Engine) finish() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	stuck := e.awaitEmpty(ctx)
+	go func() {
+		_ = e.awaitEmpty(context.Background())
+		e.tearDown()
+	}()
+	if stuck != nil {
+		return fmt.Errorf("engine: %d sessions cannot be ended: %w", e.sessions.Load(), errStuck)
+	}
+	<-e.done
+	return nil
+}
+
+// tearDown ends the loops. gnet waits for callbacks that run, so this may take as long as content makes it.
+func (e *Engine) tearDown() {
+	e.stopLoops()
+	close(e.gone)
+	e.helpers.Wait()
+	e.spare.close()
+	e.mu.Lock()
+	e.state = ended
+	e.mu.Unlock()
+	close(e.done)
+}
+
+// fail ends an engine that nobody asked to end (T5).
+func (e *Engine) fail(fault error) {
+	if first, _ := e.begin(fault); first {
+		e.log.error("engine ended by a fault", fault)
+		e.tearDown()
+	}
+}
+
+// ended is gnet's news that the loop is gone.
+func (l *loop) ended(err error) {
+	if !l.halted() {
+		go l.engine.fail(fmt.Errorf("engine: event loop %d ended by itself (%v)", l.index, err))
+	}
+}
+
+// lost is the reason of sessions whose loop is gone.
+func (e *Engine) lost() error {
+	if err := e.Err(); err != nil && !errors.Is(err, ErrClosed) {
+		return fmt.Errorf("%w: %w", session.ErrShutdown, err)
+	}
+	return errClosing
+}
+
+// enter takes a place among the sessions, if there is one (T2).
+func (e *Engine) enter() bool {
+	if n := e.sessions.Add(1); e.maxSessions > 0 && n > int64(e.maxSessions) {
+		e.leave()
+		return false
+	}
+	return true
+}
+
+// leave gives it back.
+func (e *Engine) leave() {
+	if e.sessions.Add(-1) == 0 {
+		notify(e.emptied)
+	}
+}
+
+func (e *Engine) landed() { notify(e.landing) }
+
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// callFactory makes a session's handler, whatever content does.
+func (e *Engine) callFactory(l *Listener) (h session.Handler, err error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		value := recover()
+		if value == nil { // Goexit: nobody above will count it
+			value = "runtime.Goexit"
+			e.refused.factory.Add(1)
+		}
+		err = fmt.Errorf("%w: factory: %v", session.ErrPanic, value)
+		e.log.limited(panicLine, "session factory failed, the connection is refused", "panic", value, "stack", string(debug.Stack()))
+	}()
+	h = l.factory()
+	returned = true
+	return h, nil
+}

@@ -1,0 +1,173 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/session"
+)
+
+// Listener is one address an engine accepts on.
+type Listener struct {
+	engine           *Engine
+	network, address string
+	factory          session.Factory
+
+	// Set by bind, fixed while bound.
+	bound bool
+	ln    net.Listener
+	raw   syscall.RawConn
+	addr  net.Addr
+	file  os.FileInfo // of a unix socket: removed at the end only if it is still ours
+}
+
+// Addr returns the address listened on, the port resolved, once Start has returned; before that, the address as
+// given to Listen. Any goroutine.
+func (l *Listener) Addr() net.Addr {
+	l.engine.mu.Lock()
+	defer l.engine.mu.Unlock()
+	if l.addr != nil {
+		return l.addr
+	}
+	return givenAddr{l.network, l.address}
+}
+
+type givenAddr struct{ network, address string }
+
+func (a givenAddr) Network() string { return a.network }
+func (a givenAddr) String() string  { return a.address }
+
+// checkAddress refuses what could never be listened on, without looking anything up.
+func checkAddress(network, address string) error {
+	switch network {
+	case "tcp", "tcp4", "tcp6":
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			return fmt.Errorf("engine: address %q: want host:port, for instance \":7777\" or \"[::1]:7777\"", address)
+		}
+		if strings.ContainsRune(host, 0) || strings.ContainsRune(port, 0) {
+			return fmt.Errorf("engine: address %q contains a zero byte", address)
+		}
+		if n, err := strconv.Atoi(port); err == nil && (n < 0 || n > 65535) {
+			return fmt.Errorf("engine: address %q: port %d is not in 0 to 65535", address, n)
+		}
+		return nil
+	case "unix":
+		// sun_path is 108 bytes on Linux and 104 on the BSDs, its end included.
+		const maxPath = len(unix.RawSockaddrUnix{}.Path) - 1
+		switch {
+		case address == "":
+			return errors.New("engine: the address of a unix listener is a path, got none")
+		case len(address) > maxPath:
+			return fmt.Errorf("engine: unix path %q is %d bytes long, the system allows %d", address, len(address), maxPath)
+		case strings.ContainsRune(address, 0):
+			return fmt.Errorf("engine: unix path %q contains a zero byte", address)
+		}
+		return nil
+	}
+	return fmt.Errorf("engine: network %q: want tcp, tcp4, tcp6 or unix", network)
+}
+
+// bind starts to listen. The caller holds the engine's mu.
+func (l *Listener) bind() error {
+	if l.network == "unix" {
+		if err := clearPath(l.address); err != nil {
+			return fmt.Errorf("engine: listen unix %s: %w", l.address, err)
+		}
+	}
+	config := net.ListenConfig{
+		KeepAlive: -1, // ours is set below, once instead of per connection
+		Control: func(network, _ string, raw syscall.RawConn) error {
+			if !strings.HasPrefix(network, "tcp") {
+				return nil
+			}
+			var err error
+			if e := raw.Control(func(fd uintptr) { err = setOptions(int(fd), &l.engine.options) }); e != nil {
+				return e
+			}
+			return err
+		},
+	}
+	config.SetMultipathTCP(false) // its sockets take none of the options above
+	ln, err := config.Listen(context.Background(), l.network, l.address)
+	if err != nil {
+		return fmt.Errorf("engine: %w%s", err, hint(err))
+	}
+	l.bound, l.ln, l.addr, l.file = true, ln, ln.Addr(), nil
+	l.raw, err = ln.(syscall.Conn).SyscallConn()
+	if err != nil {
+		l.unbind()
+		return fmt.Errorf("engine: listen %s %s: %w", l.network, l.address, err)
+	}
+	if u, ok := ln.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+		l.file, _ = os.Lstat(l.address)
+	}
+	return nil
+}
+
+func hint(err error) string {
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return " (another process, or another listener of this one, has it)"
+	case errors.Is(err, unix.EACCES):
+		return " (ports below 1024 and this path need a privilege this process lacks)"
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return " (no interface of this machine has that address)"
+	}
+	return ""
+}
+
+// unbind stops to listen, if it was; what waits to be accepted is reset by the kernel. A unix path is removed only if it is
+// still the socket we made.
+func (l *Listener) unbind() {
+	if !l.bound {
+		return
+	}
+	l.bound = false
+	_ = l.ln.Close()
+	if l.file != nil {
+		if now, err := os.Lstat(l.address); err == nil && os.SameFile(now, l.file) {
+			_ = os.Remove(l.address)
+		}
+	}
+}
+
+// clearPath makes way for a unix socket: a path that does not exist is free, and a socket of our own user that
+// refuses connections was left behind by a process that died. Anything else stays as it is.
+func clearPath(path string) error {
+	if strings.HasPrefix(path, "@") { // Linux' abstract names are not files
+		return nil
+	}
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode()&os.ModeSocket == 0 {
+		return fmt.Errorf("the path exists and is not a socket (%s); it is left alone", info.Mode().Type())
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Geteuid() {
+		return fmt.Errorf("the path is a socket of user %d, not of ours (%d); it is left alone", stat.Uid, os.Geteuid())
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		_ = conn.Close()
+		return fmt.Errorf("%w: a process listens there", unix.EADDRINUSE)
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return fmt.Errorf("the path is a socket that cannot be judged dead (%w); it is left alone", err)
+	}
+	return os.Remove(path)
+}

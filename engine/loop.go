@@ -1,0 +1,386 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"github.com/servercore-go/servercore/internal/poll"
+	"github.com/servercore-go/servercore/internal/wheel"
+	"github.com/servercore-go/servercore/session"
+)
+
+// loop is one event loop: a gnet loop, the sessions that live on it, and what they share.
+//
+// Whatever happens on a loop happens in one of two ways: gnet calls the reactor because a connection opened, has
+// bytes, or closed; or gnet runs the loop's turn because somebody woke it. A turn serves, in this order, the
+// notices of the loop's own poller, the sessions left over from earlier turns, the mailbox, and the deadlines.
+//
+// Both run in a coroutine (see enter), so that content which calls runtime.Goexit takes down the coroutine and
+// not gnet's loop. Every step of a turn therefore keeps its place in the loop, not in local variables: a turn that
+// was cut short is simply run again.
+type loop struct {
+	engine *Engine
+	index  int
+	gnet   gnet.EventLoop
+	anchor *anchor
+	shared *session.Loop
+
+	// Any goroutine.
+	mailbox atomic.Pointer[conn] // sessions that want a turn, last come first
+	woken   atomic.Bool          // a turn is on its way: one wake-up, however many wait (S3)
+	wakeups atomic.Uint64
+	opening atomic.Int32 // handed to gnet, OnOpen to come
+	live    atomic.Int32 // opened, not yet done
+
+	wakeMu  sync.Mutex
+	stopped bool // under wakeMu: gnet's loop is gone, or going
+
+	noticeMu sync.Mutex
+	notices  []poll.Event // from the poller's goroutine
+
+	connsMu sync.Mutex
+	conns   []*conn // every session of the loop, for snapshots
+
+	// The loop's own.
+	poller   *poll.Poller
+	watched  map[uint64]*conn // by session id: who has a descriptor in the poller
+	wheel    *wheel.Wheel[*conn]
+	timer    *time.Timer
+	timerAt  time.Duration // when the timer fires, 0 if it is not set
+	again    []*conn       // sessions for a later turn
+	gather   gather        // for writes
+	input    []byte        // what detached connections are read into
+	inside   bool          // the coroutine runs
+	job      job
+	progress progress // of the turn that runs
+	next     func() (bool, bool)
+	stop     func()
+}
+
+// progress is how far a turn has come.
+type progress struct {
+	notices []poll.Event
+	noticed int // how many of them were served
+	again   []*conn
+	resumed int
+	mail    *conn
+	due     []*conn
+}
+
+// job is what the coroutine is to do next.
+type job struct {
+	kind    jobKind
+	conn    *conn
+	data    []byte
+	err     error
+	arrival *arrival
+}
+
+type jobKind uint8
+
+const (
+	jobTurn jobKind = iota
+	jobOpen
+	jobTraffic
+	jobClose
+)
+
+const (
+	tick      = 20 * time.Millisecond // resolution of deadlines
+	tickSlots = 512                   // one rotation is about 10 s; longer deadlines are looked at once each
+)
+
+func newLoop(e *Engine, index int, limits session.Limits) (*loop, error) {
+	p, err := poll.New()
+	if err != nil {
+		return nil, err
+	}
+	l := &loop{
+		engine:  e,
+		index:   index,
+		shared:  session.NewLoop(limits),
+		poller:  p,
+		watched: make(map[uint64]*conn),
+		wheel:   wheel.New[*conn](tick, tickSlots),
+		input:   make([]byte, readSize),
+	}
+	l.timer = time.AfterFunc(time.Hour, l.wake)
+	l.timer.Stop()
+	l.startCoroutine()
+	return l, nil
+}
+
+// post puts c on the mailbox. The first one into an empty mailbox wakes the loop.
+func (l *loop) post(c *conn) {
+	for {
+		head := l.mailbox.Load()
+		c.next = head
+		if l.mailbox.CompareAndSwap(head, c) {
+			if head == nil {
+				l.wake()
+			}
+			return
+		}
+	}
+}
+
+// wake has gnet run a turn, unless one is on its way. The turn clears woken before it looks at anything, so
+// whoever finds woken set has published before that look.
+func (l *loop) wake() {
+	if l.woken.Swap(true) {
+		return
+	}
+	l.wakeups.Add(1)
+	l.wakeMu.Lock()
+	defer l.wakeMu.Unlock()
+	if l.stopped {
+		return // the sweep at the end of the engine sees to what is left
+	}
+	if err := l.gnet.Execute(context.Background(), l); err != nil {
+		l.engine.log.error("loop cannot be woken", err, "loop", l.index)
+	}
+}
+
+// Run is the turn as gnet calls it.
+func (l *loop) Run(context.Context) error {
+	l.enter(job{kind: jobTurn})
+	return nil
+}
+
+// enter runs a job in the coroutine, on the goroutine of gnet's loop. gnet calls back from within EventLoop.Close;
+// then the coroutine runs already and the job is done on the spot.
+//
+// A coroutine switch costs some 70 ns a round trip. It is what makes runtime.Goexit survivable: Goexit cannot be
+// recovered from, so content must not run on a goroutine that the loop cannot lose.
+func (l *loop) enter(j job) {
+	if l.inside {
+		l.do(j)
+		return
+	}
+	l.inside = true
+	l.job = j
+	for {
+		if alive, _ := l.next(); alive {
+			break
+		}
+		l.inside = false
+		go l.stop() // ends the lost goroutine; Goexit reaches whoever does so
+		l.startCoroutine()
+		l.inside = true
+		l.job = job{kind: jobTurn} // carries on where the lost one was
+	}
+	l.inside = false
+	l.job = job{}
+}
+
+// startCoroutine makes a goroutine that does a job whenever next is called. next returns true when the job is
+// done, false when content ended the goroutine.
+func (l *loop) startCoroutine() {
+	l.next, l.stop = iter.Pull(func(yield func(bool) bool) {
+		finished := false
+		defer func() {
+			if !finished {
+				yield(false)
+			}
+		}()
+		for yield(true) {
+			l.do(l.job)
+		}
+		finished = true
+	})
+	l.next()
+}
+
+func (l *loop) do(j job) {
+	switch j.kind {
+	case jobTurn:
+		l.turn()
+	case jobOpen:
+		j.conn.open(j.arrival)
+	case jobTraffic:
+		j.conn.driver.Receive(j.data)
+	case jobClose:
+		j.conn.hungUp(j.err)
+	}
+}
+
+// turn serves whoever asked for it. Each list is cut out of its shared place first, then worked off.
+func (l *loop) turn() {
+	l.woken.Store(false)
+	p := &l.progress
+
+	if p.noticed == len(p.notices) {
+		l.noticeMu.Lock()
+		p.notices, l.notices, p.noticed = l.notices, p.notices[:0], 0
+		l.noticeMu.Unlock()
+	}
+	for p.noticed < len(p.notices) {
+		n := p.notices[p.noticed]
+		p.noticed++
+		// Keys are session ids, never used twice: a notice of a descriptor closed meanwhile finds nobody (I6).
+		if c := l.watched[n.Key]; c != nil {
+			c.notice(n)
+		}
+	}
+
+	if p.resumed == len(p.again) {
+		clear(p.again)
+		p.again, l.again, p.resumed = l.again, p.again[:0], 0
+	}
+	for p.resumed < len(p.again) {
+		c := p.again[p.resumed]
+		p.resumed++
+		c.waiting = false
+		c.driver.Resume()
+		c.pump()
+	}
+
+	if p.mail == nil {
+		p.mail = reverse(l.mailbox.Swap(nil))
+	}
+	for p.mail != nil {
+		c := p.mail
+		p.mail, c.next = c.next, nil
+		c.driver.Turn()
+		c.pump()
+	}
+
+	now := l.engine.now()
+	if len(p.due) == 0 {
+		l.wheel.Expire(now, func(c *conn) { p.due = append(p.due, c) })
+	}
+	for len(p.due) > 0 {
+		c := p.due[len(p.due)-1]
+		p.due[len(p.due)-1] = nil
+		p.due = p.due[:len(p.due)-1]
+		c.driver.Expire(now)
+		c.pump()
+	}
+
+	l.timerAt = 0
+	if len(l.again) > 0 {
+		l.setTimer(now)
+	} else if at, ok := l.wheel.Next(); ok {
+		l.setTimer(at)
+	}
+}
+
+func reverse(head *conn) *conn {
+	var first *conn
+	for head != nil {
+		head, head.next, first = head.next, first, head
+	}
+	return first
+}
+
+// later has c resumed in a turn of its own. The wake-up comes from a timer's goroutine, because gnet would serve
+// one posted here before it looks at the connections again.
+func (l *loop) later(c *conn) {
+	if c.waiting {
+		return
+	}
+	c.waiting = true
+	l.again = append(l.again, c)
+	l.setTimer(l.engine.now())
+}
+
+// arm has c looked at when its deadline passes.
+func (l *loop) arm(c *conn, at time.Duration) {
+	l.wheel.Arm(c, at)
+	l.setTimer(at)
+}
+
+func (l *loop) setTimer(at time.Duration) {
+	if l.timerAt == 0 || at < l.timerAt {
+		l.timerAt = at
+		l.timer.Reset(max(at-l.engine.now(), 0))
+	}
+}
+
+// watch is the poller's goroutine: it passes notices on and touches nothing else.
+func (l *loop) watch() {
+	defer l.engine.helpers.Done()
+	events := make([]poll.Event, 256)
+	for {
+		n, err := l.poller.Wait(events)
+		if n > 0 {
+			l.noticeMu.Lock()
+			l.notices = append(l.notices, events[:n]...)
+			l.noticeMu.Unlock()
+			l.wake()
+		}
+		if err != nil {
+			if !l.halted() {
+				go l.engine.fail(fmt.Errorf("engine: the poller of event loop %d ended by itself: %w", l.index, err))
+			}
+			return
+		}
+	}
+}
+
+func (l *loop) enlist(c *conn) {
+	l.connsMu.Lock()
+	c.index = len(l.conns)
+	l.conns = append(l.conns, c)
+	l.connsMu.Unlock()
+}
+
+func (l *loop) delist(c *conn) {
+	l.connsMu.Lock()
+	last := len(l.conns) - 1
+	moved := l.conns[last]
+	l.conns[c.index], moved.index = moved, c.index
+	l.conns[last] = nil
+	l.conns = l.conns[:last]
+	l.connsMu.Unlock()
+}
+
+// snapshot returns the loop's sessions as they are now. Any goroutine.
+func (l *loop) snapshot() []*session.Driver {
+	l.connsMu.Lock()
+	defer l.connsMu.Unlock()
+	drivers := make([]*session.Driver, len(l.conns))
+	for i, c := range l.conns {
+		drivers[i] = c.driver
+	}
+	return drivers
+}
+
+// halt keeps anyone from waking a loop that gnet is about to take away.
+func (l *loop) halt() {
+	l.wakeMu.Lock()
+	l.stopped = true
+	l.wakeMu.Unlock()
+}
+
+func (l *loop) halted() bool {
+	l.wakeMu.Lock()
+	defer l.wakeMu.Unlock()
+	return l.stopped
+}
+
+// sweep ends what is left when gnet's loop is gone; the caller's goroutine is the loop now.
+func (l *loop) sweep(reason error) {
+	for _, d := range l.snapshot() {
+		d.Kill(reason)
+	}
+	for len(l.snapshot()) > 0 {
+		l.enter(job{kind: jobTurn})
+	}
+}
+
+// release frees what the loop holds. gnet's loop is gone and the sessions are done.
+func (l *loop) release() {
+	l.timer.Stop()
+	_ = l.poller.Close()
+	l.stop()
+	if l.anchor != nil && l.anchor.far != nil {
+		_ = l.anchor.far.Close()
+	}
+}

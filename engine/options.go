@@ -1,0 +1,164 @@
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/servercore-go/servercore/session"
+)
+
+// SlowPeer says what happens when a Send would pass Options.SendLimit.
+type SlowPeer uint8
+
+const (
+	// RefuseSend refuses that Send with session.ErrSendLimit; the session goes on.
+	RefuseSend SlowPeer = iota
+	// EndSession refuses it and ends the session with a reset and session.ErrSendLimit as the reason.
+	EndSession
+)
+
+// Options configure an engine. The zero value of each field means its default; a negative limit or timeout
+// means off. Durations are kept to within about 20 ms.
+type Options struct {
+	// Loops is the number of event loops, each with a goroutine of its own. Default: GOMAXPROCS.
+	Loops int
+
+	// MaxSessions bounds the open sessions, those still being drained included. A connection above it is
+	// accepted and closed at once. Default: what the descriptor limit (RLIMIT_NOFILE) allows at Start, less
+	// what is in use and a reserve of a tenth, at least 8 + Loops and at most 64 + Loops. Off: only descriptors
+	// running out bounds them.
+	MaxSessions int
+
+	// SendLimit bounds the bytes one session may have queued. Default: 1 MiB. Off: no bound.
+	SendLimit int
+
+	// SlowPeer is what a Send over SendLimit does. Default: RefuseSend.
+	SlowPeer SlowPeer
+
+	// PauseAbove is the number of queued bytes above which a session is not read, until less than half of it
+	// is queued. It must be below SendLimit. Default: 256 KiB, or a quarter of SendLimit if that is less. Off: a
+	// session is read however much is queued.
+	PauseAbove int
+
+	// IdleTimeout ends a session with session.ErrIdle when nothing was received for so long while nothing was
+	// waiting to be sent. Default: off.
+	IdleTimeout time.Duration
+
+	// FirstByteTimeout ends a session with session.ErrIdle when not one byte was received so long after
+	// accept. Default: off.
+	FirstByteTimeout time.Duration
+
+	// WriteTimeout ends a session with session.ErrWriteStall and a reset when bytes are queued and the kernel
+	// took none for so long. Default: 10 s.
+	WriteTimeout time.Duration
+
+	// DrainTimeout is how long a session that ends may take to send what is queued; after it comes a reset. Run
+	// gives the whole engine as long to shut down. Default: 10 s.
+	DrainTimeout time.Duration
+
+	// LingerTimeout is how long input is read and discarded after our FIN before the connection is closed.
+	// Default: 2 s. Off: until the peer closes.
+	LingerTimeout time.Duration
+
+	// KeepAlive is after how much silence TCP begins to probe the peer, KeepAliveInterval the time between
+	// probes, KeepAliveCount how many may go unanswered before the connection is given up. Whole seconds.
+	// Defaults: 15 s, 5 s, 3. KeepAlive off: no probes.
+	KeepAlive         time.Duration
+	KeepAliveInterval time.Duration
+	KeepAliveCount    int
+
+	// UserTimeout is how long sent bytes may stay unacknowledged before TCP gives the connection up
+	// (TCP_USER_TIMEOUT, Linux only). Default: what the keep-alive takes to notice, KeepAlive +
+	// KeepAliveCount * KeepAliveInterval (30 s), as Linux lets it override the count of probes. Off: the kernel's
+	// retransmission limit, about 15 minutes.
+	UserTimeout time.Duration
+
+	// SendBuffer is the kernel's send buffer per connection in bytes (SO_SNDBUF; Linux doubles it for its own
+	// accounting and caps it at net.core.wmem_max). It bounds what a peer that does not read can pin outside the
+	// engine. Default: 256 KiB. Off: the kernel tunes it, up to several MiB.
+	SendBuffer int
+
+	// Logger receives what the engine has to say; nothing on the byte path. Attributes: session, remote, loop,
+	// err. Default: slog.Default() at New.
+	Logger *slog.Logger
+}
+
+// withDefaults fills in the defaults and refuses what cannot work, naming the field.
+func (o Options) withDefaults() (Options, error) {
+	fill := func(field *int, value int) {
+		if *field == 0 {
+			*field = value
+		}
+	}
+	fillTime := func(field *time.Duration, value time.Duration) {
+		if *field == 0 {
+			*field = value
+		}
+	}
+	if o.Loops < 0 || o.Loops > maxLoops {
+		return o, fmt.Errorf("engine: Options.Loops is %d, want 1 to %d, or 0 for GOMAXPROCS", o.Loops, maxLoops)
+	}
+	fill(&o.Loops, min(runtime.GOMAXPROCS(0), maxLoops))
+	fill(&o.SendLimit, 1<<20)
+	if o.SendLimit > 0 {
+		fill(&o.PauseAbove, min(256<<10, o.SendLimit/4))
+	}
+	fill(&o.PauseAbove, 256<<10)
+	if o.SendLimit > 0 && o.PauseAbove >= o.SendLimit {
+		return o, fmt.Errorf("engine: Options.PauseAbove is %d bytes, want less than SendLimit (%d), or negative for off",
+			o.PauseAbove, o.SendLimit)
+	}
+	if o.SlowPeer > EndSession {
+		return o, fmt.Errorf("engine: Options.SlowPeer is %d, want RefuseSend or EndSession", o.SlowPeer)
+	}
+	fillTime(&o.WriteTimeout, 10*time.Second)
+	fillTime(&o.DrainTimeout, 10*time.Second)
+	fillTime(&o.LingerTimeout, 2*time.Second)
+	fillTime(&o.KeepAlive, 15*time.Second)
+	fillTime(&o.KeepAliveInterval, 5*time.Second)
+	fill(&o.KeepAliveCount, 3)
+	for _, f := range []struct {
+		name  string
+		value time.Duration
+	}{{"KeepAlive", o.KeepAlive}, {"KeepAliveInterval", o.KeepAliveInterval}} {
+		if f.value > 0 && (f.value < time.Second || f.value > maxKeepAlive) || f.value < 0 && f.name != "KeepAlive" {
+			return o, fmt.Errorf("engine: Options.%s is %v, want 1s to %v", f.name, f.value, maxKeepAlive)
+		}
+	}
+	if o.KeepAliveCount < 1 || o.KeepAliveCount > maxKeepAliveCount {
+		return o, fmt.Errorf("engine: Options.KeepAliveCount is %d, want 1 to %d", o.KeepAliveCount, maxKeepAliveCount)
+	}
+	if o.KeepAlive > 0 {
+		fillTime(&o.UserTimeout, o.KeepAlive+time.Duration(o.KeepAliveCount)*o.KeepAliveInterval)
+	}
+	fillTime(&o.UserTimeout, 30*time.Second)
+	fill(&o.SendBuffer, 256<<10)
+	if o.SendBuffer > 1<<30 {
+		return o, fmt.Errorf("engine: Options.SendBuffer is %d bytes, want at most 1 GiB", o.SendBuffer)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o, nil
+}
+
+const (
+	maxLoops          = 256                 // what gnet can number
+	maxKeepAlive      = 32767 * time.Second // MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL of Linux
+	maxKeepAliveCount = 127                 // MAX_TCP_KEEPCNT of Linux
+)
+
+func (o Options) limits() session.Limits {
+	return session.Limits{
+		SendLimit:  o.SendLimit,
+		PauseAbove: o.PauseAbove,
+		EndSlow:    o.SlowPeer == EndSession,
+		Idle:       o.IdleTimeout,
+		FirstByte:  o.FirstByteTimeout,
+		Write:      o.WriteTimeout,
+		Drain:      o.DrainTimeout,
+		Linger:     o.LingerTimeout,
+	}
+}

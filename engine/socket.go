@@ -1,0 +1,77 @@
+package engine
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// setOptions prepares a listening socket. Linux and FreeBSD hand these options down to accepted connections;
+// inheritOptions sees to it elsewhere. The other options come from package net: no-delay on connections,
+// SO_REUSEADDR on listeners.
+func setOptions(fd int, o *Options) error {
+	if o.KeepAlive > 0 {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1); err != nil {
+			return os.NewSyscallError("setsockopt SO_KEEPALIVE", err)
+		}
+		for _, opt := range []struct {
+			name         string
+			number, want int
+		}{
+			{"TCP_KEEPIDLE", tcpKeepIdle, seconds(o.KeepAlive)},
+			{"TCP_KEEPINTVL", tcpKeepInterval, seconds(o.KeepAliveInterval)},
+			{"TCP_KEEPCNT", tcpKeepCount, o.KeepAliveCount},
+		} {
+			if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, opt.number, opt.want); err != nil {
+				return os.NewSyscallError("setsockopt "+opt.name, err)
+			}
+		}
+	}
+	if o.UserTimeout > 0 {
+		if err := setUserTimeout(fd, o.UserTimeout); err != nil {
+			return os.NewSyscallError("setsockopt TCP_USER_TIMEOUT", err)
+		}
+	}
+	if o.SendBuffer > 0 {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, o.SendBuffer); err != nil {
+			return os.NewSyscallError("setsockopt SO_SNDBUF", err)
+		}
+	}
+	return nil
+}
+
+// seconds rounds up: an option of 0 would mean the system's default.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+
+// socketError takes the pending error of a socket, nil if there is none.
+func socketError(fd int) error {
+	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return err
+	}
+	if n != 0 {
+		return unix.Errno(n)
+	}
+	return nil
+}
+
+// duplicate returns another descriptor of the same connection.
+func duplicate(fd int) (int, error) {
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	return n, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
+}
+
+// descriptors returns how many the process may have and how many it has.
+func descriptors() (limit, used int, err error) {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
+		return 0, 0, os.NewSyscallError("getrlimit", err)
+	}
+	limit = int(min(uint64(r.Cur), 1<<30))
+	entries, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		return limit, 32, nil // not to be seen here: assume a small program
+	}
+	return limit, len(entries), nil
+}

@@ -1,0 +1,32 @@
+//go:build darwin || freebsd
+
+package engine
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// setUserTimeout does nothing: the BSDs have no TCP_USER_TIMEOUT for sent data. Keep-alive and WriteTimeout bound
+// a vanished peer.
+func setUserTimeout(int, time.Duration) error { return nil }
+
+// inheritOptions gives an accepted connection what it may not have inherited. Errors are those of a connection
+// already broken, which shows itself soon.
+func inheritOptions(fd int, o *Options) { _ = setOptions(fd, o) }
+
+// unsent is not known here.
+func unsent(int) int { return 0 }
+
+// gather needs no memory of its own here.
+type gather struct{}
+
+// write is write(2) for one buffer and sendmsg(2) for up to IOV_MAX, the gathered write that package unix has on
+// every BSD.
+func (*gather) write(fd int, bufs [][]byte) (int, error) {
+	if len(bufs) == 1 {
+		return unix.Write(fd, bufs[0])
+	}
+	return unix.SendmsgBuffers(fd, bufs, nil, nil, 0)
+}

@@ -1,0 +1,52 @@
+package engine
+
+import (
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	tcpKeepIdle     = unix.TCP_KEEPIDLE
+	tcpKeepInterval = unix.TCP_KEEPINTVL
+	tcpKeepCount    = unix.TCP_KEEPCNT
+)
+
+func setUserTimeout(fd int, d time.Duration) error {
+	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+}
+
+// inheritOptions does nothing: accepted connections have their listener's options.
+func inheritOptions(int, *Options) {}
+
+// unsent asks for the bytes sent and not yet acknowledged (SIOCOUTQ).
+func unsent(fd int) int {
+	n, err := unix.IoctlGetInt(fd, unix.TIOCOUTQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// gather is a loop's memory for the vector of a gathered write; unix.Writev would allocate one each time.
+type gather struct{ vector []unix.Iovec }
+
+// write is write(2) for one buffer and writev(2) for up to IOV_MAX.
+func (g *gather) write(fd int, bufs [][]byte) (int, error) {
+	if len(bufs) == 1 {
+		return unix.Write(fd, bufs[0])
+	}
+	g.vector = g.vector[:0]
+	for _, b := range bufs {
+		v := unix.Iovec{Base: unsafe.SliceData(b)}
+		v.SetLen(len(b))
+		g.vector = append(g.vector, v)
+	}
+	n, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&g.vector[0])), uintptr(len(g.vector)))
+	clear(g.vector)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}

@@ -1,0 +1,132 @@
+package engine
+
+import "github.com/servercore-go/servercore/session"
+
+// Stats is a snapshot of an engine's counters. Each figure is exact; figures of a busy engine are read one after
+// the other and need not belong to the same instant. Counters grow from New on and are never reset.
+type Stats struct {
+	Sessions     int     // connections admitted and not yet done, those on their way to their loop included
+	MaxSessions  int     // the bound in force, 0 before Start or if there is none
+	Accepted     uint64  // sessions that got OnConnected
+	Refused      Refused // connections closed without any callback
+	AcceptErrors uint64  // errors of accept(2)
+	Total        LoopStats
+	Loops        []LoopStats
+}
+
+// Refused counts connections that did not become sessions, by cause.
+type Refused struct {
+	Full        uint64 // MaxSessions
+	Descriptors uint64 // shed because the process or the system ran out of descriptors
+	Factory     uint64 // the factory returned nil or a used handler, or panicked
+	Closing     uint64 // the engine is shutting down
+	Failed      uint64 // the event loop could not take it
+}
+
+// Sum returns the refusals of every cause.
+func (r Refused) Sum() uint64 { return r.Full + r.Descriptors + r.Factory + r.Closing + r.Failed }
+
+// LoopStats are the counters of one event loop, or their sum.
+type LoopStats struct {
+	Sessions     int    // open sessions
+	BytesIn      uint64 // read from connections, discarded input included
+	BytesOut     uint64 // taken by the kernel
+	BytesDropped uint64 // accepted by Send, lost with the end of their session
+	MessagesIn   uint64 // calls of OnRecv
+	MessagesOut  uint64 // Sends accepted, counted when their session is next flushed
+	Writes       uint64 // gathered writes that took bytes: calls of OnSend
+	WouldBlock   uint64 // gathered writes that found the kernel full (EAGAIN)
+	WakeUps      uint64 // times the loop was woken from outside its callbacks
+	Pauses       uint64 // times the reading of a session was stopped
+	Ended        Ended
+}
+
+// Ended counts sessions that ended, by the gravest reason their Err matches.
+type Ended struct {
+	PeerClosed, PeerReset, Disconnected, Aborted, SendLimit, Idle, WriteStall, DrainTimeout, Panic, Shutdown uint64
+
+	Other uint64 // a reason given to DisconnectWith
+}
+
+// Stats returns the counters as they are now. It costs some ten atomic reads per loop. Any goroutine, at any
+// time.
+func (e *Engine) Stats() Stats {
+	s := Stats{
+		Sessions: int(e.sessions.Load()),
+		Accepted: e.accepted.Load(),
+		Refused: Refused{
+			Full:        e.refused.full.Load(),
+			Descriptors: e.refused.descriptors.Load(),
+			Factory:     e.refused.factory.Load(),
+			Closing:     e.refused.closing.Load(),
+			Failed:      e.refused.failed.Load(),
+		},
+		AcceptErrors: e.acceptErrors.Load(),
+	}
+	if e.mu.Lock(); e.state != fresh {
+		s.MaxSessions = max(e.maxSessions, 0)
+		s.Loops = make([]LoopStats, len(e.loops))
+	}
+	loops := e.loops
+	e.mu.Unlock()
+	for i := range s.Loops {
+		s.Loops[i] = loops[i].stats()
+		s.Total.add(s.Loops[i])
+	}
+	return s
+}
+
+func (l *loop) stats() LoopStats {
+	c := &l.shared.Counters
+	ended := func(cause session.Cause) uint64 { return c.Ended[cause].Load() }
+	return LoopStats{
+		Sessions:     int(l.live.Load()),
+		BytesIn:      c.BytesIn.Load(),
+		BytesOut:     c.BytesOut.Load(),
+		BytesDropped: c.BytesDropped.Load(),
+		MessagesIn:   c.MessagesIn.Load(),
+		MessagesOut:  c.MessagesOut.Load(),
+		Writes:       c.Writes.Load(),
+		WouldBlock:   c.WouldBlock.Load(),
+		WakeUps:      l.wakeups.Load(),
+		Pauses:       c.Pauses.Load(),
+		Ended: Ended{
+			PeerClosed:   ended(session.CausePeerClosed),
+			PeerReset:    ended(session.CausePeerReset),
+			Disconnected: ended(session.CauseDisconnected),
+			Aborted:      ended(session.CauseAborted),
+			SendLimit:    ended(session.CauseSendLimit),
+			Idle:         ended(session.CauseIdle),
+			WriteStall:   ended(session.CauseWriteStall),
+			DrainTimeout: ended(session.CauseDrainTimeout),
+			Panic:        ended(session.CausePanic),
+			Shutdown:     ended(session.CauseShutdown),
+			Other:        ended(session.CauseOther),
+		},
+	}
+}
+
+func (s *LoopStats) add(o LoopStats) {
+	s.Sessions += o.Sessions
+	s.BytesIn += o.BytesIn
+	s.BytesOut += o.BytesOut
+	s.BytesDropped += o.BytesDropped
+	s.MessagesIn += o.MessagesIn
+	s.MessagesOut += o.MessagesOut
+	s.Writes += o.Writes
+	s.WouldBlock += o.WouldBlock
+	s.WakeUps += o.WakeUps
+	s.Pauses += o.Pauses
+	e, f := &s.Ended, o.Ended
+	e.PeerClosed += f.PeerClosed
+	e.PeerReset += f.PeerReset
+	e.Disconnected += f.Disconnected
+	e.Aborted += f.Aborted
+	e.SendLimit += f.SendLimit
+	e.Idle += f.Idle
+	e.WriteStall += f.WriteStall
+	e.DrainTimeout += f.DrainTimeout
+	e.Panic += f.Panic
+	e.Shutdown += f.Shutdown
+	e.Other += f.Other
+}

@@ -1,0 +1,547 @@
+package wheel
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+	"weak"
+
+	"pgregory.net/rapid"
+)
+
+type entry struct {
+	id  int
+	pos Position
+}
+
+func (e *entry) WheelPosition() *Position { return &e.pos }
+
+const tick = 10 * time.Millisecond
+
+// ms turns the bare numbers of the tables into times.
+func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+
+// expire returns the ids visited, in ascending order.
+func expire(w *Wheel[*entry], now time.Duration) []int {
+	var ids []int
+	w.Expire(now, func(e *entry) { ids = append(ids, e.id) })
+	slices.Sort(ids)
+	return ids
+}
+
+func TestVisitTime(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		expired int   // Expire was called with this before
+		arm     []int // of one item
+		silent  int   // no visit then
+		visited int   // but then
+	}{
+		{"on a tick", 0, []int{20}, 19, 20},
+		{"between ticks", 0, []int{21}, 29, 30},
+		{"just before a tick", 0, []int{29}, 29, 30},
+		{"later than armed", 0, []int{20, 50}, 19, 20},
+		{"earlier than armed", 0, []int{50, 20}, 19, 20},
+		{"back and forth", 0, []int{50, 20, 70, 30}, 19, 20},
+		{"same tick", 0, []int{22, 25}, 29, 30},
+		{"past", 100, []int{30}, 109, 110},
+		{"tick that is over", 105, []int{100}, 109, 110},
+		{"now, within a tick", 105, []int{105}, 109, 110},
+		{"zero", 0, []int{0}, 9, 10},
+		{"negative", 0, []int{-1000}, 9, 10},
+		{"end of the horizon", 0, []int{80}, 79, 80},
+		{"beyond the horizon", 0, []int{81}, 79, 80},
+		{"far beyond", 100, []int{1_000_000_000}, 179, 180},
+		{"beyond, then earlier", 0, []int{500, 60}, 59, 60},
+		{"second rotation", 100, []int{160}, 159, 160},
+		{"earlier across the seam", 70, []int{120, 90}, 89, 90},
+		{"later across the seam", 70, []int{80, 120}, 79, 80},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := New[*entry](tick, 8)
+			expire(w, ms(test.expired))
+			e := &entry{id: 1}
+			for _, at := range test.arm {
+				w.Arm(e, ms(at))
+			}
+			if w.Len() != 1 {
+				t.Errorf("Len %d", w.Len())
+			}
+			if at, ok := w.Next(); at != ms(test.visited) || !ok {
+				t.Errorf("Next %v, %v", at, ok)
+			}
+			if ids := expire(w, ms(test.silent)); ids != nil {
+				t.Errorf("visited at %d", test.silent)
+			}
+			if ids := expire(w, ms(test.visited)); len(ids) != 1 {
+				t.Errorf("visited %v at %d", ids, test.visited)
+			}
+			if at, ok := w.Next(); ok || w.Len() != 0 || e.pos != (Position{}) {
+				t.Errorf("afterwards: Next %v, Len %d, %+v", at, w.Len(), e.pos)
+			}
+		})
+	}
+}
+
+func TestLongPause(t *testing.T) {
+	for _, slots := range []int{1, 2, 63, 64, 65, 1000} {
+		w := New[*entry](tick, slots)
+		want := make([]int, 3*slots)
+		for i := range want {
+			want[i] = i
+			w.Arm(&entry{id: i}, time.Duration(i)*tick)
+		}
+		if ids := expire(w, time.Duration(100*slots)*tick); !slices.Equal(ids, want) {
+			t.Errorf("%d slots: visited %v", slots, ids)
+		}
+		if ids := expire(w, time.Duration(200*slots)*tick); ids != nil {
+			t.Errorf("%d slots: visited again %v", slots, ids)
+		}
+	}
+}
+
+func TestClockGoesBack(t *testing.T) {
+	w := New[*entry](tick, 8)
+	expire(w, ms(100))
+	w.Arm(&entry{id: 1}, ms(120))
+	if ids := expire(w, ms(50)); ids != nil {
+		t.Errorf("visited %v", ids)
+	}
+	if ids := expire(w, ms(120)); len(ids) != 1 {
+		t.Errorf("visited %v", ids)
+	}
+}
+
+// Whatever the visits arm, and however many slots are due at once, it is for
+// a later call, and in the past means the next tick.
+func TestArmInVisit(t *testing.T) {
+	for _, at := range []int{0, 195, 200, 205, 210, 1000} {
+		w := New[*entry](tick, 8)
+		for id := range 20 {
+			w.Arm(&entry{id: id}, ms(10*id))
+		}
+		visits := 0
+		w.Expire(ms(205), func(e *entry) {
+			visits++
+			w.Arm(e, ms(at))
+		})
+		if visits != 20 || w.Len() != 20 {
+			t.Errorf("at %d: %d visits, %d armed", at, visits, w.Len())
+		}
+		want := ms(210)
+		if at == 1000 {
+			want = ms(280)
+		}
+		if next, _ := w.Next(); next != want {
+			t.Errorf("at %d: next at %v", at, next)
+		}
+		if ids := expire(w, want); len(ids) != 20 {
+			t.Errorf("at %d: visited %v", at, ids)
+		}
+	}
+}
+
+func TestDisarmInVisit(t *testing.T) {
+	w := New[*entry](tick, 8)
+	entries := make([]*entry, 30)
+	for i := range entries {
+		entries[i] = &entry{id: i}
+		w.Arm(entries[i], ms(10+i%3*10))
+	}
+	// Each visit disarms itself, which is nothing, and two others.
+	visited := map[int]bool{}
+	gone := map[int]bool{}
+	w.Expire(ms(30), func(e *entry) {
+		if visited[e.id] || gone[e.id] {
+			t.Errorf("visit of %d: before %v, disarmed %v", e.id, visited[e.id], gone[e.id])
+		}
+		visited[e.id] = true
+		w.Disarm(e)
+		for _, other := range []int{(e.id + 1) % 30, (e.id + 3) % 30} {
+			if !visited[other] {
+				gone[other] = true
+			}
+			w.Disarm(entries[other])
+		}
+	})
+	if len(visited)+len(gone) != 30 || w.Len() != 0 {
+		t.Errorf("%d visited, %d disarmed, %d armed", len(visited), len(gone), w.Len())
+	}
+}
+
+// A visit that arms an item whose own visit is still to come changes nothing.
+func TestArmDueInVisit(t *testing.T) {
+	w := New[*entry](tick, 8)
+	a, b := &entry{id: 1}, &entry{id: 2}
+	w.Arm(a, ms(10))
+	w.Arm(b, ms(10))
+	visits := 0
+	w.Expire(ms(10), func(e *entry) {
+		if visits++; visits > 1 {
+			return
+		}
+		w.Arm(a, ms(50)) // one of them is e
+		w.Arm(b, ms(50))
+		if w.Len() != 2 {
+			t.Errorf("Len %d", w.Len())
+		}
+		if at, ok := w.Next(); at != ms(10) || !ok {
+			t.Errorf("Next %v, %v", at, ok)
+		}
+	})
+	if visits != 2 || w.Len() != 1 {
+		t.Errorf("%d visits, %d armed", visits, w.Len())
+	}
+}
+
+func TestVisitPanics(t *testing.T) {
+	w := New[*entry](tick, 8)
+	for id := range 10 {
+		w.Arm(&entry{id: id}, ms(10))
+	}
+	visits := 0
+	func() {
+		defer func() { _ = recover() }()
+		w.Expire(ms(15), func(*entry) {
+			if visits++; visits == 4 {
+				panic("visit")
+			}
+		})
+	}()
+	if at, ok := w.Next(); at > ms(15) || !ok || w.Len() != 6 {
+		t.Errorf("Next %v, %v, Len %d", at, ok, w.Len())
+	}
+	if ids := expire(w, ms(15)); len(ids) != 6 {
+		t.Errorf("visited %v", ids)
+	}
+}
+
+func TestWrongWheel(t *testing.T) {
+	w, other := New[*entry](tick, 8), New[*entry](tick, 1000)
+	e := &entry{}
+	other.Arm(e, 5*time.Second)
+	w.Arm(&entry{}, ms(10))
+	for name, op := range map[string]func(){
+		"Arm":    func() { w.Arm(e, 0) },
+		"Disarm": func() { w.Disarm(e) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s does not notice", name)
+				}
+			}()
+			op()
+		}()
+	}
+}
+
+func TestNewPanics(t *testing.T) {
+	for _, args := range []struct {
+		tick  time.Duration
+		slots int
+	}{{0, 8}, {-1, 8}, {tick, 0}, {tick, -1}, {tick, math.MaxInt32}} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("New(%v, %d) does not panic", args.tick, args.slots)
+				}
+			}()
+			New[*entry](args.tick, args.slots)
+		}()
+	}
+}
+
+// What left the wheel, on whichever way, is not kept alive by it.
+func TestNothingIsKeptAlive(t *testing.T) {
+	w := New[*entry](tick, 8)
+	var gone []weak.Pointer[entry]
+	func() {
+		entries := make([]*entry, 20)
+		for i := range entries {
+			entries[i] = &entry{id: i}
+			gone = append(gone, weak.Make(entries[i]))
+			w.Arm(entries[i], ms(10+10*(i%2)))
+		}
+		w.Arm(entries[1], ms(10)) // moves
+		for _, e := range entries[10:] {
+			w.Disarm(e)
+		}
+		expire(w, ms(10))
+		w.Expire(ms(20), func(e *entry) {
+			for _, e := range entries {
+				w.Disarm(e)
+			}
+		})
+	}()
+	runtime.GC()
+	for i, p := range gone {
+		if p.Value() != nil {
+			t.Errorf("item %d is alive", i)
+		}
+	}
+	runtime.KeepAlive(w)
+}
+
+func TestMemoryIsGivenBack(t *testing.T) {
+	held := func(w *Wheel[*entry]) int {
+		n := cap(w.due)
+		for _, items := range w.slots {
+			n += cap(items)
+		}
+		return n
+	}
+	const many = 100_000
+	entries := make([]entry, many)
+	w := New[*entry](tick, 8)
+	for i := range entries {
+		w.Arm(&entries[i], ms(10))
+	}
+	if held(w) < many {
+		t.Fatalf("%d places for %d items", held(w), many)
+	}
+	expire(w, ms(10))
+	if n := held(w); n > 8*slotKept+dueKept {
+		t.Errorf("%d places after Expire", n)
+	}
+	for i := range entries {
+		w.Arm(&entries[i], ms(20))
+	}
+	for i := range entries {
+		w.Disarm(&entries[i])
+	}
+	if n := held(w); n > 8*slotKept+dueKept {
+		t.Errorf("%d places after Disarm", n)
+	}
+}
+
+// The wheel against a map: the model knows nothing of slots.
+func TestModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		type promise struct {
+			tick  int64         // the visit is in this tick
+			asked time.Duration // earliest time asked for, or the time of asking if that is later
+		}
+		var (
+			slots   = rapid.SampledFrom([]int{1, 2, 3, 7, 64, 65, 130}).Draw(t, "slots")
+			horizon = time.Duration(slots) * tick
+			w       = New[*entry](tick, slots)
+			model   = map[*entry]promise{}
+			now     = time.Duration(rapid.IntRange(0, 1000).Draw(t, "start")) * time.Millisecond
+			expired time.Duration // greatest time given to Expire
+			entries = make([]*entry, rapid.IntRange(1, 40).Draw(t, "items"))
+		)
+		for i := range entries {
+			entries[i] = &entry{id: i}
+		}
+		pick := rapid.SampledFrom(entries)
+		span := rapid.OneOf(
+			rapid.Int64Range(-int64(tick), 3*int64(tick)),
+			rapid.Int64Range(-int64(horizon), 3*int64(horizon)),
+		)
+
+		arm := func(t *rapid.T) {
+			e := pick.Draw(t, "arm")
+			at := now + time.Duration(span.Draw(t, "in"))
+			w.Arm(e, at)
+
+			n := int64(math.Ceil(float64(at) / float64(tick)))
+			over := int64(expired / tick)
+			n = min(max(n, over+1), over+int64(slots))
+			p := promise{tick: n, asked: max(at, expired)}
+			if old, ok := model[e]; ok {
+				p = promise{tick: min(n, old.tick), asked: min(p.asked, old.asked)}
+			}
+			model[e] = p
+		}
+		disarm := func(t *rapid.T) {
+			e := pick.Draw(t, "disarm")
+			w.Disarm(e)
+			delete(model, e)
+		}
+
+		t.Repeat(map[string]func(*rapid.T){
+			"arm":    arm,
+			"disarm": disarm,
+			"expire": func(t *rapid.T) {
+				now = max(0, now+time.Duration(span.Draw(t, "later")))
+				if rapid.Bool().Draw(t, "at next") {
+					if at, ok := w.Next(); ok {
+						now = at
+					}
+				}
+				expired = max(expired, now)
+				today := int64(expired / tick)
+
+				due := map[*entry]promise{}
+				for e, p := range model {
+					if p.tick <= today {
+						due[e] = p
+					}
+				}
+				w.Expire(now, func(e *entry) {
+					if _, ok := due[e]; !ok {
+						t.Fatalf("item %d visited: not due, disarmed, or a second time", e.id)
+					}
+					delete(due, e)
+					delete(model, e)
+					// The visits have their way with themselves and others.
+					switch rapid.IntRange(0, 5).Draw(t, "visit") {
+					case 0:
+						at := now + time.Duration(span.Draw(t, "again in"))
+						w.Arm(e, at)
+						n := int64(math.Ceil(float64(at) / float64(tick)))
+						model[e] = promise{
+							tick:  min(max(n, today+1), today+int64(slots)),
+							asked: max(at, expired),
+						}
+					case 1:
+						other := pick.Draw(t, "disarm other")
+						w.Disarm(other)
+						delete(due, other)
+						delete(model, other)
+					case 2:
+						other := pick.Draw(t, "arm other")
+						if _, ok := due[other]; ok {
+							w.Arm(other, now+time.Duration(span.Draw(t, "due in")))
+							break // its visit is still to come
+						}
+						if _, ok := model[other]; !ok {
+							w.Arm(other, now)
+							model[other] = promise{tick: today + 1, asked: expired}
+						}
+					}
+					if w.Len() != len(model) {
+						t.Fatalf("Len %d in a visit, want %d", w.Len(), len(model))
+					}
+				})
+				for e := range due {
+					t.Fatalf("item %d not visited", e.id)
+				}
+				// The one promise, without any arithmetic of ticks.
+				for e, p := range model {
+					if now >= p.asked+tick {
+						t.Fatalf("item %d asked for %v, still waiting at %v", e.id, p.asked, now)
+					}
+				}
+			},
+			"": func(t *rapid.T) {
+				if w.Len() != len(model) {
+					t.Fatalf("Len %d, want %d", w.Len(), len(model))
+				}
+				first := int64(math.MaxInt64)
+				for _, p := range model {
+					first = min(first, p.tick)
+				}
+				at, ok := w.Next()
+				if ok != (len(model) > 0) || ok && at != time.Duration(first)*tick {
+					t.Fatalf("Next %v, %v, want tick %d of %d items", at, ok, first, len(model))
+				}
+				for _, e := range entries {
+					if _, ok := model[e]; ok != (e.pos.slot != 0) {
+						t.Fatalf("item %d: armed %v, position %+v", e.id, ok, e.pos)
+					}
+				}
+			},
+		})
+	})
+}
+
+func TestSteadyStateDoesNotAllocate(t *testing.T) {
+	const items = 4000
+	w := New[*entry](tick, 64)
+	entries := make([]entry, items)
+	for i := range entries {
+		w.Arm(&entries[i], time.Duration(i%64)*tick)
+	}
+	now := time.Duration(0)
+	visit := func(e *entry) { w.Arm(e, now+640*time.Millisecond) }
+	turn := func() {
+		now += tick
+		w.Expire(now, visit)
+		e := &entries[int(now/tick)%items]
+		w.Disarm(e)
+		w.Arm(e, now+300*time.Millisecond)
+		w.Next()
+	}
+	for range 10 * 64 {
+		turn()
+	}
+	if avg := testing.AllocsPerRun(1000, turn); avg != 0 {
+		t.Errorf("%v allocations per turn", avg)
+	}
+	if w.Len() != items {
+		t.Errorf("%d items of %d", w.Len(), items)
+	}
+}
+
+const benchItems = 100_000
+
+func benchWheel() (*Wheel[*entry], []*entry) {
+	w := New[*entry](100*time.Millisecond, 1024)
+	entries := make([]*entry, benchItems)
+	for i := range entries {
+		entries[i] = &entry{id: i}
+		w.Arm(entries[i], time.Duration(i)*time.Millisecond)
+	}
+	return w, entries
+}
+
+// The common case: a deadline is put off.
+func BenchmarkArmLater(b *testing.B) {
+	w, entries := benchWheel()
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		w.Arm(entries[i], 100*time.Second)
+		if i++; i == benchItems {
+			i = 0
+		}
+	}
+}
+
+func BenchmarkDisarmArm(b *testing.B) {
+	w, entries := benchWheel()
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		w.Disarm(entries[i])
+		w.Arm(entries[i], time.Duration(i)*time.Millisecond)
+		if i++; i == benchItems {
+			i = 0
+		}
+	}
+}
+
+// One op is one tick, in which about a thousandth of the items is due and
+// armed anew for the end of the horizon.
+func BenchmarkExpire(b *testing.B) {
+	w, _ := benchWheel()
+	now := time.Duration(0)
+	visits := 0
+	visit := func(e *entry) {
+		visits++
+		w.Arm(e, now+100*time.Second)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		now += 100 * time.Millisecond
+		w.Expire(now, visit)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(visits), "ns/visit")
+}
+
+func BenchmarkNext(b *testing.B) {
+	for _, slots := range []int{64, 1024, 16384} {
+		b.Run(fmt.Sprint(slots), func(b *testing.B) {
+			w := New[*entry](tick, slots)
+			w.Arm(&entry{}, time.Duration(slots)*tick) // the last of all
+			for b.Loop() {
+				w.Next()
+			}
+		})
+	}
+}

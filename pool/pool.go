@@ -1,0 +1,118 @@
+// Package pool lends byte buffers that several holders can share.
+//
+// A [Buffer] is born with one reference. Whoever holds a reference may read B; Retain adds a reference for
+// another holder, Release gives one up, and the last Release returns the memory to the pool. The memory must not
+// be touched after one's own reference is gone.
+//
+// Ownership in one table:
+//
+//	call                    who owns the reference afterwards
+//	Get, GetSize            the caller
+//	b.Retain()              the caller owns one more
+//	b.Release()             nobody: b is forgotten
+//	session.SendBuffer(b)   the session, also when it returns an error
+//
+// The memory behind the buffers comes from github.com/valyala/bytebufferpool, one private pool per size class,
+// so that no other user of that library in the process can reach it.
+package pool
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/valyala/bytebufferpool"
+)
+
+// Sizes, in bytes, of the classes that are kept for reuse. 512 B holds a small message that waits alone, 4 KiB
+// is one page and the granularity in which a backlog grows (a slow peer wastes at most one page at its tail),
+// 64 KiB is the most a loop reads at once. Anything larger is left to the garbage collector: one burst of huge
+// messages must not pin memory.
+const (
+	Small  = 512
+	Page   = 4 << 10
+	Large  = 64 << 10
+	unkept = -1
+)
+
+var (
+	sizes   = [...]int{Small, Page, Large}
+	classes [len(sizes)]bytebufferpool.Pool
+	shells  = sync.Pool{New: func() any { return new(Buffer) }}
+	live    atomic.Int64
+)
+
+// A Buffer is a byte slice with a reference count. Fill B (append to it, or reslice it up to its capacity)
+// while you are its only holder; treat it as read-only once it is shared or handed to a session.
+type Buffer struct {
+	B []byte
+
+	mem   *bytebufferpool.ByteBuffer // what B was cut from, nil when it was not pooled
+	refs  atomic.Int32
+	class int8
+}
+
+// Get returns an empty buffer with one reference. Its capacity is at least 512 bytes; append grows it as it
+// grows any slice. Safe from any goroutine.
+func Get() *Buffer { return GetSize(Small) }
+
+// GetSize returns an empty buffer with one reference and room for n bytes without growing. Safe from any
+// goroutine.
+func GetSize(n int) *Buffer {
+	b := shells.Get().(*Buffer)
+	b.class = classOf(n)
+	if b.class == unkept {
+		b.B = make([]byte, 0, n)
+	} else {
+		b.mem = classes[b.class].Get()
+		if cap(b.mem.B) < sizes[b.class] {
+			b.mem.B = make([]byte, 0, sizes[b.class])
+		}
+		b.B = b.mem.B[:0]
+	}
+	b.refs.Store(1)
+	live.Add(1)
+	return b
+}
+
+func classOf(n int) int8 {
+	for i, size := range sizes {
+		if n <= size {
+			return int8(i)
+		}
+	}
+	return unkept
+}
+
+// Retain adds a reference and returns b. The caller must hold one already; Retain panics on a buffer that was
+// released for good.
+func (b *Buffer) Retain() *Buffer {
+	if n := b.refs.Add(1); n <= 1 {
+		panic("pool: Retain of a released buffer (references: " + strconv.Itoa(int(n-1)) + ")")
+	}
+	return b
+}
+
+// Release gives up one reference. The last one returns the memory to the pool; a Release beyond it panics,
+// because the next owner's bytes would be at stake.
+func (b *Buffer) Release() {
+	switch n := b.refs.Add(-1); {
+	case n > 0:
+		return
+	case n < 0:
+		panic("pool: Release of a released buffer")
+	}
+	if b.mem != nil {
+		// The pool learns sizes from the length at Put, so the full capacity is shown, whatever part was used.
+		// The memory of the class goes back even if append moved B to a larger array.
+		b.mem.B = b.mem.B[:cap(b.mem.B)]
+		classes[b.class].Put(b.mem)
+	}
+	b.B, b.mem = nil, nil
+	live.Add(-1)
+	shells.Put(b)
+}
+
+// Live returns the number of buffers handed out and not yet released for good, process-wide. It is 0 when no
+// session is open and no content holds a buffer; a test that ends with another number has found a leak.
+func Live() int64 { return live.Load() }

@@ -1,0 +1,59 @@
+package session
+
+import (
+	"errors"
+	"sync/atomic"
+)
+
+// Cause groups the reasons sessions end for.
+type Cause uint8
+
+// The causes, in the order in which a reason is matched against them.
+const (
+	CausePanic Cause = iota
+	CauseDrainTimeout
+	CauseWriteStall
+	CauseSendLimit
+	CauseIdle
+	CauseShutdown
+	CauseAborted
+	CauseDisconnected
+	CausePeerReset
+	CausePeerClosed
+	CauseOther // a reason given to DisconnectWith
+	Causes     // how many there are
+)
+
+var causeErrors = [CauseOther]error{
+	ErrPanic, ErrDrainTimeout, ErrWriteStall, ErrSendLimit, ErrIdle, ErrShutdown, ErrAborted, ErrDisconnected,
+	ErrPeerReset, ErrPeerClosed,
+}
+
+func causeOf(reason error) Cause {
+	for c, err := range causeErrors {
+		if errors.Is(reason, err) {
+			return Cause(c)
+		}
+	}
+	return CauseOther
+}
+
+// Counter is written by one goroutine and read by any.
+type Counter struct{ v atomic.Uint64 }
+
+// Add adds n. Only the owning loop may call it.
+func (c *Counter) Add(n int) { c.v.Store(c.v.Load() + uint64(n)) }
+
+// Load returns the count. Any goroutine.
+func (c *Counter) Load() uint64 { return c.v.Load() }
+
+// Counters are the sums over the sessions of one loop. BytesDropped are bytes that Send accepted and that the
+// end of their session kept from leaving, so that at any quiet moment
+// accepted = BytesOut + BytesDropped + the sum of Pending.
+type Counters struct {
+	BytesIn, BytesOut, BytesDropped Counter
+	MessagesIn, MessagesOut         Counter // OnRecv calls; Sends accepted
+	Writes, WouldBlock              Counter // gathered writes that took bytes; those that found the kernel full
+	Pauses                          Counter // times reading was stopped, by hand or by PauseAbove
+	Ended                           [Causes]Counter
+}

@@ -1,0 +1,109 @@
+package session
+
+import (
+	"fmt"
+	"time"
+)
+
+// retryAfter is the pause before a write that failed for want of kernel memory is tried again; no event tells
+// when there is some.
+const retryAfter = 10 * time.Millisecond
+
+// watching reports whether received bytes have to be timed.
+func (s *Session) watching() bool { return s.loop.Limits.Idle > 0 || s.loop.Limits.FirstByte > 0 }
+
+// silentBy returns the deadline for the peer's next byte, 0 if there is none now. A session that is not read,
+// or that still has bytes to take, is not idle (T4).
+func (s *Session) silentBy(size int) time.Duration {
+	l := &s.loop.Limits
+	switch {
+	case s.phase != phaseOpen || !s.reading || size > 0:
+		return 0
+	case !s.heard && l.FirstByte > 0 && (l.Idle <= 0 || l.FirstByte < l.Idle):
+		return s.heardAt + l.FirstByte
+	case l.Idle > 0:
+		return s.heardAt + l.Idle
+	}
+	return 0
+}
+
+// expire looks which deadline has passed at now and acts on it.
+func (s *Session) expire(now time.Duration) {
+	s.mu.Lock()
+	size, blocked := s.q.size, s.blocked
+	s.mu.Unlock()
+	if s.retry && blocked {
+		s.unblock()
+	}
+	switch {
+	case s.endBy > 0 && now >= s.endBy:
+		if s.finSent { // lingered long enough
+			s.finish(false)
+			return
+		}
+		s.kill(ErrDrainTimeout)
+	case s.stallBy() > 0 && now >= s.stallBy():
+		// The loop may be late (a busy callback, a stopped process) with the news that the kernel takes bytes.
+		s.unblock()
+		if n := s.flush(); n > 0 {
+			s.lend()
+			s.callSend(n)
+		} else {
+			s.kill(ErrWriteStall)
+		}
+	}
+	if by := s.silentBy(size); by > 0 && now >= by {
+		s.silent(now)
+	}
+}
+
+// silent ends a session whose peer has said nothing for too long, unless that is not the peer's fault: bytes of
+// his wait to be read (the process was stopped, the loop was busy), or he is still taking what the kernel holds.
+func (s *Session) silent(now time.Duration) {
+	unsent := int32(min(s.conn.Unsent(), 1<<30))
+	if s.conn.Unread() || unsent != s.lastUnsent {
+		s.lastUnsent = unsent
+		s.heardAt = now
+		return
+	}
+	if s.heard {
+		s.DisconnectWith(ErrIdle)
+	} else {
+		s.DisconnectWith(fmt.Errorf("%w: not one byte received", ErrIdle))
+	}
+}
+
+func (s *Session) stallBy() time.Duration {
+	if s.stalledAt > 0 && s.loop.Limits.Write > 0 {
+		return s.stalledAt + s.loop.Limits.Write
+	}
+	return 0
+}
+
+// rearm asks to be looked at when the next deadline passes.
+func (s *Session) rearm(size int) {
+	next := s.endBy
+	sooner := func(at time.Duration) {
+		if at > 0 && (next == 0 || at < next) {
+			next = at
+		}
+	}
+	sooner(s.stallBy())
+	if s.watching() {
+		sooner(s.silentBy(size))
+	}
+	if s.retry {
+		sooner(s.conn.Now() + retryAfter)
+	}
+	if next > 0 {
+		s.conn.Arm(next)
+	}
+}
+
+// panicked is the reason of a session whose content failed in the named callback.
+func panicked(callback string, value any) error {
+	if value == nil {
+		return fmt.Errorf("%w: runtime.Goexit in %s", ErrPanic, callback)
+	}
+	return fmt.Errorf("%w: %s: %v", ErrPanic, callback, value)
+}

@@ -1,0 +1,75 @@
+// Package session is the content's side of servercore: a connection as a struct to embed, four callbacks, and a
+// gathered, bounded send queue. It opens no socket and reads no clock; package engine brings both.
+//
+//	type Player struct {
+//		session.Session
+//		name string
+//	}
+//
+//	func (p *Player) OnRecv(data []byte) { p.Send(data) }
+//
+// # Callbacks
+//
+// OnConnected comes first, then OnRecv, OnSend and posted functions in any order, then OnDisconnected, once and
+// last, whatever happened. All callbacks of a session run on its loop, one at a time, never inside one another.
+// They must not wait: other sessions share the loop. What must wait belongs on another goroutine, which may use
+// every method of [Session].
+//
+// # Sending
+//
+// Send copies, bounds and returns. The loop gathers what is queued into one write. OnSend reports what the kernel
+// took, exactly: at any moment
+//
+//	accepted by Send = sum of OnSend + Pending + dropped at the end
+//
+// and after an orderly end nothing was dropped and the peer has read the sum of OnSend, if it read at all.
+//
+// # States
+//
+//	open ──Disconnect, idle, Shutdown──▶ draining ──queue out, FIN, peer's FIN or linger over──▶ closed
+//	 ├─────peer's FIN──────────────────▶ draining ──queue out──────────────────────────────────▶ closed
+//	 └─────peer's reset, Abort, SendLimit policy, stall, panic─────────────────────────────────▶ closed
+//
+//	            Send        OnRecv       reads from the peer
+//	open        accepts     yes          yes, unless paused
+//	draining    after the peer's FIN     -
+//	            accepts     -            nothing more comes
+//	draining    after our decision
+//	            ErrClosed   no           and discards
+//	closed      ErrClosed   no           no
+//
+// Draining that takes longer than DrainTimeout, or stalls, or breaks, ends in closed by a reset.
+//
+// # Ownership
+//
+//	OnRecv's data         the loop's; read-only, yours until OnRecv returns
+//	Send's p              yours; copied before Send returns
+//	SendBuffer's buffer   the session's from the call on, also when it fails
+//	addresses             yours to keep, not to modify
+//
+// # Guaranteed, and not
+//
+// Guaranteed: all that contract numbers L1 to E4 in the repository's README say. Not guaranteed: that bytes taken
+// by the kernel are read by the peer (a later reset may lose them; only an answer of the peer's proves that);
+// where a message is cut into OnRecv calls; on which loop a session runs; the order of callbacks of different
+// sessions.
+//
+// # Invariants
+//
+// For those who change this package. Each is cited where it is upheld.
+//
+//	I1  Callbacks run on the loop, one at a time: call* are reached from Driver methods only, and Session methods
+//	    never call content.
+//	I2  The last callback: finish runs callDisconnected once for each callConnected, also after a goroutine was
+//	    lost, because it notes each step before it takes it.
+//	I3  mu is not held while content runs or the transport is called.
+//	I4  No request is lost and none wakes twice: whoever asks publishes first and then sets scheduled; the loop
+//	    clears scheduled first and then looks.
+//	I5  Bytes leave in the order of acceptance: push and gather use one list under mu, the scratch memory comes
+//	    first and is used only while no segment exists.
+//	I6  After Transport.Close the connection is not touched: every path there goes through finish, which enters
+//	    closed first, and flush, steer and rearm do nothing then.
+//	I7  One owner per buffer reference: a segment owns one, pop releases it, nothing else does.
+//	I8  accepted = sent + pending + dropped: push and SendBuffer add to size, consume and drop take from it, and
+//	    nothing else does.
+package session

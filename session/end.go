@@ -1,0 +1,55 @@
+package session
+
+import "errors"
+
+// Disconnect ends the session in good order: everything Send accepted before is delivered, then FIN. Send
+// fails from now on and OnRecv is not called again after the callback now running; input that still arrives is
+// read and thrown away until the peer closes too or LingerTimeout ends. What is not out within DrainTimeout is
+// dropped and the connection reset. Err is ErrDisconnected. Any goroutine, inside callbacks too, any number of
+// times; the first reason wins.
+func (s *Session) Disconnect() { s.DisconnectWith(ErrDisconnected) }
+
+// DisconnectWith is Disconnect with a reason of the caller's, which Err then matches. nil means ErrDisconnected.
+func (s *Session) DisconnectWith(reason error) {
+	if reason == nil {
+		reason = ErrDisconnected
+	}
+	if !s.bound.Load() {
+		return
+	}
+	s.mu.Lock()
+	s.open = false
+	s.because(reason)
+	s.mu.Unlock()
+	s.schedule()
+}
+
+// Abort ends the session at once: what is queued is dropped, the peer sees a reset, the kernel's memory is
+// freed. Err is ErrAborted, unless the session was ending for another reason already. Any goroutine, inside
+// callbacks too, any number of times.
+func (s *Session) Abort() { s.kill(ErrAborted) }
+
+func (s *Session) kill(reason error) {
+	if !s.bound.Load() {
+		return
+	}
+	s.mu.Lock()
+	s.open, s.aborted = false, true
+	s.because(reason)
+	s.mu.Unlock()
+	s.schedule()
+}
+
+// because records a reason: the first stands, a failure of the ending it began is added once. The caller holds
+// mu.
+func (s *Session) because(reason error) {
+	switch {
+	case s.phaseClosed():
+	case s.reason == nil:
+		s.reason = reason
+	case s.aborted && !errors.Is(s.reason, reason):
+		if _, twice := s.reason.(*chain); !twice {
+			s.reason = &chain{s.reason, reason}
+		}
+	}
+}

@@ -1,0 +1,157 @@
+package session
+
+import (
+	"sync"
+
+	"github.com/servercore-go/servercore/pool"
+)
+
+const (
+	// maxSegments is the most one writev takes: IOV_MAX of Linux and the BSDs.
+	maxSegments = 1024
+	// writeBudget bounds the bytes of one gathered write, so that a fat queue on a fast link leaves the loop to
+	// the others in between.
+	writeBudget = 1 << 20
+	// scratchSize is the memory lent to a running callback; it matches the 64 KiB a loop reads at once, so that
+	// an echo of whatever arrived is one write without a pooled buffer.
+	scratchSize = 64 << 10
+)
+
+// A segment is one buffer of the queue. Segments are pooled apart from the buffers because a shared buffer may
+// stand in many queues at once.
+type segment struct {
+	next *segment
+	buf  *pool.Buffer
+	own  bool // filled by Send: its spare room may be used. False for SendBuffer's, which others may hold.
+}
+
+var segments = sync.Pool{New: func() any { return new(segment) }}
+
+// queue is the gathered send queue: bytes in the order of their acceptance, in the scratch memory of a running
+// callback first, then in segments. The session's mutex guards it.
+//
+// Segments grow a page at a time and each is filled to its end before the next begins, so a queue of n bytes
+// holds n bytes of memory, plus less than a page at its tail and less than a page already sent at its head.
+type queue struct {
+	head, tail *segment
+	off        int    // bytes of head that have left
+	size       int    // bytes that have not left
+	lent       []byte // scratch of the callback that runs, nil otherwise; used only while head is nil
+	lentOff    int    // bytes of lent that have left
+	messages   int    // accepted since the last flush
+}
+
+// push appends a copy of p.
+func (q *queue) push(p []byte) {
+	q.size += len(p)
+	if q.lent != nil && q.head == nil {
+		n := min(len(p), cap(q.lent)-len(q.lent))
+		q.lent = append(q.lent, p[:n]...)
+		p = p[n:]
+	}
+	for len(p) > 0 {
+		t := q.tail
+		if t == nil || !t.own || len(t.buf.B) == cap(t.buf.B) {
+			size := pool.Page
+			if q.head == nil && len(p) <= pool.Small {
+				size = pool.Small
+			}
+			t = q.extend(pool.GetSize(size), true)
+		}
+		n := min(len(p), cap(t.buf.B)-len(t.buf.B))
+		t.buf.B = append(t.buf.B, p[:n]...)
+		p = p[n:]
+	}
+}
+
+// extend appends a segment that owns one reference of b. It does not count the bytes.
+func (q *queue) extend(b *pool.Buffer, own bool) *segment {
+	t := segments.Get().(*segment)
+	t.buf, t.own = b, own
+	if q.tail == nil {
+		q.head = t
+	} else {
+		q.tail.next = t
+	}
+	q.tail = t
+	return t
+}
+
+// gather appends to iov what leaves next: at most maxSegments slices and, the last slice apart, writeBudget bytes.
+func (q *queue) gather(iov [][]byte) (_ [][]byte, n int) {
+	if rest := q.lent[q.lentOff:]; len(rest) > 0 {
+		iov, n = append(iov, rest), len(rest)
+	}
+	off := q.off
+	for t := q.head; t != nil && len(iov) < maxSegments && n < writeBudget; t = t.next {
+		if rest := t.buf.B[off:]; len(rest) > 0 {
+			iov, n = append(iov, rest), n+len(rest)
+		}
+		off = 0
+	}
+	return iov, n
+}
+
+// consume removes the first n bytes and gives up the buffers they emptied.
+func (q *queue) consume(n int) {
+	q.size -= n
+	if rest := len(q.lent) - q.lentOff; rest > 0 {
+		k := min(n, rest)
+		q.lentOff += k
+		n -= k
+	}
+	for t := q.head; t != nil; t = q.head {
+		rest := len(t.buf.B) - q.off
+		if n < rest {
+			q.off += n
+			return
+		}
+		n -= rest
+		q.off = 0
+		q.pop()
+	}
+}
+
+func (q *queue) pop() {
+	t := q.head
+	q.head = t.next
+	if q.head == nil {
+		q.tail = nil
+	}
+	t.buf.Release()
+	t.next, t.buf = nil, nil
+	segments.Put(t)
+}
+
+// lend gives an empty queue the loop's scratch memory for the time of one callback.
+func (q *queue) lend(scratch []byte) {
+	if q.size == 0 {
+		q.lent, q.lentOff = scratch[:0], 0
+	}
+}
+
+// reclaim takes the scratch memory back. What the kernel did not take of it moves to the front of the segments.
+func (q *queue) reclaim() {
+	rest := q.lent[q.lentOff:]
+	q.lent, q.lentOff = nil, 0
+	if len(rest) == 0 {
+		return
+	}
+	after, last, off := q.head, q.tail, q.off
+	q.head, q.tail, q.off = nil, nil, 0
+	q.size -= len(rest) // push counts them again
+	q.push(rest)
+	if after != nil { // off is 0 here: the scratch comes first, so no byte behind it has left
+		q.tail.next, q.tail, q.off = after, last, off
+	}
+}
+
+// drop empties the queue and returns how many bytes will not leave.
+func (q *queue) drop() int {
+	n := q.size
+	for q.head != nil {
+		q.pop()
+	}
+	*q = queue{messages: q.messages}
+	return n
+}

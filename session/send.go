@@ -1,0 +1,78 @@
+package session
+
+import "github.com/servercore-go/servercore/pool"
+
+// Send queues a copy of p and returns at once. Accepted bytes leave in the order of their acceptance, and
+// those of one p stay together whoever else sends. What a callback sends leaves when it returns, in one
+// gathered write; what other goroutines send costs at most one wake-up of the loop.
+//
+// Send returns ErrSendLimit if p does not fit within Options.SendLimit beside what is queued (nothing of p is
+// then queued), and ErrClosed after Disconnect, Abort or the end. It is the only bound on a peer that does not
+// read: whoever answers what it receives never meets it, whoever pushes on his own account should expect it.
+// Any goroutine.
+func (s *Session) Send(p []byte) error {
+	s.mu.Lock()
+	if err := s.admit(len(p)); err != nil {
+		s.mu.Unlock()
+		if err == ErrSendLimit {
+			s.tooSlow()
+		}
+		return err
+	}
+	s.q.push(p)
+	s.queued(len(p))
+	return nil
+}
+
+// SendBuffer is Send without the copy: it takes the caller's reference over, also when it fails, and releases
+// it when the last byte has left or will not leave any more. To send one buffer to many, Retain it for each.
+// Nobody may write to b.B from here on. Any goroutine.
+func (s *Session) SendBuffer(b *pool.Buffer) error {
+	s.mu.Lock()
+	if err := s.admit(len(b.B)); err != nil {
+		s.mu.Unlock()
+		b.Release()
+		if err == ErrSendLimit {
+			s.tooSlow()
+		}
+		return err
+	}
+	if len(b.B) == 0 {
+		s.mu.Unlock()
+		b.Release()
+		return nil
+	}
+	s.q.extend(b, false)
+	s.q.size += len(b.B)
+	s.queued(len(b.B))
+	return nil
+}
+
+// admit decides whether n more bytes may be queued. The caller holds mu.
+func (s *Session) admit(n int) error {
+	if !s.open {
+		return ErrClosed
+	}
+	if limit := s.loop.Limits.SendLimit; limit > 0 && n > limit-s.q.size {
+		return ErrSendLimit
+	}
+	return nil
+}
+
+// queued ends a Send that queued n bytes: it unlocks mu and sees to it that the loop knows.
+func (s *Session) queued(n int) {
+	s.q.messages++
+	// A blocked session gains nothing from a visit, but for the one that stops its reading.
+	above := s.loop.Limits.PauseAbove
+	visit := n > 0 && (!s.blocked || above > 0 && s.q.size > above && s.q.size-n <= above)
+	s.mu.Unlock()
+	if visit {
+		s.schedule()
+	}
+}
+
+func (s *Session) tooSlow() {
+	if s.loop.Limits.EndSlow {
+		s.kill(ErrSendLimit)
+	}
+}

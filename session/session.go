@@ -1,0 +1,176 @@
+package session
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/servercore-go/servercore/pool"
+)
+
+// Session is one connection, for any goroutine. Embed it by value in the content's own struct; its zero value
+// is ready to be handed to the engine by a [Factory]. It must not be copied after that.
+//
+// Before OnConnected and after the end every method is safe and does nothing; Send and Post return an error
+// that matches ErrClosed.
+type Session struct {
+	// Fixed by Bind, before any callback.
+	id            uint64
+	handler       Handler
+	conn          Transport
+	loop          *Loop
+	remote, local net.Addr
+
+	// Any goroutine.
+	bound     atomic.Bool // guards the group above for those who come before Bind
+	scheduled atomic.Bool // the loop is working on the session or has been woken for it (I4)
+	paused    atomic.Bool // PauseRecv without ResumeRecv
+
+	// The loop's own. Nobody else reads or writes these.
+	phase      phase
+	mine       bool // this turn holds scheduled and must clear it
+	calling    bool // a callback is running
+	connected  bool // OnConnected has begun, so OnDisconnected is owed
+	done       bool // the transport was told that nothing follows
+	choked     bool // reading is stopped because of PauseAbove
+	reading    bool // what the transport was last told
+	peerFIN    bool // the peer will send no more, and all it sent was delivered
+	finSent    bool // our FIN is out: lingering
+	heard      bool // a first byte was received
+	retry      bool // blocked for want of kernel memory, no event will come
+	lastUnsent int32
+	callback   callback // what is running, for the log
+	heardAt    time.Duration
+	stalledAt  time.Duration // since when the kernel takes nothing, 0 if it does
+	endBy      time.Duration // drain or linger deadline, 0 if none
+	rare       *rare         // what few sessions need
+
+	mu      sync.Mutex // guards the group below; never held while content runs (I3)
+	open    bool       // Send accepts
+	aborted bool       // end by reset
+	blocked bool       // the kernel was full; waiting for Writable
+	reason  error      // why the session ends; nil: it does not
+	q       queue
+	posts   *[]func() // accepted by Post and not yet run; nil for most
+}
+
+// rare is allocated for sessions that use it, so that idle ones stay small.
+type rare struct {
+	stash *pool.Buffer // input that came in while reading was being stopped
+	fin   bool         // the peer's FIN, waiting behind the stash
+	lost  error        // the error that broke the connection
+}
+
+func (s *Session) session() *Session { return s }
+
+// OnConnected does nothing; override it.
+func (*Session) OnConnected(net.Addr) {}
+
+// OnRecv does nothing; override it.
+func (*Session) OnRecv([]byte) {}
+
+// OnSend does nothing; override it.
+func (*Session) OnSend(int) {}
+
+// OnDisconnected does nothing; override it.
+func (*Session) OnDisconnected(net.Addr) {}
+
+// ID returns the session's number: unique within the process, never reused, never 0 once connected, and not the
+// descriptor.
+func (s *Session) ID() uint64 {
+	if !s.bound.Load() {
+		return 0
+	}
+	return s.id
+}
+
+// RemoteAddr returns the peer's address as it was at accept; it stays valid after the end. It must not be
+// modified. nil before OnConnected.
+func (s *Session) RemoteAddr() net.Addr {
+	if !s.bound.Load() {
+		return nil
+	}
+	return s.remote
+}
+
+// LocalAddr returns the address the peer connected to, not the one listened on; it stays valid after the end.
+// It must not be modified. nil before OnConnected.
+func (s *Session) LocalAddr() net.Addr {
+	if !s.bound.Load() {
+		return nil
+	}
+	return s.local
+}
+
+// Err returns nil until the session begins to end, then the first reason recorded; see the Err variables for
+// what it can match. If the session then could not be drained as that reason promised, Err also matches what
+// prevented it (ErrDrainTimeout, ErrWriteStall, ErrPeerReset, ErrAborted).
+func (s *Session) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reason
+}
+
+// Pending returns the bytes accepted by Send and not yet taken by the kernel.
+func (s *Session) Pending() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.q.size
+}
+
+// PauseRecv stops OnRecv, at the latest after the call now running, and lets TCP stop the peer. What was
+// received and not yet delivered is kept. The session still sends, and still notices the peer's reset; the
+// peer's FIN is acted on after the bytes before it were delivered. Any goroutine.
+//
+// A session need not be paused merely because its own peer reads slowly: PauseAbove does that.
+func (s *Session) PauseRecv() {
+	if !s.paused.Swap(true) {
+		s.schedule()
+	}
+}
+
+// ResumeRecv undoes PauseRecv, however often that was called. Any goroutine.
+func (s *Session) ResumeRecv() {
+	if s.paused.Swap(false) {
+		s.schedule()
+	}
+}
+
+// Post has f run on the session's loop, after the callback that is running, never inside one, and before
+// OnDisconnected. If Post returns nil, f runs exactly once; functions run in the order they were posted. f may
+// do what a callback may do, and must not wait either. After the end Post returns ErrClosed. Any goroutine.
+func (s *Session) Post(f func()) error {
+	if f == nil {
+		panic("session: Post of a nil function")
+	}
+	s.mu.Lock()
+	if !s.bound.Load() || s.phaseClosed() {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	if s.posts == nil {
+		s.posts = new([]func())
+	}
+	*s.posts = append(*s.posts, f)
+	s.mu.Unlock()
+	s.schedule()
+	return nil
+}
+
+// schedule has the loop look at the session, unless it is about to anyway.
+//
+// No request is lost: the caller has published what it wants before, and the loop clears scheduled before it
+// looks. So either the Swap sees false and wakes the loop, or the loop has yet to look (I4).
+func (s *Session) schedule() {
+	if s.bound.Load() && !s.scheduled.Swap(true) {
+		s.conn.Wake()
+	}
+}
+
+func (s *Session) rarely() *rare {
+	if s.rare == nil {
+		s.rare = new(rare)
+	}
+	return s.rare
+}

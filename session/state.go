@@ -1,0 +1,43 @@
+package session
+
+// phase is where a session stands. It moves forward only, in advance, and only on the loop.
+//
+//	fresh ──Bind──▶ open ──Disconnect, deadline, Shutdown──▶ draining ──queue out, error, deadline──▶ closed
+//	                 ├───────peer's FIN───────────────────▶ draining
+//	                 └───────peer's reset, Abort, panic────────────────────────────────────────────▶ closed
+//
+// Draining has two ways in and one way on. After the peer's FIN the queue is sent and the session closes. After
+// our own decision the queue is sent, FIN follows, and the session lingers, discarding input, until the peer
+// has closed as well.
+type phase uint8
+
+const (
+	phaseFresh phase = iota
+	phaseOpen
+	phaseDraining
+	phaseClosed
+)
+
+var phaseNames = [...]string{"fresh", "open", "draining", "closed"}
+
+func (p phase) String() string { return phaseNames[p] }
+
+// advance is the only place where the phase changes. It holds mu because Post and because ask, from any
+// goroutine, whether the session is closed.
+func (s *Session) advance(to phase) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if to <= s.phase {
+		panic("session: phase " + to.String() + " after " + s.phase.String())
+	}
+	s.phase = to
+	switch to {
+	case phaseOpen:
+		s.open = true
+	case phaseClosed:
+		s.open = false
+	}
+}
+
+// phaseClosed reports whether the end has been reached. The caller holds mu or is the loop.
+func (s *Session) phaseClosed() bool { return s.phase == phaseClosed }

@@ -1,0 +1,79 @@
+package session
+
+import "time"
+
+// Transport is the little a session needs from its connection. The engine implements it on sockets, the tests
+// on memory. Every method but Wake is called on the session's loop only; after Close come only Again, Failed and,
+// last of all, Done.
+type Transport interface {
+	// Wake has the loop call Turn soon. Any goroutine. The session calls it at most once until Turn begins.
+	Wake()
+
+	// Again has the loop call Resume in a later turn, after other sessions and input had theirs. Idempotent
+	// until Resume begins.
+	Again()
+
+	// Now is a monotonic clock.
+	Now() time.Duration
+
+	// Arm has the loop call Expire at that time or earlier, on the clock of Now. An earlier call still counts;
+	// there is nothing to disarm, an Expire too many is harmless.
+	Arm(at time.Duration)
+
+	// Write offers the kernel the buffers in order and returns how many bytes it took. ErrWouldBlock: the
+	// kernel is full, and the loop will call Writable once it takes bytes again. ErrNoMemory: try again in a
+	// moment. Any other error: the connection is broken. The slices are not kept, nor written to.
+	Write(bufs [][]byte) (n int, err error)
+
+	// CloseWrite sends FIN.
+	CloseWrite() error
+
+	// Reading stops or resumes the reading of the connection. After Reading(false), Receive is not called and
+	// TCP holds the peer; PeerClosed is still called for a reset at once, and for a FIN that no byte precedes.
+	// It starts out reading.
+	Reading(on bool) error
+
+	// Unread reports whether received bytes wait in the kernel.
+	Unread() bool
+
+	// Unsent returns the bytes the kernel took and the peer has not acknowledged, 0 where that is not known.
+	Unsent() int
+
+	// Close gives the descriptor up; reset discards what the kernel still holds and tells the peer so.
+	Close(reset bool)
+
+	// Done tells that OnDisconnected has returned and the session needs nothing more.
+	Done()
+
+	// Failed reports that content failed in the callback of that name: by a panic with that value, or by
+	// runtime.Goexit if it is nil. To be logged with the stack.
+	Failed(callback string, value any, stack []byte)
+}
+
+// Limits bound what one session may hold and how long it may take. Zero or less is off; the engine applies its
+// defaults before.
+type Limits struct {
+	SendLimit  int  // bytes queued
+	PauseAbove int  // bytes queued above which the session is not read
+	EndSlow    bool // a Send over SendLimit ends the session
+
+	Idle, FirstByte, Write, Drain, Linger time.Duration
+}
+
+// Loop is what the sessions of one event loop share. It belongs to that loop; only Counters are read elsewhere.
+type Loop struct {
+	Limits   Limits
+	Counters Counters
+
+	scratch []byte   // lent to the callback that runs: what it sends collects here first
+	iov     [][]byte // the gathered write in the making
+}
+
+// NewLoop returns the shared part of one event loop's sessions: about 88 KiB.
+func NewLoop(limits Limits) *Loop {
+	return &Loop{
+		Limits:  limits,
+		scratch: make([]byte, 0, scratchSize),
+		iov:     make([][]byte, 0, maxSegments),
+	}
+}
