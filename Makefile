@@ -1,0 +1,50 @@
+# Every target is a plain go command that can be typed by hand; .ci/run is what a change must pass.
+
+TOOL := go tool -modfile=tools/go.mod
+
+.PHONY: all check fmt vet staticcheck imports test race bench
+
+all: check
+
+check: fmt vet staticcheck race # the direction of imports is one of the tests
+
+fmt:
+	@files=$$(gofmt -l .); test -z "$$files" || { echo "run gofmt -w on:"; echo "$$files"; exit 1; }
+
+vet:
+	GOOS=linux go vet ./...
+	GOOS=darwin go vet ./...
+	GOOS=freebsd go vet ./...
+
+staticcheck:
+	$(TOOL) staticcheck ./...
+
+imports:
+	go test -run '^TestImport' .
+
+test:
+	go test ./...
+
+race:
+	go test -race -shuffle=on ./...
+
+# make bench             benchmarks of the working tree
+# make bench BASE=main   the same in alternation with another ref, and the comparison
+# BENCH selects benchmarks, COUNT repeats them.
+BENCH ?= .
+COUNT ?= 10
+RUN   := go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+bench:
+ifdef BASE
+	@rm -f .bench/base.txt .bench/new.txt
+	@if [ -e .bench/base ]; then git worktree remove --force .bench/base; fi
+	git worktree add --detach .bench/base $(BASE)
+	for i in $$(seq $(COUNT)); do \
+		(cd .bench/base && $(RUN) -count 1) >> .bench/base.txt && $(RUN) -count 1 >> .bench/new.txt || exit 1; \
+	done
+	git worktree remove --force .bench/base
+	$(TOOL) benchstat base=.bench/base.txt new=.bench/new.txt
+else
+	$(RUN) -count $(COUNT)
+endif

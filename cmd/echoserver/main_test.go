@@ -1,0 +1,339 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// patience is how long a test waits for what must happen. It is never waited out when the test passes.
+const patience = 20 * time.Second
+
+// asServer makes the test binary behave as the program itself: the signal tests need a process of their own.
+const asServer = "ECHOSERVER_TEST_AS_SERVER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asServer) != "" {
+		main() // does not return
+	}
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(),
+		// An idle worker of the pool that gnet keeps for the whole process; one at work has another top.
+		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*goWorker).run.func1"))
+}
+
+func TestParseFlags(t *testing.T) {
+	defaults := config{
+		addr: ":7777", network: "tcp", address: ":7777", mode: "echo", logLevel: slog.LevelInfo,
+	}
+	with := func(change func(*config)) *config {
+		c := defaults
+		change(&c)
+		return &c
+	}
+	good := []struct {
+		args string
+		want *config
+	}{
+		{"", &defaults},
+		{"-addr 127.0.0.1:0", with(func(c *config) { c.addr, c.address = "127.0.0.1:0", "127.0.0.1:0" })},
+		{"-addr unix:/run/e.sock", with(func(c *config) {
+			c.addr, c.network, c.address = "unix:/run/e.sock", "unix", "/run/e.sock"
+		})},
+		{"-mode game", with(func(c *config) { c.mode = "game" })},
+		{"-loops 3 -max-sessions 10", with(func(c *config) { c.loops, c.maxSessions = 3, 10 })},
+		{"-loops 0 -max-sessions 0 -send-limit 0 -idle 0 -stats 0", &defaults},
+		{"-send-limit 131072", with(func(c *config) { c.sendLimit = 128 << 10 })},
+		{"-idle 90s -stats 1s", with(func(c *config) { c.idle, c.stats = 90*time.Second, time.Second })},
+		{"--log-level DEBUG", with(func(c *config) { c.logLevel = slog.LevelDebug })},
+	}
+	for _, tt := range good {
+		got, err := parseFlags(strings.Fields(tt.args))
+		if err != nil {
+			t.Errorf("%q: %v", tt.args, err)
+		} else if !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%q\n got %+v\nwant %+v", tt.args, *got, *tt.want)
+		}
+	}
+
+	bad := []struct{ args, advice string }{
+		{"-addr 7777", "use host:port, such as :7777"},
+		{"-addr ::1", "use host:port"},
+		{"-addr :http", "the port must be a number"},
+		{"-addr :65536", "the port must be a number"},
+		{"-addr unix:", "use unix:PATH"},
+		{"-loops -1", "use 0 (one for each CPU) or a positive number"},
+		{"-loops many", "use 0 (one for each CPU)"},
+		{"-mode chat", "use echo, game, broadcast or discard"},
+		{"-max-sessions -5", "use 0 (as many as open files allow)"},
+		{"-send-limit 4096", "use 0 (1 MiB) or at least 131072"},
+		{"-send-limit -1", "use 0 (1 MiB) or at least 131072"},
+		{"-idle 90", "use 0 (never) or a time with its unit"},
+		{"-idle -1s", "use 0 (never)"},
+		{"-stats -1s", "use 0 (off)"},
+		{"-log-level loud", "use debug, info, warn or error"},
+		{"-color", "-color"},
+		{"serve", "everything is set by flags"},
+	}
+	for _, tt := range bad {
+		args := strings.Fields(tt.args)
+		if _, err := parseFlags(args); err == nil || !strings.Contains(err.Error(), tt.advice) {
+			t.Errorf("%q: error %v does not say %q", tt.args, err, tt.advice)
+		}
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), args, &stdout, &stderr); code != exitUsage {
+			t.Errorf("%q: exit code %d, want %d", tt.args, code, exitUsage)
+		}
+		if stdout.Len() > 0 || !strings.Contains(stderr.String(), tt.advice) {
+			t.Errorf("%q: stdout %q, stderr %q", tt.args, &stdout, &stderr)
+		}
+	}
+}
+
+func TestHelpNamesEveryFlagAndExitCode(t *testing.T) {
+	for _, arg := range []string{"-h", "--help"} {
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), []string{arg}, &stdout, &stderr); code != exitOK || stderr.Len() > 0 {
+			t.Fatalf("%s: exit code %d, stderr %q", arg, code, &stderr)
+		}
+		flagSet(new(config)).VisitAll(func(f *flag.Flag) {
+			if !strings.Contains(stdout.String(), "\n  -"+f.Name+" ") {
+				t.Errorf("%s does not mention -%s", arg, f.Name)
+			}
+		})
+		for _, part := range append(modeList(), "Exit codes: 0 ", "; 1 ", "; 2 ") {
+			if !strings.Contains(stdout.String(), part) {
+				t.Errorf("%s does not mention %q", arg, part)
+			}
+		}
+	}
+	if len(modeList()) != len(modes) {
+		t.Errorf("%d modes are listed, %d exist", len(modeList()), len(modes))
+	}
+}
+
+func FuzzParseAddr(f *testing.F) {
+	for _, s := range []string{
+		":7777", "127.0.0.1:0", "[::1]:7777", "[fe80::1%eth0]:80", "localhost:80", "unix:/tmp/e.sock", "unix:a:b",
+		"", "unix:", "7777", "::1", "a:b", ":-1", ":65536", ":+1", "unix:\x00", "[::1]", "[", "]:1", "\xff:1",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		network, address, err := parseAddr(s)
+		if err != nil {
+			if network != "" || address != "" || !strings.Contains(err.Error(), "-addr") {
+				t.Fatalf("%q: network %q, address %q, error %v", s, network, address, err)
+			}
+			return
+		}
+		switch network {
+		case "unix":
+			if address == "" || s != "unix:"+address || strings.ContainsRune(address, 0) {
+				t.Fatalf("%q: unix address %q", s, address)
+			}
+		case "tcp":
+			_, port, err := net.SplitHostPort(address)
+			if err != nil || address != s {
+				t.Fatalf("%q: address %q, %v", s, address, err)
+			}
+			if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+				t.Fatalf("%q: port %q", s, port)
+			}
+		default:
+			t.Fatalf("%q: network %q", s, network)
+		}
+	})
+}
+
+func TestAddressInUse(t *testing.T) {
+	for _, addr := range everyAddr(t) {
+		s := start(t, "-addr", addr)
+		used := formatAddr(s.addr())
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), []string{"-addr", used}, &stdout, &stderr); code != exitFault {
+			t.Errorf("%s: exit code %d, want %d", used, code, exitFault)
+		}
+		if stdout.Len() > 0 || !strings.Contains(stderr.String(), used) {
+			t.Errorf("%s: stdout %q, stderr %q", used, &stdout, &stderr)
+		}
+	}
+}
+
+// The limits reach the engine: a client too many is turned away, a silent one is sent off.
+func TestMaxSessions(t *testing.T) {
+	s := start(t, "-addr", "127.0.0.1:0", "-max-sessions", "1", "-log-level", "debug")
+	first := s.dial()
+	s.log.wait(t, "msg=connected", 1)
+	wantEnd(t, s.dial())
+	first.Close()
+	s.log.wait(t, "msg=disconnected", 1)
+	if n := strings.Count(s.log.String(), "msg=connected"); n != 1 {
+		t.Errorf("%d clients were served, want 1", n)
+	}
+}
+
+func TestIdle(t *testing.T) {
+	s := start(t, "-addr", "127.0.0.1:0", "-idle", "100ms")
+	wantEnd(t, s.dial())
+}
+
+// wantEnd wants the server to end the connection, in order or by reset, without a byte.
+func wantEnd(t *testing.T, c stream) {
+	t.Helper()
+	if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read %d bytes, error %v; want the end", n, err)
+	}
+	c.Close()
+}
+
+// everyAddr returns one value of -addr for each kind of listener this machine has.
+func everyAddr(t *testing.T) []string {
+	// Not t.TempDir: its path may be longer than the address of a unix socket can be.
+	dir, err := os.MkdirTemp("", "echo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	addrs := []string{"127.0.0.1:0", "unix:" + filepath.Join(dir, "s")}
+	if l, err := net.Listen("tcp6", "[::1]:0"); err == nil {
+		l.Close()
+		addrs = append(addrs, "[::1]:0")
+	}
+	return addrs
+}
+
+// A server is the program, run inside the test.
+type server struct {
+	t        *testing.T
+	out, log *transcript
+}
+
+// start runs the program, waits until it accepts, and stops it when the test is over: the exit code must be 0.
+func start(t *testing.T, args ...string) *server {
+	t.Helper()
+	s := &server{t, newTranscript(), newTranscript()}
+	ctx, cancel := context.WithCancel(context.Background())
+	exit := make(chan int, 1)
+	go func() {
+		exit <- run(ctx, args, s.out, s.log)
+		s.out.close()
+		s.log.close()
+	}()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case code := <-exit:
+			if code != exitOK {
+				t.Errorf("exit code %d, log:\n%s", code, s.log)
+			}
+		case <-time.After(patience):
+			t.Errorf("the server does not stop, log:\n%s", s.log)
+		}
+	})
+	s.out.wait(t, "\n", 1)
+	return s
+}
+
+// addr is where the server says it listens.
+func (s *server) addr() net.Addr {
+	s.t.Helper()
+	line, _, _ := strings.Cut(s.out.String(), "\n")
+	said, ok := strings.CutPrefix(line, "listening on ")
+	network, address, err := parseAddr(said)
+	if !ok || err != nil {
+		s.t.Fatalf("first line %q, log:\n%s", line, s.log)
+	}
+	if network == "unix" {
+		return &net.UnixAddr{Net: "unix", Name: address}
+	}
+	tcp, err := net.ResolveTCPAddr(network, address)
+	if err != nil || tcp.Port == 0 {
+		s.t.Fatalf("first line %q is not a real address: %v", line, err)
+	}
+	return tcp
+}
+
+// stream is what a TCP and a unix connection have in common.
+type stream interface {
+	net.Conn
+	CloseWrite() error
+}
+
+func (s *server) dial() stream {
+	s.t.Helper()
+	a := s.addr()
+	c, err := net.DialTimeout(a.Network(), a.String(), patience)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patience))
+	return c.(stream)
+}
+
+// A transcript collects what the program prints and lets a test wait for it.
+type transcript struct {
+	mu      sync.Mutex
+	text    strings.Builder
+	changed chan struct{} // closed and replaced at each write
+	err     error         // set when nothing more can come
+}
+
+func newTranscript() *transcript { return &transcript{changed: make(chan struct{})} }
+
+func (tr *transcript) Write(p []byte) (int, error) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	close(tr.changed)
+	tr.changed = make(chan struct{})
+	return tr.text.Write(p)
+}
+
+func (tr *transcript) close() {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.err = errors.New("the program has ended")
+	close(tr.changed)
+	tr.changed = make(chan struct{})
+}
+
+func (tr *transcript) String() string {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.text.String()
+}
+
+// wait returns once the transcript holds text n times.
+func (tr *transcript) wait(t *testing.T, text string, n int) {
+	t.Helper()
+	late := time.After(patience)
+	for {
+		tr.mu.Lock()
+		found, changed, err := strings.Count(tr.text.String(), text), tr.changed, tr.err
+		tr.mu.Unlock()
+		if found >= n {
+			return
+		}
+		if err != nil {
+			t.Fatalf("%q appears %d times, not %d, and %v:\n%s", text, found, n, err, tr)
+		}
+		select {
+		case <-changed:
+		case <-late:
+			t.Fatalf("%q appears %d times, not %d, in:\n%s", text, found, n, tr)
+		}
+	}
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/engine"
+)
+
+// clearLine returns the cursor to the first column and erases what the line holds.
+const clearLine = "\r\x1b[K"
+
+// A screen keeps the status line and the log from running into each other: both often share one terminal, and a
+// line that is redrawn in place has no line feed behind it.
+type screen struct {
+	out, err io.Writer
+	columns  func() int // width of the terminal behind out, 0 when there is none; asked at every line, it may change
+
+	mu    sync.Mutex
+	drawn string // the status line as it stands on the terminal, "" for none
+}
+
+func newScreen(stdout, stderr io.Writer) *screen {
+	return &screen{out: stdout, err: stderr, columns: func() int { return terminalColumns(stdout) }}
+}
+
+// terminalColumns asks for the window size, which only a terminal has, and with one request that every Unix
+// spells alike.
+func terminalColumns(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	if size.Col == 0 { // a terminal that does not say: a serial line, some emulators
+		return 80
+	}
+	return int(size.Col)
+}
+
+// log returns the writer for log records, one call per whole line.
+func (s *screen) log() io.Writer { return screenLog{s} }
+
+type screenLog struct{ s *screen }
+
+func (l screenLog) Write(line []byte) (int, error) {
+	s := l.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.drawn == "" {
+		return s.err.Write(line)
+	}
+	io.WriteString(s.out, clearLine)
+	n, err := s.err.Write(line)
+	io.WriteString(s.out, s.drawn)
+	return n, err
+}
+
+// status shows line: in the place of the last one on a terminal, below it elsewhere.
+func (s *screen) status(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	columns := s.columns()
+	if columns == 0 {
+		fmt.Fprintln(s.out, line)
+		return
+	}
+	// A line that wraps could not be redrawn; the last column stays free because some terminals wrap there.
+	s.drawn = line[:min(len(line), columns-1)]
+	io.WriteString(s.out, clearLine+s.drawn)
+}
+
+// leave ends the line that stands on the terminal, for whatever is printed next.
+func (s *screen) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.drawn != "" {
+		io.WriteString(s.out, "\n")
+		s.drawn = ""
+	}
+}
+
+// showStatus shows a status line every interval until the returned function is called.
+func (s *screen) showStatus(interval time.Duration, stats func() engine.Stats) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		defer s.leave()
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		last, at := stats(), time.Now()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+			}
+			now := time.Now()
+			next := stats()
+			s.status(statusLine(last, next, now.Sub(at)))
+			last, at = next, now
+		}
+	}()
+	return func() { close(quit); <-done }
+}
+
+// statusLine tells where the engine stands and what it did in the time between two snapshots.
+func statusLine(last, now engine.Stats, elapsed time.Duration) string {
+	rate := func(before, after uint64) float64 { return float64(after-before) / elapsed.Seconds() }
+	a, b := &last.Total, &now.Total
+	return fmt.Sprintf("sessions %d, accepted %d, refused %d; msg/s in %.0f out %.0f; MB/s in %.2f out %.2f",
+		now.Sessions, now.Accepted, now.Refused.Sum(),
+		rate(a.MessagesIn, b.MessagesIn), rate(a.MessagesOut, b.MessagesOut),
+		rate(a.BytesIn, b.BytesIn)/1e6, rate(a.BytesOut, b.BytesOut)/1e6)
+}

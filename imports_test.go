@@ -1,0 +1,241 @@
+package servercore_test
+
+import (
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// Imports point one way. This is the linter that holds them to it. It reads source files instead of asking
+// `go list`, which sees one operating system at a time: the kqueue files are checked on Linux too.
+
+const module = "github.com/servercore-go/servercore"
+
+// A room is a folder with all below it, and what its files may import besides the standard library. A name that
+// ends in a slash stands for everything below it; names of ours are relative to the module.
+type room struct {
+	dir   string
+	may   []string // every file
+	tests []string // test files, besides may and testLibraries
+	not   []string // of the standard library, every file but tests
+}
+
+const (
+	gnet       = "github.com/panjf2000/gnet/v2"
+	bytebuffer = "github.com/valyala/bytebufferpool"
+	sys        = "golang.org/x/sys/unix"
+	testkit    = "internal/testkit"
+)
+
+var rooms = []room{
+	{dir: ".", tests: []string{"engine", "session", "pool", "bench", testkit, sys}},
+	{dir: "cmd", may: []string{"engine", "session", "bench", sys}, tests: []string{"pool", testkit}},
+	{dir: "engine", may: []string{"session", "pool", "internal/", gnet, gnet + "/", sys}},
+	{dir: "session", may: []string{"pool"}, tests: []string{"session", testkit},
+		// It opens no socket and asks no operating system: the loop does.
+		not: []string{"syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
+	{dir: "pool", may: []string{bytebuffer}, tests: []string{"pool"}},
+	{dir: "internal", may: []string{sys}, tests: []string{"internal/"}},
+	{dir: testkit, may: append([]string{"session", "pool", sys}, testLibraries...), tests: []string{"internal/"}},
+	{dir: "bench", may: []string{sys}, tests: []string{"bench"}}, // nothing of ours: it can load any server
+	{dir: "trials", may: []string{"engine", "session", "pool", "bench", "internal/", sys}},
+}
+
+// testLibraries are for test files (and the kit that serves them) only.
+var testLibraries = []string{"go.uber.org/goleak", "pgregory.net/rapid"}
+
+// forbidden says why the file may not import imp, or "".
+func forbidden(file, imp string) string {
+	dir, test := path.Dir(file), strings.HasSuffix(file, "_test.go")
+	home := room{dir: "?"}
+	for _, r := range rooms {
+		inside := r.dir == dir || r.dir != "." && strings.HasPrefix(dir, r.dir+"/")
+		if inside && (home.dir == "?" || len(r.dir) > len(home.dir)) {
+			home = r
+		}
+	}
+	if home.dir == "?" {
+		return "folder " + dir + " has no rule yet: add one to rooms"
+	}
+	if imp == "C" {
+		return "the module is built without cgo"
+	}
+	name, ours := strings.CutPrefix(imp, module+"/")
+	if !ours && imp == module {
+		name, ours = ".", true
+	}
+	if first, _, _ := strings.Cut(imp, "/"); !ours && !strings.Contains(first, ".") {
+		if !test && slices.Contains(home.not, imp) {
+			return home.dir + " stays clear of package " + imp
+		}
+		return ""
+	}
+	if ours && name == testkit && !test {
+		return testkit + " is for test files"
+	}
+	allowed := home.may
+	if test {
+		allowed = slices.Concat(home.may, home.tests, testLibraries)
+		if ours && name == dir { // an external test of its own package
+			return ""
+		}
+	}
+	for _, a := range allowed {
+		if a == name || strings.HasSuffix(a, "/") && strings.HasPrefix(name, a) {
+			return ""
+		}
+	}
+	// Packages below a command belong to it; the commands do not share any.
+	if home.dir == "cmd" && ours && strings.HasPrefix(name, dir+"/") {
+		return ""
+	}
+	if len(allowed) == 0 {
+		return home.dir + " imports nothing outside the standard library"
+	}
+	return home.dir + " may import " + strings.Join(allowed, ", ")
+}
+
+// checkImports returns a line for each import in the module at root that points the wrong way, and the number of
+// files it has read.
+func checkImports(root fs.FS) (wrong []string, files int, err error) {
+	err = fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			base := d.Name()
+			if name == "." {
+				return nil
+			}
+			if base == "testdata" || base == "vendor" || base[0] == '.' || base[0] == '_' {
+				return fs.SkipDir
+			}
+			if _, err := fs.Stat(root, path.Join(name, "go.mod")); err == nil {
+				return fs.SkipDir // a module of its own
+			}
+			return nil
+		}
+		if path.Ext(name) != ".go" {
+			return nil
+		}
+		source, err := fs.ReadFile(root, name)
+		if err != nil {
+			return err
+		}
+		positions := token.NewFileSet()
+		file, err := parser.ParseFile(positions, name, source, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		files++
+		for _, spec := range file.Imports {
+			imp, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if why := forbidden(name, imp); why != "" {
+				wrong = append(wrong, fmt.Sprintf("%v: import of %s: %s", positions.Position(spec.Pos()), imp, why))
+			}
+		}
+		return nil
+	})
+	return wrong, files, err
+}
+
+func TestImportDirections(t *testing.T) {
+	wrong, files, err := checkImports(os.DirFS("."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range wrong {
+		t.Error(line)
+	}
+	if files < 2 { // this one is there
+		t.Errorf("only %d files were read", files)
+	}
+}
+
+// A linter that cannot fail proves nothing.
+func TestImportDirectionsCanFail(t *testing.T) {
+	source := func(imp string) *fstest.MapFile {
+		return &fstest.MapFile{Data: []byte("//go:build darwin\n\npackage p\n\nimport _ \"" + imp + "\"\n")}
+	}
+	tree := fstest.MapFS{
+		"go.mod":                   {Data: []byte("module " + module)},
+		"engine/reactor.go":        source(gnet),
+		"session/bad_darwin.go":    source(gnet),
+		"session/testdata/x/x.go":  source(gnet),
+		"tools/go.mod":             {Data: []byte("module " + module + "/tools")},
+		"tools/tools.go":           source(gnet),
+		"bench/peers/go.mod":       {Data: []byte("module " + module + "/bench/peers")},
+		"bench/peers/gnet/main.go": source(gnet),
+	}
+	wrong, files, err := checkImports(tree)
+	if err != nil || files != 2 || len(wrong) != 1 || !strings.HasPrefix(wrong[0], "session/bad_darwin.go:5:8: ") {
+		t.Errorf("%d files read, error %v, found %q", files, err, wrong)
+	}
+}
+
+func TestImportRule(t *testing.T) {
+	for _, tt := range []struct {
+		file, imp string
+		ok        bool
+	}{
+		{"cmd/echoserver/main.go", module + "/engine", true},
+		{"cmd/echoserver/main.go", module + "/session", true},
+		{"cmd/echoserver/main.go", module + "/pool", false},
+		{"cmd/echoserver/main.go", module + "/internal/poll", false},
+		{"cmd/echoserver/main.go", gnet, false},
+		{"cmd/echoserver/main_test.go", module + "/pool", true},
+		{"cmd/echoserver/main_test.go", testLibraries[0], true},
+		{"cmd/netbench/main.go", module + "/cmd/echoserver/part", false},
+		{"cmd/netbench/main.go", module + "/cmd/netbench/part", true},
+		{"engine/loop.go", gnet, true},
+		{"engine/loop.go", gnet + "/pkg/errors", true},
+		{"engine/loop.go", module + "/internal/wheel", true},
+		{"engine/loop.go", module + "/" + testkit, false},
+		{"engine/loop_test.go", module + "/" + testkit, true},
+		{"engine/loop.go", module + "/bench", false},
+		{"engine/loop.go", module + "/cmd/echoserver", false},
+		{"engine/loop.go", bytebuffer, false},
+		{"engine/loop.go", testLibraries[1], false},
+		{"session/session.go", module + "/pool", true},
+		{"session/session.go", module + "/engine", false},
+		{"session/session.go", module + "/internal/poll", false},
+		{"session/session.go", gnet, false},
+		{"session/session.go", "net", true},
+		{"session/session.go", "syscall", false},
+		{"session/session.go", sys, false},
+		{"session/session_test.go", module + "/session", true},
+		{"session/session_test.go", module + "/engine", false},
+		{"pool/pool.go", bytebuffer, true},
+		{"pool/pool.go", module + "/session", false},
+		{"pool/pool.go", gnet, false},
+		{"bench/plan.go", module + "/session", false},
+		{"bench/plan_test.go", module + "/engine", false},
+		{"bench/plan_test.go", module + "/bench", true},
+		{"internal/poll/poll.go", sys, true},
+		{"internal/poll/poll.go", module + "/session", false},
+		{testkit + "/peer.go", module + "/session", true},
+		{testkit + "/peer.go", testLibraries[0], true},
+		{testkit + "/peer.go", module + "/engine", false},
+		{"doc.go", "fmt", true},
+		{"doc.go", module + "/engine", false},
+		{"engine_test.go", module + "/engine", true},
+		{"engine_test.go", gnet, false},
+		{"engine_test.go", "C", false},
+		{"util/strings.go", "fmt", false},
+	} {
+		if why := forbidden(tt.file, tt.imp); (why == "") != tt.ok {
+			t.Errorf("%s imports %s: allowed %v, want %v %s", tt.file, tt.imp, why == "", tt.ok, why)
+		}
+	}
+}
