@@ -86,7 +86,7 @@ func (e *Engine) admit(l *Listener, nc net.Conn) {
 		e.refuse(nc, &e.refused.closing)
 		return
 	}
-	a := &arrival{loop: lp, listener: l, local: ownAddr(nc.LocalAddr()), remote: ownAddr(nc.RemoteAddr())}
+	a := &arrival{loop: lp, listener: l, local: l.sharedLocal(nc.LocalAddr()), remote: ownAddr(nc.RemoteAddr())}
 	result, err := lp.gnet.Enroll(gnet.NewContext(context.Background(), a), nc)
 	if err != nil {
 		a.lost()
@@ -118,6 +118,23 @@ func ownAddr(addr net.Addr) net.Addr {
 	own.Zone = strings.Clone(tcp.Zone)
 	tcp.Zone = ""
 	return &own
+}
+
+// sharedLocal is ownAddr for the local address, which most connections of a listener have in common: they share
+// one copy. Only the accepting goroutine calls it.
+func (l *Listener) sharedLocal(addr net.Addr) net.Addr {
+	addr = ownAddr(addr)
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return addr
+	}
+	if s := l.shared; s != nil && s.Port == tcp.Port && s.Zone == tcp.Zone && s.IP.Equal(tcp.IP) {
+		tcp.IP = s.IP // gnet keeps this one
+		return s
+	}
+	own := *tcp
+	l.shared = &own
+	return l.shared
 }
 
 // emptiest waits for a loop that can take another newcomer and returns the one with the fewest sessions, nil if
@@ -178,7 +195,7 @@ func (a *arrival) opened(g gnet.Conn) {
 	lp := a.loop
 	lp.opening.Add(-1)
 	lp.engine.landed()
-	c := &conn{loop: lp, gnet: g, fd: g.Fd()}
+	c := &conn{loop: lp, gnet: g, fd: int32(g.Fd())}
 	g.SetContext(c)
 	lp.enter(job{kind: jobOpen, conn: c, arrival: a})
 	if c.driver == nil { // refused, or the factory took the goroutine down
@@ -198,7 +215,7 @@ func (c *conn) open(a *arrival) {
 	}
 	h, err := e.callFactory(a.listener)
 	if err == nil {
-		inheritOptions(c.fd, &e.options)
+		inheritOptions(int(c.fd), &e.options)
 		c.driver, err = session.Bind(h, c, c.loop.shared, a.local, a.remote)
 	}
 	if err != nil {

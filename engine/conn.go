@@ -32,8 +32,8 @@ type conn struct {
 	loop   *loop
 	gnet   gnet.Conn // nil once detached
 	next   *conn     // in the mailbox
-	fd     int       // gnet's descriptor, or the duplicate
-	index  int       // in loop.conns, under loop.connsMu
+	fd     int32     // gnet's descriptor, or the duplicate
+	index  int32     // in loop.conns, under loop.connsMu
 	place  wheel.Position
 
 	watched  bool // fd is in the poller
@@ -69,7 +69,7 @@ func (c *conn) Arm(at time.Duration) { c.loop.arm(c, at) }
 // for ever, so gnet never writes to the connection, nor closes it from inside a write.
 func (c *conn) Write(bufs [][]byte) (int, error) {
 	for {
-		n, err := c.loop.gather.write(c.fd, bufs)
+		n, err := c.loop.gather.write(int(c.fd), bufs)
 		switch err {
 		case nil:
 			return n, nil
@@ -90,7 +90,7 @@ func (c *conn) Write(bufs [][]byte) (int, error) {
 // EAGAIN has the kernel report the next change, so no notice is lost.
 func (c *conn) awaitRoom() error {
 	if !c.watched {
-		if err := c.loop.poller.Add(c.fd, c.key(), poll.Write); err != nil {
+		if err := c.loop.poller.Add(int(c.fd), c.key(), poll.Write); err != nil {
 			return err
 		}
 		c.watch(true)
@@ -109,7 +109,7 @@ func (c *conn) watch(on bool) {
 }
 
 // CloseWrite implements session.Transport.
-func (c *conn) CloseWrite() error { return unix.Shutdown(c.fd, unix.SHUT_WR) }
+func (c *conn) CloseWrite() error { return unix.Shutdown(int(c.fd), unix.SHUT_WR) }
 
 // Reading implements session.Transport.
 func (c *conn) Reading(on bool) error {
@@ -124,26 +124,26 @@ func (c *conn) Reading(on bool) error {
 // Unread implements session.Transport.
 func (c *conn) Unread() bool {
 	var b [1]byte
-	n, _, err := unix.Recvfrom(c.fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	n, _, err := unix.Recvfrom(int(c.fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 	return err == nil && n >= 0
 }
 
 // Unsent implements session.Transport.
-func (c *conn) Unsent() int { return unsent(c.fd) }
+func (c *conn) Unsent() int { return unsent(int(c.fd)) }
 
 // Close implements session.Transport.
 func (c *conn) Close(reset bool) {
 	c.closed = true
 	c.loop.wheel.Disarm(c)
 	if c.watched {
-		_ = c.loop.poller.Remove(c.fd)
+		_ = c.loop.poller.Remove(int(c.fd))
 		c.watch(false)
 	}
 	if reset {
-		_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
 	if c.gnet == nil {
-		_ = unix.Close(c.fd)
+		_ = unix.Close(int(c.fd))
 	} else {
 		c.leave()
 	}
@@ -180,19 +180,19 @@ func (c *conn) Failed(callback string, value any, stack []byte) {
 
 // detach takes the connection out of gnet's hands and into the poller's.
 func (c *conn) detach() error {
-	fd, err := duplicate(c.fd)
+	fd, err := duplicate(int(c.fd))
 	if err != nil {
 		return err
 	}
 	if c.watched {
-		_ = c.loop.poller.Remove(c.fd)
+		_ = c.loop.poller.Remove(int(c.fd))
 		c.watch(false)
 	}
 	if err := c.loop.poller.Add(fd, c.key(), poll.ReadWrite); err != nil {
 		_ = unix.Close(fd)
 		return err
 	}
-	c.fd = fd
+	c.fd = int32(fd)
 	c.watch(true)
 	c.leave()
 	return nil
@@ -208,7 +208,7 @@ func (c *conn) hungUp(err error) {
 		c.driver.Resume()
 		return
 	case err == io.EOF: //nolint:errorlint // the bare value is gnet's hang-up without a read; FIN comes wrapped
-		err = socketError(c.fd)
+		err = socketError(int(c.fd))
 	case errors.Is(err, io.EOF):
 		err = nil
 	}
@@ -241,12 +241,12 @@ func (c *conn) notice(n poll.Event) {
 
 // probe looks, without reading, whether a connection that is not read was reset, or finished with no byte left.
 func (c *conn) probe() {
-	if err := socketError(c.fd); err != nil {
+	if err := socketError(int(c.fd)); err != nil {
 		c.driver.PeerClosed(err)
 		return
 	}
 	var b [1]byte
-	if n, _, err := unix.Recvfrom(c.fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT); n == 0 && err == nil {
+	if n, _, err := unix.Recvfrom(int(c.fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT); n == 0 && err == nil {
 		c.over = true
 		c.driver.PeerClosed(nil)
 	}
@@ -259,7 +259,7 @@ func (c *conn) pump() {
 			c.Again()
 			return
 		}
-		n, err := unix.Read(c.fd, c.loop.input)
+		n, err := unix.Read(int(c.fd), c.loop.input)
 		switch {
 		case err == unix.EINTR:
 			continue

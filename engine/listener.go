@@ -22,6 +22,8 @@ type Listener struct {
 	network, address string
 	factory          session.Factory
 
+	shared *net.TCPAddr // the local address of the last connection accepted
+
 	// Set by bind, fixed while bound.
 	bound bool
 	ln    net.Listener

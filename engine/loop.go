@@ -326,7 +326,7 @@ func (l *loop) watch() {
 
 func (l *loop) enlist(c *conn) {
 	l.connsMu.Lock()
-	c.index = len(l.conns)
+	c.index = int32(len(l.conns))
 	l.conns = append(l.conns, c)
 	l.connsMu.Unlock()
 }

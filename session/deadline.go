@@ -35,14 +35,15 @@ func (s *Session) expire(now time.Duration) {
 	if s.retry && blocked {
 		s.unblock()
 	}
+	endBy, stallBy := s.endBy(), s.stallBy()
 	switch {
-	case s.endBy > 0 && now >= s.endBy:
+	case endBy > 0 && now >= endBy:
 		if s.finSent { // lingered long enough
 			s.finish(false)
 			return
 		}
 		s.kill(ErrDrainTimeout)
-	case s.stallBy() > 0 && now >= s.stallBy():
+	case stallBy > 0 && now >= stallBy:
 		// The loop may be late (a busy callback, a stopped process) with the news that the kernel takes bytes.
 		s.unblock()
 		if n := s.flush(); n > 0 {
@@ -74,15 +75,22 @@ func (s *Session) silent(now time.Duration) {
 }
 
 func (s *Session) stallBy() time.Duration {
-	if s.stalledAt > 0 && s.loop.Limits.Write > 0 {
-		return s.stalledAt + s.loop.Limits.Write
+	if r := s.rare.Load(); r != nil && r.stalledAt > 0 && s.loop.Limits.Write > 0 {
+		return r.stalledAt + s.loop.Limits.Write
+	}
+	return 0
+}
+
+func (s *Session) endBy() time.Duration {
+	if r := s.rare.Load(); r != nil {
+		return r.endBy
 	}
 	return 0
 }
 
 // rearm asks to be looked at when the next deadline passes.
 func (s *Session) rearm(size int) {
-	next := s.endBy
+	next := s.endBy()
 	sooner := func(at time.Duration) {
 		if at > 0 && (next == 0 || at < next) {
 			next = at

@@ -71,7 +71,7 @@ func (d *Driver) Receive(data []byte) {
 	if s.watching() {
 		s.heard, s.heardAt = true, s.conn.Now()
 	}
-	if s.paused.Load() || s.choked || s.stashed() {
+	if s.paused.Load() || s.choked || s.stashed() || len(data) > s.loop.Limits.safe() {
 		s.stash(data)
 	} else {
 		s.deliver(data)
@@ -91,7 +91,7 @@ func (d *Driver) PeerClosed(err error) {
 	case err != nil:
 		s.rarely().lost = err
 	case s.phase == phaseOpen && s.stashed():
-		s.rare.fin = true
+		s.rarely().fin = true
 	default:
 		s.gotFIN()
 	}
@@ -196,23 +196,25 @@ func (s *Session) flush() int {
 	s.mu.Lock()
 	s.q.consume(n)
 	s.q.reclaim()
-	messages := s.q.messages
-	s.q.messages = 0
+	messages := s.messages
+	s.messages = 0
 	s.blocked = err == ErrWouldBlock || err == ErrNoMemory
 	s.mu.Unlock()
-	c.MessagesOut.Add(messages)
+	c.MessagesOut.Add(int(messages))
 	if n > 0 {
 		c.Writes.Add(1)
 		c.BytesOut.Add(n)
-		s.stalledAt = 0
+		if r := s.rare.Load(); r != nil {
+			r.stalledAt = 0
+		}
 	}
 	switch {
 	case err == nil:
 	case err == ErrWouldBlock, err == ErrNoMemory:
 		c.WouldBlock.Add(1)
 		s.retry = err == ErrNoMemory
-		if s.stalledAt == 0 {
-			s.stalledAt = s.conn.Now()
+		if r := s.rarely(); r.stalledAt == 0 {
+			r.stalledAt = s.conn.Now()
 		}
 	default:
 		s.rarely().lost = err
@@ -235,12 +237,13 @@ func (s *Session) conclude() bool {
 	}
 	s.mu.Lock()
 	s.q.reclaim()
-	lost := s.rare != nil && s.rare.lost != nil
+	r := s.rare.Load()
+	lost := r != nil && r.lost != nil
 	if lost {
 		s.aborted, s.open = true, false
-		s.because(PeerReset(s.rare.lost))
+		s.because(PeerReset(r.lost))
 	}
-	aborted, ending, size := s.aborted, s.reason != nil, s.q.size
+	aborted, ending, size := s.aborted, s.ending, s.q.size
 	if s.peerFIN && size == 0 {
 		s.open = false // decided under the lock: no Send slips in between the last byte and the end
 	}
@@ -272,7 +275,7 @@ func (s *Session) drain() {
 	s.advance(phaseDraining)
 	s.unstash()
 	if d := s.loop.Limits.Drain; d > 0 {
-		s.endBy = s.conn.Now() + d
+		s.rarely().endBy = s.conn.Now() + d
 	}
 }
 
@@ -280,14 +283,15 @@ func (s *Session) drain() {
 // destroy our last bytes.
 func (s *Session) linger() {
 	s.finSent = true
-	s.endBy = 0
+	r := s.rarely()
+	r.endBy = 0
 	if err := s.conn.CloseWrite(); err != nil {
-		s.rarely().lost = err
+		r.lost = err
 		s.conn.Again()
 		return
 	}
 	if d := s.loop.Limits.Linger; d > 0 {
-		s.endBy = s.conn.Now() + d
+		r.endBy = s.conn.Now() + d
 	}
 }
 
@@ -306,11 +310,11 @@ func (s *Session) finish(reset bool) {
 		s.advance(phaseClosed)
 		s.mu.Lock()
 		dropped := s.q.drop()
-		messages := s.q.messages
-		s.q.messages = 0
+		messages := s.messages
+		s.messages = 0
 		s.mu.Unlock()
 		s.loop.Counters.BytesDropped.Add(dropped)
-		s.loop.Counters.MessagesOut.Add(messages)
+		s.loop.Counters.MessagesOut.Add(int(messages))
 		s.unstash()
 		s.conn.Close(reset)
 	}
@@ -360,33 +364,44 @@ func (s *Session) steer(size int) (delivered bool) {
 	return false
 }
 
-func (s *Session) stashed() bool { return s.rare != nil && s.rare.stash != nil }
+func (s *Session) stashed() bool {
+	r := s.rare.Load()
+	return r != nil && r.stash != nil
+}
 
 func (s *Session) stash(data []byte) {
 	r := s.rarely()
 	if r.stash == nil {
-		r.stash = pool.GetSize(len(data))
+		r.stash, r.stashed = pool.GetSize(len(data)), 0
 	}
 	r.stash.B = append(r.stash.B, data...)
 }
 
-// deliverStash delivers the kept input, and the FIN behind it.
-func (s *Session) deliverStash() {
-	b := s.rare.stash
-	s.rare.stash = nil
-	defer b.Release() // also when the callback takes its goroutine down
-	s.hold()
-	if s.rare.fin {
-		s.rare.fin = false
-		defer s.gotFIN()
-	}
-	s.deliver(b.B)
-}
-
 func (s *Session) unstash() {
 	if s.stashed() {
-		s.rare.stash.Release()
-		s.rare.stash, s.rare.fin = nil, false
+		r := s.rare.Load()
+		r.stash.Release()
+		r.stash, r.fin = nil, false
+	}
+}
+
+// deliverStash delivers the next part of the kept input: no more than the queue has room for, so that whoever
+// answers each byte with no more than a byte never meets SendLimit (S7). Behind the last part comes the FIN.
+func (s *Session) deliverStash() {
+	r := s.rare.Load()
+	part := r.stash.B[r.stashed:]
+	if !s.loop.Limits.unbounded() {
+		part = part[:min(len(part), max(s.loop.Limits.SendLimit-s.Pending(), 1))]
+	}
+	r.stashed += len(part)
+	s.hold()
+	s.deliver(part)
+	if r.stashed == len(r.stash.B) {
+		fin := r.fin
+		s.unstash()
+		if fin {
+			s.gotFIN()
+		}
 	}
 }
 
@@ -398,18 +413,19 @@ func (s *Session) deliver(data []byte) {
 
 // runPosts runs what was posted before it began.
 func (s *Session) runPosts() {
-	s.mu.Lock()
-	n := 0
-	if s.posts != nil {
-		n = len(*s.posts)
+	r := s.rare.Load()
+	if r == nil {
+		return
 	}
+	s.mu.Lock()
+	n := len(r.posts)
 	s.mu.Unlock()
 	for ; n > 0; n-- {
 		s.mu.Lock()
-		f := (*s.posts)[0]
-		(*s.posts)[0] = nil
-		if *s.posts = (*s.posts)[1:]; len(*s.posts) == 0 {
-			s.posts = nil
+		f := r.posts[0]
+		r.posts[0] = nil
+		if r.posts = r.posts[1:]; len(r.posts) == 0 {
+			r.posts = nil
 		}
 		s.mu.Unlock()
 		s.lend()
@@ -421,7 +437,7 @@ func (s *Session) runPosts() {
 func (s *Session) lend() {
 	s.mu.Lock()
 	if s.phase != phaseClosed && !s.aborted {
-		s.q.lend(s.loop.scratch)
+		s.q.lend(&s.loop.scratch)
 	}
 	s.mu.Unlock()
 }

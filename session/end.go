@@ -43,13 +43,16 @@ func (s *Session) kill(reason error) {
 // because records a reason: the first stands, a failure of the ending it began is added once. The caller holds
 // mu.
 func (s *Session) because(reason error) {
+	if s.phaseClosed() {
+		return
+	}
+	r := s.rarely()
 	switch {
-	case s.phaseClosed():
-	case s.reason == nil:
-		s.reason = reason
-	case s.aborted && !errors.Is(s.reason, reason):
-		if _, twice := s.reason.(*chain); !twice {
-			s.reason = &chain{s.reason, reason}
+	case !s.ending:
+		s.ending, r.reason = true, reason
+	case s.aborted && !errors.Is(r.reason, reason):
+		if _, twice := r.reason.(*chain); !twice {
+			r.reason = &chain{r.reason, reason}
 		}
 	}
 }

@@ -34,19 +34,30 @@ var segments = sync.Pool{New: func() any { return new(segment) }}
 // holds n bytes of memory, plus less than a page at its tail and less than a page already sent at its head.
 type queue struct {
 	head, tail *segment
-	off        int    // bytes of head that have left
-	size       int    // bytes that have not left
-	lent       []byte // scratch of the callback that runs, nil otherwise; used only while head is nil
-	lentOff    int    // bytes of lent that have left
-	messages   int    // accepted since the last flush
+	off        int      // bytes of head that have left
+	size       int      // bytes that have not left
+	lent       *scratch // of the callback that runs, nil otherwise; filled only while head is nil (I5)
+}
+
+// scratch is a loop's memory for what the running callback sends.
+type scratch struct {
+	b   []byte
+	off int // bytes of b that have left
+}
+
+func (m *scratch) rest() []byte {
+	if m == nil {
+		return nil
+	}
+	return m.b[m.off:]
 }
 
 // push appends a copy of p.
 func (q *queue) push(p []byte) {
 	q.size += len(p)
-	if q.lent != nil && q.head == nil {
-		n := min(len(p), cap(q.lent)-len(q.lent))
-		q.lent = append(q.lent, p[:n]...)
+	if m := q.lent; m != nil && q.head == nil {
+		n := min(len(p), cap(m.b)-len(m.b))
+		m.b = append(m.b, p[:n]...)
 		p = p[n:]
 	}
 	for len(p) > 0 {
@@ -79,7 +90,7 @@ func (q *queue) extend(b *pool.Buffer, own bool) *segment {
 
 // gather appends to iov what leaves next: at most maxSegments slices and, the last slice apart, writeBudget bytes.
 func (q *queue) gather(iov [][]byte) (_ [][]byte, n int) {
-	if rest := q.lent[q.lentOff:]; len(rest) > 0 {
+	if rest := q.lent.rest(); len(rest) > 0 {
 		iov, n = append(iov, rest), len(rest)
 	}
 	off := q.off
@@ -95,9 +106,9 @@ func (q *queue) gather(iov [][]byte) (_ [][]byte, n int) {
 // consume removes the first n bytes and gives up the buffers they emptied.
 func (q *queue) consume(n int) {
 	q.size -= n
-	if rest := len(q.lent) - q.lentOff; rest > 0 {
+	if rest := len(q.lent.rest()); rest > 0 {
 		k := min(n, rest)
-		q.lentOff += k
+		q.lent.off += k
 		n -= k
 	}
 	for t := q.head; t != nil; t = q.head {
@@ -124,16 +135,17 @@ func (q *queue) pop() {
 }
 
 // lend gives an empty queue the loop's scratch memory for the time of one callback.
-func (q *queue) lend(scratch []byte) {
+func (q *queue) lend(m *scratch) {
 	if q.size == 0 {
-		q.lent, q.lentOff = scratch[:0], 0
+		m.b, m.off = m.b[:0], 0
+		q.lent = m
 	}
 }
 
 // reclaim takes the scratch memory back. What the kernel did not take of it moves to the front of the segments.
 func (q *queue) reclaim() {
-	rest := q.lent[q.lentOff:]
-	q.lent, q.lentOff = nil, 0
+	rest := q.lent.rest()
+	q.lent = nil
 	if len(rest) == 0 {
 		return
 	}
@@ -152,6 +164,6 @@ func (q *queue) drop() int {
 	for q.head != nil {
 		q.pop()
 	}
-	*q = queue{messages: q.messages}
+	*q = queue{}
 	return n
 }

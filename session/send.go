@@ -61,7 +61,7 @@ func (s *Session) admit(n int) error {
 
 // queued ends a Send that queued n bytes: it unlocks mu and sees to it that the loop knows.
 func (s *Session) queued(n int) {
-	s.q.messages++
+	s.messages++
 	// A blocked session gains nothing from a visit, but for the one that stops its reading.
 	above := s.loop.Limits.PauseAbove
 	visit := n > 0 && (!s.blocked || above > 0 && s.q.size > above && s.q.size-n <= above)

@@ -28,9 +28,10 @@ type Session struct {
 	paused    atomic.Bool // PauseRecv without ResumeRecv
 
 	// The loop's own. Nobody else reads or writes these.
-	phase      phase
-	mine       bool // this turn holds scheduled and must clear it
+	phase      phase // read under mu too, see advance
+	callback   callback
 	calling    bool // a callback is running
+	mine       bool // this turn holds scheduled and must clear it
 	connected  bool // OnConnected has begun, so OnDisconnected is owed
 	done       bool // the transport was told that nothing follows
 	choked     bool // reading is stopped because of PauseAbove
@@ -40,26 +41,41 @@ type Session struct {
 	heard      bool // a first byte was received
 	retry      bool // blocked for want of kernel memory, no event will come
 	lastUnsent int32
-	callback   callback // what is running, for the log
 	heardAt    time.Duration
-	stalledAt  time.Duration // since when the kernel takes nothing, 0 if it does
-	endBy      time.Duration // drain or linger deadline, 0 if none
-	rare       *rare         // what few sessions need
 
-	mu      sync.Mutex // guards the group below; never held while content runs (I3)
-	open    bool       // Send accepts
-	aborted bool       // end by reset
-	blocked bool       // the kernel was full; waiting for Writable
-	reason  error      // why the session ends; nil: it does not
-	q       queue
-	posts   *[]func() // accepted by Post and not yet run; nil for most
+	rare atomic.Pointer[rare] // what few sessions need, nil for most
+
+	mu       sync.Mutex // guards the group below; never held while content runs (I3)
+	open     bool       // Send accepts
+	ending   bool       // there is a reason to end, in rare
+	aborted  bool       // end by reset
+	blocked  bool       // the kernel was full; waiting for Writable
+	messages uint32     // Sends accepted since the last flush
+	q        queue
 }
 
-// rare is allocated for sessions that use it, so that idle ones stay small.
+// rare is allocated for sessions that use it, so that an idle one fits 192 bytes.
 type rare struct {
-	stash *pool.Buffer // input that came in while reading was being stopped
-	fin   bool         // the peer's FIN, waiting behind the stash
-	lost  error        // the error that broke the connection
+	// Under mu.
+	reason error    // why the session ends
+	posts  []func() // accepted by Post and not yet run
+
+	// The loop's own.
+	lost      error         // the error that broke the connection
+	stash     *pool.Buffer  // input that came in while reading was being stopped
+	stashed   int           // bytes of stash that were delivered
+	fin       bool          // the peer's FIN, waiting behind the stash
+	stalledAt time.Duration // since when the kernel takes nothing, 0 if it does
+	endBy     time.Duration // drain or linger deadline, 0 if none
+}
+
+// rarely returns the rare part, making it if need be. Any goroutine.
+func (s *Session) rarely() *rare {
+	if r := s.rare.Load(); r != nil {
+		return r
+	}
+	s.rare.CompareAndSwap(nil, new(rare))
+	return s.rare.Load()
 }
 
 func (s *Session) session() *Session { return s }
@@ -109,7 +125,10 @@ func (s *Session) LocalAddr() net.Addr {
 func (s *Session) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.reason
+	if !s.ending {
+		return nil
+	}
+	return s.rarely().reason
 }
 
 // Pending returns the bytes accepted by Send and not yet taken by the kernel.
@@ -149,10 +168,8 @@ func (s *Session) Post(f func()) error {
 		s.mu.Unlock()
 		return ErrClosed
 	}
-	if s.posts == nil {
-		s.posts = new([]func())
-	}
-	*s.posts = append(*s.posts, f)
+	r := s.rarely()
+	r.posts = append(r.posts, f)
 	s.mu.Unlock()
 	s.schedule()
 	return nil
@@ -166,11 +183,4 @@ func (s *Session) schedule() {
 	if s.bound.Load() && !s.scheduled.Swap(true) {
 		s.conn.Wake()
 	}
-}
-
-func (s *Session) rarely() *rare {
-	if s.rare == nil {
-		s.rare = new(rare)
-	}
-	return s.rare
 }

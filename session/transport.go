@@ -1,6 +1,9 @@
 package session
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Transport is the little a session needs from its connection. The engine implements it on sockets, the tests
 // on memory. Every method but Wake is called on the session's loop only; after Close come only Again, Failed and,
@@ -60,12 +63,23 @@ type Limits struct {
 	Idle, FirstByte, Write, Drain, Linger time.Duration
 }
 
+// unbounded reports whether an answer can never be refused for want of room, or nothing is done against it.
+func (l *Limits) unbounded() bool { return l.SendLimit <= 0 || l.PauseAbove <= 0 }
+
+// safe returns how many bytes can be answered byte for byte by a session that is being read.
+func (l *Limits) safe() int {
+	if l.unbounded() {
+		return math.MaxInt
+	}
+	return l.SendLimit - l.PauseAbove
+}
+
 // Loop is what the sessions of one event loop share. It belongs to that loop; only Counters are read elsewhere.
 type Loop struct {
 	Limits   Limits
 	Counters Counters
 
-	scratch []byte   // lent to the callback that runs: what it sends collects here first
+	scratch scratch  // lent to the callback that runs: what it sends collects here first
 	iov     [][]byte // the gathered write in the making
 }
 
@@ -73,7 +87,7 @@ type Loop struct {
 func NewLoop(limits Limits) *Loop {
 	return &Loop{
 		Limits:  limits,
-		scratch: make([]byte, 0, scratchSize),
+		scratch: scratch{b: make([]byte, 0, scratchSize)},
 		iov:     make([][]byte, 0, maxSegments),
 	}
 }
