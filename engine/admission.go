@@ -22,11 +22,17 @@ import (
 
 // arrival is a connection on its way from accept to its loop.
 type arrival struct {
+	context.Context // what gnet asks for is the arrival itself, see Value
+
 	loop          *loop
 	listener      *Listener
 	local, remote net.Addr
 	landed        atomic.Bool
 }
+
+// Value implements context.Context: gnet looks for the connection's context under a key of its own, as
+// gnet.NewContext would have set it with one more allocation.
+func (a *arrival) Value(any) any { return a }
 
 // accept is a listener's goroutine.
 func (l *Listener) accept() {
@@ -57,14 +63,20 @@ const (
 )
 
 // acceptFailed deals with an error of accept and returns how long to wait before the next try. Out of
-// descriptors, the newcomer is shed at the cost of the spare one, so that it learns at once and the listener's
-// queue does not fill with the waiting.
+// descriptors, the newcomer is taken on the spare one and, unless the shortage has passed, shed, so that it learns
+// at once and the listener's queue does not fill with the waiting.
 func (e *Engine) acceptFailed(l *Listener, err error, pause time.Duration) time.Duration {
 	e.acceptErrors.Add(1)
 	e.log.limited(acceptLine, "accept failed; established sessions go on", "err", err, "listener", l.ln.Addr().String())
-	if (errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)) && e.spare.shed(l) {
-		e.refused.descriptors.Add(1)
-		return 0
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+		switch nc, waiting := e.spare.accept(l); {
+		case nc != nil:
+			e.admit(l, nc)
+			return 0
+		case waiting:
+			e.refused.descriptors.Add(1)
+			return 0
+		}
 	}
 	return min(max(2*pause, minAcceptPause), maxAcceptPause)
 }
@@ -86,8 +98,8 @@ func (e *Engine) admit(l *Listener, nc net.Conn) {
 		e.refuse(nc, &e.refused.closing)
 		return
 	}
-	a := &arrival{loop: lp, listener: l, local: l.sharedLocal(nc.LocalAddr()), remote: ownAddr(nc.RemoteAddr())}
-	result, err := lp.gnet.Enroll(gnet.NewContext(context.Background(), a), nc)
+	a := &arrival{Context: context.Background(), loop: lp, listener: l, local: l.sharedLocal(nc.LocalAddr()), remote: ownAddr(nc.RemoteAddr())}
+	result, err := lp.gnet.Enroll(a, nc)
 	if err != nil {
 		a.lost()
 		e.refuse(nc, &e.refused.failed)
@@ -249,21 +261,36 @@ func (s *spare) close() {
 	}
 }
 
-// shed accepts one waiting connection on the spare descriptor and resets it.
-func (s *spare) shed(l *Listener) (done bool) {
+// accept takes one waiting connection on the spare descriptor. If the spare can be replaced there are
+// descriptors after all, and the connection is returned; otherwise it is reset.
+func (s *spare) accept(l *Listener) (nc net.Conn, waiting bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.file != nil {
 		_ = s.file.Close()
 		s.file = nil
 	}
-	_ = l.raw.Control(func(fd uintptr) {
-		if nfd, _, err := unix.Accept(int(fd)); err == nil {
-			_ = unix.SetsockoptLinger(nfd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-			_ = unix.Close(nfd)
-			done = true
+	fd := -1
+	_ = l.raw.Control(func(listener uintptr) {
+		if n, _, err := unix.Accept(int(listener)); err == nil {
+			unix.CloseOnExec(n)
+			fd = n
 		}
 	})
-	_ = s.open()
-	return done
+	replaced := s.open() == nil
+	if fd < 0 {
+		return nil, false
+	}
+	file := os.NewFile(uintptr(fd), "accepted")
+	if replaced && unix.SetNonblock(fd, true) == nil {
+		nc, _ = net.FileConn(file)
+	}
+	if nc == nil {
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	_ = file.Close()
+	if !replaced {
+		_ = s.open()
+	}
+	return nc, true
 }

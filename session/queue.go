@@ -15,6 +15,8 @@ const (
 	// scratchSize is the memory lent to a running callback; it matches the 64 KiB a loop reads at once, so that
 	// an echo of whatever arrived is one write without a pooled buffer.
 	scratchSize = 64 << 10
+	// longQueue is the length, in bytes, from which a queue goes on in large segments instead of pages.
+	longQueue = 32 << 10
 )
 
 // A segment is one buffer of the queue. Segments are pooled apart from the buffers because a shared buffer may
@@ -30,8 +32,10 @@ var segments = sync.Pool{New: func() any { return new(segment) }}
 // queue is the gathered send queue: bytes in the order of their acceptance, in the scratch memory of a running
 // callback first, then in segments. The session's mutex guards it.
 //
-// Segments grow a page at a time and each is filled to its end before the next begins, so a queue of n bytes
-// holds n bytes of memory, plus less than a page at its tail and less than a page already sent at its head.
+// Each segment is filled to its end before the next begins. The first 32 KiB are in pages, so that a short queue
+// wastes little at its ends; a longer one goes on in segments of 64 KiB, so that a long queue wastes little on
+// what describes it; and no segment is larger than what may still be queued. So a queue holds no more memory than
+// SendLimit, or one page if that is more, apart from the part of its first segment that has left.
 type queue struct {
 	head, tail *segment
 	off        int      // bytes of head that have left
@@ -52,26 +56,34 @@ func (m *scratch) rest() []byte {
 	return m.b[m.off:]
 }
 
-// push appends a copy of p.
-func (q *queue) push(p []byte) {
+// push appends a copy of p. room is how much may be queued in all from now on, p included.
+func (q *queue) push(p []byte, room int) {
 	q.size += len(p)
 	if m := q.lent; m != nil && q.head == nil {
 		n := min(len(p), cap(m.b)-len(m.b))
 		m.b = append(m.b, p[:n]...)
-		p = p[n:]
+		p, room = p[n:], room-n
 	}
 	for len(p) > 0 {
 		t := q.tail
 		if t == nil || !t.own || len(t.buf.B) == cap(t.buf.B) {
-			size := pool.Page
-			if q.head == nil && len(p) <= pool.Small {
-				size = pool.Small
-			}
-			t = q.extend(pool.GetSize(size), true)
+			t = q.extend(pool.GetSize(q.grow(len(p), room)), true)
 		}
 		n := min(len(p), cap(t.buf.B)-len(t.buf.B))
 		t.buf.B = append(t.buf.B, p[:n]...)
-		p = p[n:]
+		p, room = p[n:], room-n
+	}
+}
+
+// grow returns the size of the next segment, for n bytes that wait.
+func (q *queue) grow(n, room int) int {
+	switch queued := q.size - n; {
+	case q.head == nil && n <= pool.Small:
+		return pool.Small
+	case queued >= longQueue && room >= pool.Large:
+		return pool.Large
+	default:
+		return pool.Page
 	}
 }
 
@@ -152,7 +164,7 @@ func (q *queue) reclaim() {
 	after, last, off := q.head, q.tail, q.off
 	q.head, q.tail, q.off = nil, nil, 0
 	q.size -= len(rest) // push counts them again
-	q.push(rest)
+	q.push(rest, len(rest))
 	if after != nil { // off is 0 here: the scratch comes first, so no byte behind it has left
 		q.tail.next, q.tail, q.off = after, last, off
 	}

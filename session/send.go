@@ -1,6 +1,10 @@
 package session
 
-import "github.com/servercore-go/servercore/pool"
+import (
+	"math"
+
+	"github.com/servercore-go/servercore/pool"
+)
 
 // Send queues a copy of p and returns at once. Accepted bytes leave in the order of their acceptance, and
 // those of one p stay together whoever else sends. What a callback sends leaves when it returns, in one
@@ -19,7 +23,7 @@ func (s *Session) Send(p []byte) error {
 		}
 		return err
 	}
-	s.q.push(p)
+	s.q.push(p, s.room())
 	s.queued(len(p))
 	return nil
 }
@@ -53,10 +57,18 @@ func (s *Session) admit(n int) error {
 	if !s.open {
 		return ErrClosed
 	}
-	if limit := s.loop.Limits.SendLimit; limit > 0 && n > limit-s.q.size {
+	if n > s.room() {
 		return ErrSendLimit
 	}
 	return nil
+}
+
+// room returns how many bytes may still be queued. The caller holds mu.
+func (s *Session) room() int {
+	if limit := s.loop.Limits.SendLimit; limit > 0 {
+		return limit - s.q.size
+	}
+	return math.MaxInt
 }
 
 // queued ends a Send that queued n bytes: it unlocks mu and sees to it that the loop knows.

@@ -1,0 +1,103 @@
+//go:build !race
+
+package session_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/servercore-go/servercore/internal/testkit"
+	"github.com/servercore-go/servercore/pool"
+	"github.com/servercore-go/servercore/session"
+)
+
+// The byte path allocates nothing in steady state. Not under the race detector, where sync.Pool forgets at random.
+
+type echo struct{ session.Session }
+
+func (e *echo) OnRecv(p []byte) { _ = e.Send(p) }
+
+type sink struct{ session.Session }
+
+func wantAllocs(t *testing.T, most float64, f func()) {
+	t.Helper()
+	for range 100 {
+		f() // the pools fill
+	}
+	if n := testing.AllocsPerRun(1000, f); n > most {
+		t.Errorf("%v allocations, want at most %v", n, most)
+	}
+}
+
+func quiet(c *testkit.Conn) *testkit.Conn {
+	c.Take = func([]byte) {}
+	return c
+}
+
+var everyLimit = session.Limits{SendLimit: 1 << 20, PauseAbove: 1 << 18, Idle: 1e9, FirstByte: 1e9, Write: 1e9, Drain: 1e9}
+
+func TestReceiveDoesNotAllocate(t *testing.T) {
+	l := newLoop(t, everyLimit)
+	d := quiet(l.Connect(&sink{})).Driver
+	p := make([]byte, 1000)
+	before := l.Shared.Counters.MessagesIn.Load()
+	l.Inside(func() { wantAllocs(t, 0, func() { d.Receive(p) }) })
+	if n := l.Shared.Counters.MessagesIn.Load() - before; n < 1000 {
+		t.Errorf("only %d messages came in", n)
+	}
+}
+
+func TestEchoDoesNotAllocate(t *testing.T) {
+	for _, size := range []int{1, 1000, 64 << 10} {
+		l := newLoop(t, everyLimit)
+		c := quiet(l.Connect(&echo{}))
+		p := make([]byte, size)
+		l.Inside(func() { wantAllocs(t, 0, func() { c.Driver.Receive(p) }) })
+		if in, out := l.Shared.Counters.BytesIn.Load(), l.Shared.Counters.BytesOut.Load(); in != out || c.TookN < 1000 {
+			t.Errorf("%d bytes in, %d out, %d writes", in, out, c.TookN)
+		}
+	}
+}
+
+// burst answers with more than the scratch memory holds, and with buffers of its own in between.
+type burst struct {
+	session.Session
+	failed error
+}
+
+func (h *burst) OnRecv(p []byte) {
+	for range 10 {
+		b := pool.Get()
+		b.B = append(b.B, "buffer"...)
+		h.failed = errors.Join(h.failed, h.Send(p), h.SendBuffer(b))
+	}
+}
+
+func TestGatheredFlushDoesNotAllocate(t *testing.T) {
+	l := newLoop(t, everyLimit)
+	h := &burst{}
+	c := quiet(l.Connect(h))
+	segments := 0
+	c.Look = func(bufs [][]byte) { segments = len(bufs) }
+	p := make([]byte, 10_000)
+	l.Inside(func() { wantAllocs(t, 0, func() { c.Driver.Receive(p) }) })
+	if h.failed != nil || h.Pending() != 0 || segments < 20 {
+		t.Errorf("error %v, %d bytes wait, %d segments in a write", h.failed, h.Pending(), segments)
+	}
+}
+
+func TestSendFromElsewhereAllocatesAtMostOnce(t *testing.T) {
+	l := newLoop(t, everyLimit)
+	h := &sink{}
+	c := quiet(l.Connect(h))
+	p := make([]byte, 100)
+	wantAllocs(t, 1, func() {
+		if err := h.Send(p); err != nil {
+			t.Fatal(err)
+		}
+		c.Serve(testkit.Turn)
+	})
+	if c.TookN < 1000 {
+		t.Errorf("%d writes", c.TookN)
+	}
+}
