@@ -164,7 +164,8 @@ func (l *loop) enter(j job) {
 		return
 	}
 	l.inside = true
-	l.job = j
+	l.job.kind, l.job.conn, l.job.data = j.kind, j.conn, j.data
+	l.job.err, l.job.arrival = j.err, j.arrival
 	for {
 		if alive, _ := l.next(); alive {
 			break
@@ -176,7 +177,6 @@ func (l *loop) enter(j job) {
 		l.job = job{kind: jobTurn} // carries on where the lost one was
 	}
 	l.inside = false
-	l.job = job{}
 }
 
 // startCoroutine makes a goroutine that does a job whenever next is called. next returns true when the job is

@@ -46,10 +46,10 @@ func (s *Session) expire(now time.Duration) {
 	case stallBy > 0 && now >= stallBy:
 		// The loop may be late (a busy callback, a stopped process) with the news that the kernel takes bytes.
 		s.unblock()
-		if n := s.flush(); n > 0 {
-			s.lend()
-			s.callSend(n)
-		} else {
+		if v := s.look(false); len(v.iov) > 0 {
+			s.write(v.iov)
+		}
+		if s.stallBy() == stallBy {
 			s.kill(ErrWriteStall)
 		}
 	}

@@ -116,9 +116,6 @@ func (d *Driver) Turn() {
 func (d *Driver) Resume() {
 	s := (*Session)(d)
 	s.hold()
-	if s.phase != phaseClosed {
-		s.runPosts()
-	}
 	s.settle()
 }
 
@@ -159,67 +156,131 @@ func (s *Session) release() {
 // the loop.
 const turnWrites = 4
 
+// turnPosts does the same for functions that post functions.
+const turnPosts = 4
+
 // settle is the safe point after callbacks and events: it sends what is queued, then carries out what anybody
 // asked for. Callbacks made here (OnSend, OnRecv of kept input) are followed by another round, not by recursion.
 func (s *Session) settle() {
-	for writes := 0; ; {
+	for writes, posts := 0, 0; ; {
 		s.release()
-		if n := s.flush(); n > 0 {
+		if s.phase == phaseClosed {
+			s.finish(false)
+			return
+		}
+		v := s.look(posts < turnPosts)
+		if v.posted {
+			posts++
 			s.hold()
-			s.lend()
-			s.callSend(n)
-			if writes++; writes < turnWrites {
+			s.runPosts()
+			continue
+		}
+		if len(v.iov) > 0 {
+			if writes < turnWrites {
+				writes++
+				s.write(v.iov)
 				continue
 			}
+			s.reclaim()
 			s.conn.Again()
 		}
-		if !s.conclude() {
+		if !s.conclude(v) {
 			break
 		}
 	}
 	s.release()
 }
 
-// flush makes one gathered write and returns how many bytes the kernel took.
-func (s *Session) flush() int {
-	s.mu.Lock()
-	if s.q.size == 0 || s.blocked || s.aborted || s.phase == phaseClosed {
-		s.mu.Unlock()
-		return 0
-	}
-	iov, _ := s.q.gather(s.loop.iov[:0])
-	s.mu.Unlock()
-	n, err := s.conn.Write(iov)
-	clear(iov)
+// view is what a look under mu has found.
+type view struct {
+	aborted, ending, lost bool
+	posted                bool     // functions wait to be run, and may be
+	size                  int      // bytes queued
+	iov                   [][]byte // what the kernel should be offered, nil if nothing
+}
 
-	c := &s.loop.Counters
+// look takes stock of what was asked for and, unless functions are to be run first, gathers what can be sent.
+func (s *Session) look(posts bool) (v view) {
+	r := s.rare.Load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v.lost = r != nil && r.lost != nil; v.lost {
+		s.aborted, s.open = true, false
+		s.because(PeerReset(r.lost))
+	}
+	v.aborted, v.ending, v.size = s.aborted, s.ending, s.q.size
+	if r != nil && len(r.posts) > 0 {
+		if v.posted = posts; posts {
+			return v
+		}
+		s.conn.Again()
+	}
+	if v.size > 0 && !s.blocked && !s.aborted {
+		v.iov = s.q.gather(s.loop.iov[:0])
+		return v
+	}
+	s.q.reclaim()
+	if s.peerFIN && v.size == 0 {
+		s.open = false // decided under the lock: no Send slips in between the last byte and the end
+	}
+	return v
+}
+
+// reclaim takes back the scratch memory when what is in it has to wait.
+func (s *Session) reclaim() {
+	s.mu.Lock()
+	s.q.reclaim()
+	s.mu.Unlock()
+	clear(s.loop.iov[:cap(s.loop.iov)])
+}
+
+// write makes one gathered write, and calls OnSend if the kernel took any of it. What the kernel did not take of
+// the scratch memory moves into segments; OnSend gets the scratch anew.
+func (s *Session) write(iov [][]byte) {
+	n, err := s.conn.Write(iov)
+	if len(iov) == 1 {
+		iov[0] = nil
+	} else {
+		clear(iov)
+	}
 	s.mu.Lock()
 	s.q.consume(n)
 	s.q.reclaim()
 	messages := s.messages
 	s.messages = 0
 	s.blocked = err == ErrWouldBlock || err == ErrNoMemory
+	if n > 0 && !s.aborted {
+		s.q.lend(&s.loop.scratch)
+	}
 	s.mu.Unlock()
+	if r := s.rare.Load(); r != nil && n > 0 {
+		r.stalledAt = 0
+	}
+	if err != nil {
+		s.notWritten(err)
+	}
+	c := &s.loop.Counters
 	c.MessagesOut.Add(int(messages))
 	if n > 0 {
 		c.Writes.Add(1)
 		c.BytesOut.Add(n)
-		if r := s.rare.Load(); r != nil {
-			r.stalledAt = 0
-		}
+		s.hold()
+		s.callSend(n)
 	}
-	switch {
-	case err == nil:
-	case err == ErrWouldBlock, err == ErrNoMemory:
-		c.WouldBlock.Add(1)
-		s.retry = err == ErrNoMemory
-		if r := s.rarely(); r.stalledAt == 0 {
-			r.stalledAt = s.conn.Now()
-		}
-	default:
-		s.rarely().lost = err
+}
+
+// notWritten notes why the kernel did not take everything.
+func (s *Session) notWritten(err error) {
+	r := s.rarely()
+	if err != ErrWouldBlock && err != ErrNoMemory {
+		r.lost = err
+		return
 	}
-	return n
+	s.loop.Counters.WouldBlock.Add(1)
+	s.retry = err == ErrNoMemory
+	if r.stalledAt == 0 {
+		r.stalledAt = s.conn.Now()
+	}
 }
 
 func (s *Session) unblock() {
@@ -230,33 +291,15 @@ func (s *Session) unblock() {
 
 // conclude carries out what was asked for and what follows from the state. It returns true if it called
 // content, so that another round must look.
-func (s *Session) conclude() bool {
-	if s.phase == phaseClosed {
-		s.finish(false)
+func (s *Session) conclude(v view) bool {
+	if v.aborted {
+		s.finish(!v.lost)
 		return false
 	}
-	s.mu.Lock()
-	s.q.reclaim()
-	r := s.rare.Load()
-	lost := r != nil && r.lost != nil
-	if lost {
-		s.aborted, s.open = true, false
-		s.because(PeerReset(r.lost))
-	}
-	aborted, ending, size := s.aborted, s.ending, s.q.size
-	if s.peerFIN && size == 0 {
-		s.open = false // decided under the lock: no Send slips in between the last byte and the end
-	}
-	s.mu.Unlock()
-
-	if aborted {
-		s.finish(!lost)
-		return false
-	}
-	if ending && s.phase == phaseOpen {
+	if v.ending && s.phase == phaseOpen {
 		s.drain()
 	}
-	if s.phase == phaseDraining && size == 0 {
+	if s.phase == phaseDraining && v.size == 0 {
 		if s.peerFIN {
 			s.finish(false)
 			return false
@@ -265,15 +308,18 @@ func (s *Session) conclude() bool {
 			s.linger()
 		}
 	}
-	delivered := s.steer(size)
-	s.rearm(size)
+	delivered := s.steer(v.size)
+	s.rearm(v.size)
 	return delivered
 }
 
 // drain begins the end: no more input for content, the clock runs.
 func (s *Session) drain() {
 	s.advance(phaseDraining)
-	s.unstash()
+	if s.stashed() {
+		s.peerFIN = s.rare.Load().fin // nobody will tell of it again
+		s.unstash()
+	}
 	if d := s.loop.Limits.Drain; d > 0 {
 		s.rarely().endBy = s.conn.Now() + d
 	}
@@ -299,7 +345,9 @@ func (s *Session) linger() {
 func (s *Session) gotFIN() {
 	s.peerFIN = true
 	s.mu.Lock()
-	s.because(ErrPeerClosed)
+	if !s.ending {
+		s.because(ErrPeerClosed)
+	}
 	s.mu.Unlock()
 }
 
@@ -405,10 +453,16 @@ func (s *Session) deliverStash() {
 	}
 }
 
+// deliver calls OnRecv, unless somebody has asked for the end.
 func (s *Session) deliver(data []byte) {
-	s.loop.Counters.MessagesIn.Add(1)
-	s.lend()
-	s.callRecv(data)
+	s.mu.Lock()
+	ending := s.ending
+	s.q.lend(&s.loop.scratch)
+	s.mu.Unlock()
+	if !ending {
+		s.loop.Counters.MessagesIn.Add(1)
+		s.callRecv(data)
+	}
 }
 
 // runPosts runs what was posted before it began.

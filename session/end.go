@@ -19,7 +19,9 @@ func (s *Session) DisconnectWith(reason error) {
 	}
 	s.mu.Lock()
 	s.open = false
-	s.because(reason)
+	if !s.ending {
+		s.because(reason)
+	}
 	s.mu.Unlock()
 	s.schedule()
 }
@@ -40,8 +42,8 @@ func (s *Session) kill(reason error) {
 	s.schedule()
 }
 
-// because records a reason: the first stands, a failure of the ending it began is added once. The caller holds
-// mu.
+// because records a reason: the first stands; what then kept the session from ending in good order is added, once.
+// The caller holds mu.
 func (s *Session) because(reason error) {
 	if s.phaseClosed() {
 		return
@@ -50,7 +52,7 @@ func (s *Session) because(reason error) {
 	switch {
 	case !s.ending:
 		s.ending, r.reason = true, reason
-	case s.aborted && !errors.Is(r.reason, reason):
+	case !errors.Is(r.reason, reason):
 		if _, twice := r.reason.(*chain); !twice {
 			r.reason = &chain{r.reason, reason}
 		}

@@ -101,7 +101,8 @@ func (q *queue) extend(b *pool.Buffer, own bool) *segment {
 }
 
 // gather appends to iov what leaves next: at most maxSegments slices and, the last slice apart, writeBudget bytes.
-func (q *queue) gather(iov [][]byte) (_ [][]byte, n int) {
+func (q *queue) gather(iov [][]byte) [][]byte {
+	n := 0
 	if rest := q.lent.rest(); len(rest) > 0 {
 		iov, n = append(iov, rest), len(rest)
 	}
@@ -112,7 +113,7 @@ func (q *queue) gather(iov [][]byte) (_ [][]byte, n int) {
 		}
 		off = 0
 	}
-	return iov, n
+	return iov
 }
 
 // consume removes the first n bytes and gives up the buffers they emptied.
