@@ -1,0 +1,142 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/servercore-go/servercore/session"
+)
+
+// Shutdown stops accepting, disconnects every session as Session.Disconnect does, with session.ErrShutdown as
+// the reason, and returns nil when all have ended. If ctx ends before, what is left is aborted and ctx's error
+// returned. A session whose callback does not return cannot be ended; if one holds out for a second after ctx,
+// the error says so, and Done is closed when it gives in.
+func (e *Engine) Shutdown(ctx context.Context) error {
+	if first, err := e.begin(ErrClosed); !first {
+		return err
+	}
+	e.eachSession(func(d *session.Driver) { d.End(session.ErrShutdown) })
+	err := e.awaitEmpty(ctx)
+	if err != nil {
+		e.eachSession(func(d *session.Driver) { d.Kill(session.ErrAborted) })
+	}
+	return errors.Join(err, e.finish())
+}
+
+// Close aborts every session and ends the engine. It returns ErrClosed if the engine was ended, or being ended,
+// before (a Shutdown in progress then has nothing left to wait for), and an error if a callback does not return
+// within a second; Done is closed when it does.
+func (e *Engine) Close() error {
+	first, err := e.begin(ErrClosed)
+	e.eachSession(func(d *session.Driver) { d.Kill(errClosing) })
+	if !first {
+		return err
+	}
+	return e.finish()
+}
+
+// begin starts the end: nothing is accepted from here on. Only one caller is the first, and has to see it through;
+// the others get what to return. An engine that never started ends here.
+func (e *Engine) begin(why error) (first bool, err error) {
+	e.mu.Lock()
+	switch e.state {
+	case fresh:
+		e.state, e.err = ended, why
+		close(e.stop)
+		close(e.gone)
+		close(e.done)
+		e.mu.Unlock()
+		return false, nil
+	case ending, ended:
+		e.mu.Unlock()
+		return false, ErrClosed
+	}
+	e.state, e.err = ending, why
+	close(e.stop)
+	for _, l := range e.listeners {
+		l.unbind()
+	}
+	e.mu.Unlock()
+	e.acceptors.Wait()
+	return true, nil
+}
+
+// stopping reports whether the end has begun.
+func (e *Engine) stopping() bool {
+	select {
+	case <-e.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// awaitEmpty waits until the last session has left, or ctx.
+func (e *Engine) awaitEmpty(ctx context.Context) error {
+	for e.sessions.Load() > 0 {
+		select {
+		case <-e.emptied:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// patience is how long sessions that were told to end may take before their callbacks are blamed.
+const patience = time.Second
+
+var errStuck = errors.New("a callback does not return")
+
+// finish waits a moment for the sessions that were told to end, then takes the loops down in the background.
+func (e *Engine) finish() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	stuck := e.awaitEmpty(ctx)
+	go func() {
+		_ = e.awaitEmpty(context.Background())
+		e.tearDown()
+	}()
+	if stuck != nil {
+		return fmt.Errorf("engine: %d sessions cannot be ended: %w", e.sessions.Load(), errStuck)
+	}
+	<-e.done
+	return nil
+}
+
+// tearDown ends the loops. gnet waits for callbacks that run, so this may take as long as content makes it.
+func (e *Engine) tearDown() {
+	e.stopLoops()
+	close(e.gone)
+	e.helpers.Wait()
+	e.spare.close()
+	e.mu.Lock()
+	e.state = ended
+	e.mu.Unlock()
+	close(e.done)
+}
+
+// fail ends an engine that nobody asked to end (T5).
+func (e *Engine) fail(fault error) {
+	if first, _ := e.begin(fault); first {
+		e.log.error("engine ended by a fault", fault)
+		e.tearDown()
+	}
+}
+
+// ended is gnet's news that the loop is gone.
+func (l *loop) ended(err error) {
+	if !l.halted() {
+		go l.engine.fail(fmt.Errorf("engine: event loop %d ended by itself (%v)", l.index, err))
+	}
+}
+
+// lost is the reason of sessions whose loop is gone.
+func (e *Engine) lost() error {
+	if err := e.Err(); err != nil && !errors.Is(err, ErrClosed) {
+		return fmt.Errorf("%w: %w", session.ErrShutdown, err)
+	}
+	return errClosing
+}

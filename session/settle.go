@@ -1,0 +1,178 @@
+package session
+
+// hold keeps other goroutines from waking the loop for a session it is at work on (S3).
+func (s *Session) hold() {
+	if !s.scheduled.Swap(true) {
+		s.mine = true
+	}
+}
+
+// release lets them again. Whatever was asked for before is seen by the look that follows, whatever is asked
+// for after it wakes the loop (I4).
+func (s *Session) release() {
+	if s.mine {
+		s.mine = false
+		s.scheduled.Store(false)
+	}
+}
+
+// turnWrites bounds the gathered writes of one turn: a handler that sends in OnSend on a fast link must not keep
+// the loop.
+const turnWrites = 4
+
+// turnPosts does the same for functions that post functions.
+const turnPosts = 4
+
+// settle is the safe point after callbacks and events: it sends what is queued, then carries out what anybody
+// asked for. Callbacks made here (OnSend, OnRecv of kept input) are followed by another round, not by recursion.
+func (s *Session) settle() {
+	for writes, posts := 0, 0; ; {
+		s.release()
+		if s.phase == phaseClosed {
+			s.finish(false)
+			return
+		}
+		v := s.look(posts < turnPosts)
+		if v.posted {
+			posts++
+			s.hold()
+			s.runPosts()
+			continue
+		}
+		if len(v.iov) > 0 {
+			if writes < turnWrites {
+				writes++
+				s.write(v.iov)
+				continue
+			}
+			s.reclaim()
+			s.conn.Again()
+		}
+		if !s.conclude(v) {
+			break
+		}
+	}
+	s.release()
+}
+
+// view is what a look under mu has found.
+type view struct {
+	aborted, ending, lost bool
+	posted                bool     // functions wait to be run, and may be
+	size                  int      // bytes queued
+	iov                   [][]byte // what the kernel should be offered, nil if nothing
+}
+
+// look takes stock of what was asked for and, unless functions are to be run first, gathers what can be sent.
+func (s *Session) look(posts bool) (v view) {
+	r := s.rare.Load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v.lost = r != nil && r.lost != nil; v.lost {
+		s.aborted, s.open = true, false
+		s.because(PeerReset(r.lost))
+	}
+	v.aborted, v.ending, v.size = s.aborted, s.ending, s.q.size
+	if r != nil && len(r.posts) > 0 {
+		if v.posted = posts; posts {
+			return v
+		}
+		s.conn.Again()
+	}
+	if v.size > 0 && !s.blocked && !s.aborted {
+		v.iov = s.q.gather(s.loop.iov[:0])
+		return v
+	}
+	s.q.reclaim()
+	if s.peerFIN && v.size == 0 {
+		s.open = false // decided under the lock: no Send slips in between the last byte and the end
+	}
+	return v
+}
+
+// reclaim takes back the scratch memory when what is in it has to wait.
+func (s *Session) reclaim() {
+	s.mu.Lock()
+	s.q.reclaim()
+	s.mu.Unlock()
+	clear(s.loop.iov[:cap(s.loop.iov)])
+}
+
+// write makes one gathered write, and calls OnSend if the kernel took any of it. What the kernel did not take of
+// the scratch memory moves into segments; OnSend gets the scratch anew.
+func (s *Session) write(iov [][]byte) {
+	n, err := s.conn.Write(iov)
+	if len(iov) == 1 {
+		iov[0] = nil
+	} else {
+		clear(iov)
+	}
+	s.mu.Lock()
+	s.q.consume(n)
+	s.q.reclaim()
+	messages := s.messages
+	s.messages = 0
+	s.blocked = err == ErrWouldBlock || err == ErrNoMemory
+	if n > 0 && !s.aborted {
+		s.q.lend(&s.loop.scratch)
+	}
+	s.mu.Unlock()
+	if r := s.rare.Load(); r != nil && n > 0 {
+		r.stalledAt = 0
+	}
+	if err != nil {
+		s.notWritten(err)
+	}
+	c := &s.loop.Counters
+	c.MessagesOut.Add(int(messages))
+	if n > 0 {
+		c.Writes.Add(1)
+		c.BytesOut.Add(n)
+		s.hold()
+		s.callSend(n)
+	}
+}
+
+// notWritten notes why the kernel did not take everything.
+func (s *Session) notWritten(err error) {
+	r := s.rarely()
+	if err != ErrWouldBlock && err != ErrNoMemory {
+		r.lost = err
+		return
+	}
+	s.loop.Counters.WouldBlock.Add(1)
+	s.retry = err == ErrNoMemory
+	if r.stalledAt == 0 {
+		r.stalledAt = s.conn.Now()
+	}
+}
+
+func (s *Session) unblock() {
+	s.mu.Lock()
+	s.blocked, s.retry = false, false
+	s.mu.Unlock()
+}
+
+// conclude carries out what was asked for and what follows from the state. It returns true if it called
+// content, so that another round must look.
+func (s *Session) conclude(v view) bool {
+	if v.aborted {
+		s.finish(!v.lost)
+		return false
+	}
+	if v.ending && s.phase == phaseOpen {
+		s.drain()
+	}
+	if s.phase == phaseDraining && v.size == 0 {
+		if s.peerFIN {
+			s.finish(false)
+			return false
+		}
+		if !s.finSent {
+			s.linger()
+		}
+	}
+	delivered := s.steer(v.size)
+	s.rearm(v.size)
+	return delivered
+}
