@@ -1,0 +1,136 @@
+package testkit
+
+import (
+	"fmt"
+	"net"
+	"sync/atomic"
+
+	"github.com/servercore-go/servercore/session"
+)
+
+// Handler is content that records its callbacks in order, calls the functions it was given, and reports to its
+// loop a callback that is nested, overlaps, comes before OnConnected or after OnDisconnected, or runs while the
+// session is locked. What is exported may be set before the connection and read on the loop's goroutine.
+type Handler struct {
+	session.Session
+
+	Connected    func(h *Handler)
+	Recv         func(h *Handler, data []byte)
+	Sent         func(h *Handler, n int)
+	Disconnected func(h *Handler)
+
+	Quiet bool // records sums only
+
+	Log      []string // "connected", "recv abc", "sent 3", "post name", "disconnected"
+	Received []byte   // all that OnRecv brought
+	SentSum  int      // the sum of OnSend
+	SentN    int      // calls of OnSend
+	Begun    int      // calls of OnConnected
+	Over     int      // calls of OnDisconnected
+
+	loop *Loop
+	busy atomic.Bool
+}
+
+func (h *Handler) enter(callback string) {
+	if !h.busy.CompareAndSwap(false, true) {
+		h.loop.fault("%s inside another callback", callback)
+	}
+	switch {
+	case !h.loop.inside.Load():
+		h.loop.fault("%s outside of a visit", callback)
+	case callback == "OnConnected" && h.Begun > 0:
+		h.loop.fault("OnConnected twice")
+	case callback != "OnConnected" && h.Begun == 0:
+		h.loop.fault("%s before OnConnected", callback)
+	case h.Over > 0:
+		h.loop.fault("%s after OnDisconnected", callback)
+	}
+	h.Pending() // stands still for ever if the session is locked
+}
+
+func (h *Handler) leave() { h.busy.Store(false) }
+
+func (h *Handler) note(format string, args ...any) {
+	if !h.Quiet {
+		h.Log = append(h.Log, fmt.Sprintf(format, args...))
+	}
+}
+
+func (h *Handler) address(a net.Addr) {
+	if a == nil || a != h.RemoteAddr() {
+		h.loop.fault("address %v, want %v", a, h.RemoteAddr())
+	}
+}
+
+// OnConnected implements session.Handler.
+func (h *Handler) OnConnected(a net.Addr) {
+	h.enter("OnConnected")
+	defer h.leave()
+	h.address(a)
+	h.Begun++
+	h.note("connected")
+	if h.Connected != nil {
+		h.Connected(h)
+	}
+}
+
+// OnRecv implements session.Handler.
+func (h *Handler) OnRecv(data []byte) {
+	h.enter("OnRecv")
+	defer h.leave()
+	if len(data) == 0 {
+		h.loop.fault("OnRecv of nothing")
+	}
+	if !h.Quiet {
+		h.note("recv %s", data)
+		h.Received = append(h.Received, data...)
+	}
+	if h.Recv != nil {
+		h.Recv(h, data)
+	}
+}
+
+// OnSend implements session.Handler.
+func (h *Handler) OnSend(n int) {
+	h.enter("OnSend")
+	defer h.leave()
+	if n <= 0 {
+		h.loop.fault("OnSend(%d)", n)
+	}
+	h.SentSum += n
+	h.SentN++
+	if !h.Quiet {
+		h.note("sent %d", n)
+	}
+	if h.Sent != nil {
+		h.Sent(h, n)
+	}
+}
+
+// OnDisconnected implements session.Handler.
+func (h *Handler) OnDisconnected(a net.Addr) {
+	h.enter("OnDisconnected")
+	defer h.leave()
+	h.address(a)
+	h.Over++
+	h.note("disconnected")
+	if h.Err() == nil {
+		h.loop.fault("OnDisconnected without a reason")
+	}
+	if h.Disconnected != nil {
+		h.Disconnected(h)
+	}
+}
+
+// Posted returns f as a function to be posted, recorded under that name. f may be nil.
+func (h *Handler) Posted(name string, f func()) func() {
+	return func() {
+		h.enter("Post")
+		defer h.leave()
+		h.note("post %s", name)
+		if f != nil {
+			f()
+		}
+	}
+}

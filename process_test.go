@@ -1,0 +1,5 @@
+package servercore_test
+
+const otherProcess = "SERVERCORE_TEST_SERVER"
+
+func serveOverPipes() int { return 1 }

@@ -1,0 +1,387 @@
+package session_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/servercore-go/servercore/internal/testkit"
+	"github.com/servercore-go/servercore/pool"
+	"github.com/servercore-go/servercore/session"
+)
+
+// E1: everything accepted before Disconnect is delivered, then FIN; nothing after.
+func TestDisconnectDelivers(t *testing.T) {
+	h := &testkit.Handler{}
+	l, c := connect(t, session.Limits{Drain: time.Second, Linger: time.Second}, h)
+	c.Kernel = 100
+	want := strings.Repeat("0123456789", 100)
+	mustSend(t, h, want)
+	h.Disconnect()
+	if err := h.Send([]byte("late")); !errors.Is(err, session.ErrClosed) {
+		t.Errorf("Send after Disconnect: %v", err)
+	}
+	if !errors.Is(h.Err(), session.ErrDisconnected) {
+		t.Errorf("Err: %v", h.Err())
+	}
+	for l.Run(); h.Pending() > 0; l.Run() {
+		if c.FINSent || c.Closed {
+			t.Fatal("FIN before the last byte")
+		}
+		c.PeerRead(100)
+	}
+	wantWire(t, c, want)
+	if !c.FINSent || c.Closed {
+		t.Fatalf("FIN sent %t, closed %t: want to linger", c.FINSent, c.Closed)
+	}
+	c.PeerWrite([]byte("discarded"))
+	l.Run()
+	if c.Backlog() > 0 || len(h.Received) > 0 {
+		t.Errorf("%d bytes not read, OnRecv got %q", c.Backlog(), h.Received)
+	}
+	c.PeerFIN()
+	l.Run()
+	wantClosed(t, c, false)
+	wantSent(t, h, 1000, 1000)
+}
+
+// E1: Disconnect in each callback, with something to send.
+func TestDisconnectInEachCallback(t *testing.T) {
+	bye := func(h *testkit.Handler) {
+		mustSend(t, h, "bye")
+		for range 3 {
+			h.Disconnect()
+		}
+		if h.Send([]byte("late")) == nil {
+			t.Error("Send after Disconnect")
+		}
+	}
+	for name, h := range map[string]*testkit.Handler{
+		"OnConnected": {Connected: bye},
+		"OnRecv":      {Recv: func(h *testkit.Handler, _ []byte) { bye(h) }},
+		"OnSend": {
+			Connected: func(h *testkit.Handler) { mustSend(t, h, "hi ") },
+			Sent: func(h *testkit.Handler, _ int) {
+				if h.SentN == 1 {
+					bye(h)
+				}
+			},
+		},
+		"Post": {Connected: func(h *testkit.Handler) { _ = h.Post(h.Posted("", func() { bye(h) })) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, c := connect(t, session.Limits{}, h)
+			c.Chunk = 1
+			c.PeerWrite([]byte("xyz"))
+			c.PeerFIN()
+			l.Run()
+			if got := string(c.Wire); !strings.HasSuffix(got, "bye") {
+				t.Errorf("the kernel took %q", got)
+			}
+			wantClosed(t, c, false)
+			if name == "OnRecv" && string(h.Received) != "x" {
+				t.Errorf("OnRecv went on: %q", h.Received)
+			}
+			if h.Err() != session.ErrDisconnected || h.Over != 1 {
+				t.Errorf("Err %v, %d OnDisconnected", h.Err(), h.Over)
+			}
+		})
+	}
+}
+
+// E3: Abort in each callback: nothing more is sent, the connection is reset, buffers are freed.
+func TestAbortInEachCallback(t *testing.T) {
+	die := func(h *testkit.Handler) {
+		mustSend(t, h, "never")
+		for range 3 {
+			h.Abort()
+		}
+		if h.Send([]byte("late")) == nil {
+			t.Error("Send after Abort")
+		}
+	}
+	for name, h := range map[string]*testkit.Handler{
+		"OnConnected": {Connected: die},
+		"OnRecv":      {Recv: func(h *testkit.Handler, _ []byte) { die(h) }},
+		"OnSend": {
+			Recv: func(h *testkit.Handler, _ []byte) { mustSend(t, h, "x") },
+			Sent: func(h *testkit.Handler, _ int) { die(h) },
+		},
+		"Post": {Recv: func(h *testkit.Handler, _ []byte) { _ = h.Post(h.Posted("", func() { die(h) })) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, c := connect(t, session.Limits{}, h)
+			c.PeerWrite([]byte("x"))
+			l.Run()
+			wantClosed(t, c, true)
+			if strings.Contains(string(c.Wire), "never") || c.FINSent {
+				t.Errorf("the kernel took %q, FIN %t", c.Wire, c.FINSent)
+			}
+			if h.Err() != session.ErrAborted || h.Over != 1 || pool.Live() != 0 {
+				t.Errorf("Err %v, %d OnDisconnected, %d buffers", h.Err(), h.Over, pool.Live())
+			}
+			if got := l.Shared.Counters.BytesDropped.Load(); got != 5 {
+				t.Errorf("%d bytes dropped, want 5", got)
+			}
+		})
+	}
+}
+
+// Abort from elsewhere, with a queue, with kept input, while draining and while lingering.
+func TestAbort(t *testing.T) {
+	for name, prepare := range map[string]func(l *testkit.Loop, h *testkit.Handler, c *testkit.Conn){
+		"open": func(*testkit.Loop, *testkit.Handler, *testkit.Conn) {},
+		"queue": func(l *testkit.Loop, h *testkit.Handler, c *testkit.Conn) {
+			c.Kernel = 1
+			mustSend(t, h, "12345")
+		},
+		"kept input": func(_ *testkit.Loop, h *testkit.Handler, c *testkit.Conn) {
+			c.PeerWrite([]byte("x"))
+			h.PauseRecv()
+			c.Serve(testkit.Input)
+		},
+		"draining": func(_ *testkit.Loop, h *testkit.Handler, c *testkit.Conn) {
+			c.Kernel = 1
+			mustSend(t, h, "12345")
+			h.Disconnect()
+		},
+		"after FIN": func(_ *testkit.Loop, h *testkit.Handler, c *testkit.Conn) {
+			c.Kernel = 1
+			mustSend(t, h, "12345")
+			c.PeerFIN()
+		},
+		"lingering": func(_ *testkit.Loop, h *testkit.Handler, _ *testkit.Conn) { h.Disconnect() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &testkit.Handler{}
+			l, c := connect(t, session.Limits{}, h)
+			prepare(l, h, c)
+			l.Run()
+			if c.Closed {
+				t.Fatal("closed before Abort")
+			}
+			h.Abort()
+			if !errors.Is(h.Err(), session.ErrAborted) {
+				t.Errorf("Err: %v", h.Err())
+			}
+			l.Run()
+			wantClosed(t, c, true)
+			if pool.Live() != 0 || h.Pending() != 0 || h.Over != 1 {
+				t.Errorf("%d buffers, %d bytes wait, %d OnDisconnected", pool.Live(), h.Pending(), h.Over)
+			}
+		})
+	}
+}
+
+// After Disconnect or Abort returned, OnRecv is not called again, also if the loop has input before it has the
+// request.
+func TestNoOnRecvAfterTheEndWasAskedFor(t *testing.T) {
+	for name, end := range map[string]func(*testkit.Handler){
+		"Disconnect": func(h *testkit.Handler) { h.Disconnect() },
+		"Abort":      func(h *testkit.Handler) { h.Abort() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &testkit.Handler{}
+			l, c := connect(t, session.Limits{}, h)
+			c.PeerWrite([]byte("late"))
+			end(h)
+			c.Serve(testkit.Input)
+			c.PeerFIN()
+			l.Run()
+			wantLog(t, h, "connected", "disconnected")
+			wantClosed(t, c, name == "Abort")
+		})
+	}
+	t.Run("kept input", func(t *testing.T) {
+		h := &testkit.Handler{}
+		l, c := connect(t, session.Limits{}, h)
+		c.PeerWrite([]byte("late"))
+		h.PauseRecv()
+		c.Serve(testkit.Input)
+		h.Disconnect()
+		h.ResumeRecv()
+		c.PeerFIN()
+		l.Run()
+		wantLog(t, h, "connected", "disconnected")
+		wantClosed(t, c, false)
+	})
+}
+
+// Disconnecting a paused session reads and discards, or the peer could never finish.
+func TestDisconnectWhilePaused(t *testing.T) {
+	h := &testkit.Handler{}
+	l, c := connect(t, session.Limits{}, h)
+	h.PauseRecv()
+	l.Run()
+	c.PeerWrite([]byte("unread"))
+	h.Disconnect()
+	c.PeerFIN()
+	l.Run()
+	wantLog(t, h, "connected", "disconnected")
+	wantClosed(t, c, false)
+}
+
+// E1: a peer that does not finish is left when LingerTimeout ends, in order.
+func TestLinger(t *testing.T) {
+	h := &testkit.Handler{}
+	l, c := connect(t, session.Limits{Linger: 2 * time.Second}, h)
+	mustSend(t, h, "bye")
+	h.Disconnect()
+	l.Advance(1999 * time.Millisecond)
+	if !c.FINSent || c.Closed {
+		t.Fatalf("FIN %t, closed %t", c.FINSent, c.Closed)
+	}
+	l.Advance(time.Millisecond)
+	wantClosed(t, c, false)
+	if h.Err() != session.ErrDisconnected {
+		t.Errorf("Err: %v", h.Err())
+	}
+}
+
+// A linger that is off lasts until the peer finishes.
+func TestLingerOff(t *testing.T) {
+	h := &testkit.Handler{}
+	l, c := connect(t, session.Limits{Drain: time.Second}, h)
+	h.Disconnect()
+	l.Advance(time.Hour)
+	if c.Closed {
+		t.Fatal("closed before the peer")
+	}
+	c.PeerFIN()
+	l.Run()
+	wantClosed(t, c, false)
+}
+
+// E1: what is not out within DrainTimeout is dropped, and Err matches the first reason and ErrDrainTimeout.
+func TestDrainTimeout(t *testing.T) {
+	kicked := errors.New("kicked")
+	for name, tt := range map[string]struct {
+		end   func(h *testkit.Handler, c *testkit.Conn)
+		first error
+	}{
+		"Disconnect":     {func(h *testkit.Handler, _ *testkit.Conn) { h.Disconnect() }, session.ErrDisconnected},
+		"DisconnectWith": {func(h *testkit.Handler, _ *testkit.Conn) { h.DisconnectWith(kicked) }, kicked},
+		"Shutdown": {func(_ *testkit.Handler, c *testkit.Conn) { c.Driver.End(session.ErrShutdown) },
+			session.ErrShutdown},
+		"peer's FIN": {func(_ *testkit.Handler, c *testkit.Conn) { c.PeerFIN() }, session.ErrPeerClosed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &testkit.Handler{}
+			l, c := connect(t, session.Limits{Drain: 10 * time.Second}, h)
+			c.Kernel = 4
+			mustSend(t, h, "12345678")
+			l.Run()
+			tt.end(h, c)
+			l.Advance(9 * time.Second)
+			c.PeerRead(1) // progress does not lengthen it
+			l.Run()
+			if c.Closed {
+				t.Fatal("closed early")
+			}
+			l.Advance(time.Second)
+			wantClosed(t, c, true)
+			for _, want := range []error{tt.first, session.ErrDrainTimeout} {
+				if !errors.Is(h.Err(), want) {
+					t.Errorf("Err %v does not match %v", h.Err(), want)
+				}
+			}
+			if n := l.Shared.Counters.Ended[session.CauseDrainTimeout].Load(); n != 1 {
+				t.Errorf("counted %d drain timeouts", n)
+			}
+			wantWire(t, c, "12345")
+			if got := l.Shared.Counters.BytesDropped.Load(); got != 3 {
+				t.Errorf("%d bytes dropped, want 3", got)
+			}
+		})
+	}
+}
+
+// L5: the first reason stands.
+func TestFirstReasonStands(t *testing.T) {
+	kicked := errors.New("kicked")
+	ways := []struct {
+		reason error
+		do     func(h *testkit.Handler, c *testkit.Conn)
+	}{
+		{session.ErrDisconnected, func(h *testkit.Handler, _ *testkit.Conn) { h.Disconnect() }},
+		{session.ErrDisconnected, func(h *testkit.Handler, _ *testkit.Conn) { h.DisconnectWith(nil) }},
+		{kicked, func(h *testkit.Handler, _ *testkit.Conn) { h.DisconnectWith(fmt.Errorf("spam: %w", kicked)) }},
+		{session.ErrAborted, func(h *testkit.Handler, _ *testkit.Conn) { h.Abort() }},
+		{session.ErrShutdown, func(_ *testkit.Handler, c *testkit.Conn) { c.Driver.End(session.ErrShutdown) }},
+		{session.ErrPeerClosed, func(_ *testkit.Handler, c *testkit.Conn) { c.Serve(testkit.FIN) }},
+		{session.ErrPeerReset, func(_ *testkit.Handler, c *testkit.Conn) {
+			c.PeerReset(errors.New("reset"))
+			c.Serve(testkit.Reset)
+		}},
+	}
+	for i, first := range ways {
+		for j, second := range ways {
+			t.Run(fmt.Sprintf("%d, then %d", i, j), func(t *testing.T) {
+				h := &testkit.Handler{}
+				l, c := connect(t, session.Limits{Linger: time.Second}, h)
+				first.do(h, c)
+				if !errors.Is(h.Err(), first.reason) {
+					t.Fatalf("Err %v, want %v", h.Err(), first.reason)
+				}
+				if !c.Closed {
+					second.do(h, c)
+				}
+				l.Advance(time.Hour)
+				if !errors.Is(h.Err(), first.reason) {
+					t.Errorf("Err became %v, was %v", h.Err(), first.reason)
+				}
+				if !c.Ended || h.Over != 1 {
+					t.Errorf("done %t, %d OnDisconnected", c.Ended, h.Over)
+				}
+			})
+		}
+	}
+}
+
+// What fails while a session ends is added to the reason it ends for; a second request to end is not.
+func TestErrAddsFailuresOnly(t *testing.T) {
+	reset := errors.New("reset")
+	h := &testkit.Handler{}
+	l, c := connect(t, session.Limits{}, h)
+	c.Kernel = 1
+	mustSend(t, h, "12")
+	h.Disconnect()
+	l.Run()
+	c.PeerReset(reset)
+	l.Run()
+	for _, want := range []error{session.ErrDisconnected, session.ErrPeerReset, reset} {
+		if !errors.Is(h.Err(), want) {
+			t.Errorf("Err %v does not match %v", h.Err(), want)
+		}
+	}
+
+	h = &testkit.Handler{}
+	c = l.Connect(h)
+	h.Abort()
+	h.Disconnect()
+	l.Run()
+	if h.Err() != session.ErrAborted {
+		t.Errorf("Abort, then Disconnect: %v", h.Err())
+	}
+	wantClosed(t, c, true)
+}
+
+// Err is nil until the session begins to end.
+func TestErrOfOpenSession(t *testing.T) {
+	h := &testkit.Handler{Disconnected: func(h *testkit.Handler) {
+		if h.Err() == nil {
+			t.Error("no reason in OnDisconnected")
+		}
+	}}
+	l, c := connect(t, session.Limits{PauseAbove: 1}, h)
+	c.Kernel = 2
+	c.PeerWrite([]byte("x"))
+	mustSend(t, h, "12345")
+	l.Run()
+	if h.Err() != nil || !slices.Equal(h.Log, []string{"connected", "recv x", "sent 2"}) {
+		t.Errorf("Err %v, callbacks %q", h.Err(), h.Log)
+	}
+}

@@ -1,0 +1,680 @@
+package session_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/servercore-go/servercore/internal/testkit"
+	"github.com/servercore-go/servercore/pool"
+	"github.com/servercore-go/servercore/session"
+)
+
+// The simulator runs sessions of one loop through random schedules, in a world where everything that can happen
+// between two instructions of different goroutines happens between two steps: visits in any order, early, late
+// and twice; calls from elsewhere and in callbacks; kernels that take any prefix; peers that stop, finish and
+// reset; content that fails. It keeps a model of what each session owes and compares after each step.
+//
+// What it cannot find are errors in the memory order of real goroutines; stress_test.go is for those.
+
+var (
+	simSeed  = flag.Int64("seed", -1, "the one seed that TestSimulator runs, with a trace")
+	simSeeds = flag.Uint64("seeds", 0, "how many seeds TestSimulator runs; 0: 10,000, or fewer with -race and -short")
+)
+
+const simSteps = 200
+
+func TestSimulator(t *testing.T) {
+	if *simSeed >= 0 {
+		s, err := simulate(uint64(*simSeed), true)
+		t.Logf("seed %d:\n%s", *simSeed, strings.Join(s.trace, "\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	seeds := uint64(10_000)
+	switch {
+	case *simSeeds > 0:
+		seeds = *simSeeds
+	case raced:
+		seeds = 400
+	case testing.Short():
+		seeds = 1_000
+	}
+	var sum simStats
+	for seed := range seeds {
+		s, err := simulate(seed, false)
+		if err != nil {
+			t.Fatalf("seed %d: %v\nreplay: go test ./session -run TestSimulator -seed=%d", seed, err, seed)
+		}
+		sum.add(s.stats)
+	}
+	t.Logf("%d seeds: %+v", seeds, sum)
+	// A simulator that does nothing finds nothing.
+	for what, n := range map[string]int{
+		"orderly ends": sum.orderly, "resets": sum.resets, "failures": sum.failures, "blocked writes": sum.blocked,
+		"pauses": sum.pauses, "refused sends": sum.refused, "posts": sum.posts, "bytes received": sum.bytesIn,
+		"timeouts": sum.timeouts, "yields": sum.yields,
+	} {
+		if n < int(seeds)/100 {
+			t.Errorf("%s: only %d in %d seeds", what, n, seeds)
+		}
+	}
+}
+
+type simStats struct {
+	sessions, orderly, resets, failures, blocked, pauses, refused, posts, bytesIn, bytesOut, timeouts, yields int
+}
+
+func (a *simStats) add(b simStats) {
+	a.sessions += b.sessions
+	a.orderly += b.orderly
+	a.resets += b.resets
+	a.failures += b.failures
+	a.blocked += b.blocked
+	a.pauses += b.pauses
+	a.refused += b.refused
+	a.posts += b.posts
+	a.bytesIn += b.bytesIn
+	a.bytesOut += b.bytesOut
+	a.timeouts += b.timeouts
+	a.yields += b.yields
+}
+
+// sim is one run.
+type sim struct {
+	*rand.Rand
+	loop     *testkit.Loop
+	limits   session.Limits
+	sessions []*simSession
+	source   []byte // contents are cut from it
+	calm     bool   // content and kernels behave, for the end of the run
+	goexit   bool
+	deny     int // percent of writes that find no room, no memory or a broken connection
+	depth    int // callbacks under way, of all sessions
+	failed   error
+	tracing  bool
+	trace    []string
+	stats    simStats
+}
+
+// simSession is the model of one session.
+type simSession struct {
+	sim      *sim
+	n        int
+	h        *testkit.Handler
+	c        *testkit.Conn
+	accepted []byte // by Send
+	taken    int    // by the kernel
+	sent     []byte // by the peer
+	got      int    // bytes of sent that OnRecv brought
+	posted   int    // accepted by Post
+	ran      int    // of them
+	echo     bool   // answers each byte with a byte
+	wishes   bool   // its content asks for things in callbacks
+	paused   bool   // last asked: PauseRecv
+	closed   bool   // Send has returned ErrClosed
+	ending   bool   // Disconnect or Abort was called
+	fin      bool   // the peer has finished
+	broken   bool   // the peer has reset, or a write was told so
+	failing  bool   // content has failed
+}
+
+var errSimBroken = errors.New("simulated reset")
+
+func simulate(seed uint64, tracing bool) (s *sim, err error) {
+	s = &sim{Rand: rand.New(rand.NewPCG(seed, 0)), tracing: tracing, source: simSource}
+	defer func() {
+		if value := recover(); value != nil {
+			err = fmt.Errorf("panic: %v\n%s", value, stack())
+		}
+	}()
+	pick := func(of ...int) int { return of[s.IntN(len(of))] }
+	wait := func(of ...time.Duration) time.Duration { return of[s.IntN(len(of))] }
+	s.limits = session.Limits{
+		SendLimit:  pick(0, 1000, 20_000, 200_000),
+		EndSlow:    s.IntN(6) == 0,
+		PauseAbove: pick(0, 1, 300, 999),
+		Idle:       wait(0, 0, time.Minute),
+		FirstByte:  wait(0, 0, 10*time.Second),
+		Write:      wait(0, 10*time.Second),
+		Drain:      wait(0, 20*time.Second),
+		Linger:     wait(0, 2*time.Second),
+	}
+	s.goexit = s.IntN(8) == 0
+	s.deny = pick(0, 2, 30)
+	s.loop = testkit.NewLoop(s.limits)
+	s.loop.Isolate = s.goexit
+	for range 1 + s.IntN(3) {
+		s.connect()
+	}
+	for i := 0; i < simSteps && s.failed == nil; i++ {
+		s.step()
+		s.check()
+	}
+	if s.failed == nil {
+		s.settle()
+	}
+	if s.failed != nil {
+		s.loop.Isolate = true
+		return s, s.failed
+	}
+	return s, nil
+}
+
+var simSource = func() []byte {
+	r := rand.New(rand.NewPCG(1, 2))
+	p := make([]byte, 1<<17)
+	for i := range p {
+		p[i] = byte(r.Uint32())
+	}
+	return p
+}()
+
+func stack() []byte {
+	buf := make([]byte, 4<<10)
+	return buf[:runtime.Stack(buf, false)]
+}
+
+func (s *sim) failf(format string, args ...any) {
+	if s.failed == nil {
+		s.failed = fmt.Errorf(format, args...)
+		s.note("FAILED: %v", s.failed)
+	}
+}
+
+func (s *sim) note(format string, args ...any) {
+	if s.tracing {
+		s.trace = append(s.trace, strings.Repeat("  ", s.depth)+fmt.Sprintf(format, args...))
+	}
+}
+
+// some returns n bytes of content.
+func (s *sim) some(n int) []byte {
+	at := s.IntN(len(s.source) - n)
+	return s.source[at : at+n]
+}
+
+// size returns a length: mostly small, sometimes more than a page, seldom more than the scratch memory.
+func (s *sim) size() int {
+	switch r := s.IntN(100); {
+	case r < 60:
+		return 1 + s.IntN(40)
+	case r < 92:
+		return 1 + s.IntN(900)
+	case r < 99:
+		return 1 + s.IntN(10_000)
+	default:
+		return 1 + s.IntN(100_000)
+	}
+}
+
+func (s *sim) connect() {
+	m := &simSession{sim: s, n: len(s.sessions), echo: s.IntN(4) == 0, wishes: s.IntN(3) > 0}
+	m.h = &testkit.Handler{Quiet: true, Recv: m.recv, Sent: m.onSend}
+	m.h.Connected = func(*testkit.Handler) { m.inside("OnConnected") }
+	m.h.Disconnected = func(*testkit.Handler) { m.inside("OnDisconnected") }
+	c, err := s.loop.Bind(m.h)
+	if err != nil {
+		panic(err)
+	}
+	m.c = c
+	c.Kernel = []int{0, 1, 100, 5000, 200_000}[s.IntN(5)]
+	c.MaxWrite = []int{0, 0, 7, 3000}[s.IntN(4)]
+	c.Chunk = []int{0, 1, 500}[s.IntN(3)]
+	c.Plan, c.Take = m.plan, m.take
+	s.sessions = append(s.sessions, m)
+	s.stats.sessions++
+	s.note("%d: connect: kernel %d, write %d, chunk %d, echo %t", m.n, c.Kernel, c.MaxWrite, c.Chunk, m.echo)
+	if s.IntN(20) == 0 {
+		m.act() // somebody knows it before OnConnected
+	}
+	c.Connected()
+}
+
+// plan is the kernel's mood.
+func (m *simSession) plan(offered int) (int, error) {
+	s := m.sim
+	if m.broken {
+		return 0, errSimBroken
+	}
+	if s.calm || s.IntN(100) >= s.deny {
+		return offered, nil
+	}
+	switch s.IntN(10) {
+	case 0, 1, 2, 3:
+		s.stats.blocked++
+		return 0, session.ErrWouldBlock
+	case 4, 5:
+		return 0, session.ErrNoMemory
+	case 6:
+		m.broken = true
+		return 0, errSimBroken
+	default:
+		return 1 + s.IntN(offered), nil
+	}
+}
+
+// take compares what leaves with what was accepted (I5).
+func (m *simSession) take(p []byte) {
+	at := m.taken
+	if at+len(p) > len(m.accepted) || !bytes.Equal(p, m.accepted[at:at+len(p)]) {
+		m.sim.failf("%d: the kernel got other bytes than were accepted, %d from byte %d of %d on",
+			m.n, len(p), at, len(m.accepted))
+	}
+	m.taken += len(p)
+}
+
+func (m *simSession) recv(h *testkit.Handler, p []byte) {
+	s := m.sim
+	if m.ending {
+		s.failf("%d: OnRecv after the end was asked for", m.n)
+	}
+	if m.got+len(p) > len(m.sent) || !bytes.Equal(p, m.sent[m.got:m.got+len(p)]) {
+		s.failf("%d: OnRecv brought other bytes than the peer sent", m.n)
+	}
+	m.got += len(p)
+	s.stats.bytesIn += len(p)
+	if m.echo && !m.closed {
+		m.accept(h.Send(p), p)
+	}
+	m.inside("OnRecv")
+}
+
+func (m *simSession) onSend(h *testkit.Handler, n int) {
+	if h.SentSum != m.c.Took {
+		m.sim.failf("%d: OnSend(%d) makes %d, the kernel took %d", m.n, n, h.SentSum, m.c.Took)
+	}
+	m.inside("OnSend")
+}
+
+// inside is content in a callback.
+func (m *simSession) inside(callback string) {
+	s := m.sim
+	s.note("%d: %s", m.n, callback)
+	if s.calm || !m.wishes {
+		return
+	}
+	s.depth++
+	defer func() { s.depth-- }()
+	for s.IntN(3) == 0 {
+		if s.IntN(5) == 0 {
+			s.sessions[s.IntN(len(s.sessions))].act() // any session's methods may be called
+		} else {
+			m.act()
+		}
+	}
+	if s.IntN(300) == 0 {
+		m.failing = true
+		s.stats.failures++
+		s.note("%d: fails in %s", m.n, callback)
+		if s.goexit {
+			runtime.Goexit()
+		}
+		panic("simulated")
+	}
+}
+
+// act calls one method of a session, inside a callback or elsewhere.
+func (m *simSession) act() {
+	s, h := m.sim, m.h
+	switch r := s.IntN(100); {
+	case r < 45:
+		p := s.some(s.size())
+		s.note("%d: Send(%d)", m.n, len(p))
+		m.accept(h.Send(p), p)
+	case r < 60:
+		p := s.some(s.size())
+		s.note("%d: SendBuffer(%d)", m.n, len(p))
+		b := buffer(string(p))
+		if s.IntN(3) == 0 { // to many
+			for _, o := range s.sessions {
+				o.accept(o.h.SendBuffer(b.Retain()), p)
+			}
+		}
+		m.accept(h.SendBuffer(b), p)
+	case r < 75:
+		m.post()
+	case r < 83:
+		s.note("%d: PauseRecv", m.n)
+		m.paused = true
+		h.PauseRecv()
+	case r < 93:
+		s.note("%d: ResumeRecv", m.n)
+		m.paused = false
+		h.ResumeRecv()
+	case r < 97:
+		if s.IntN(3) > 0 {
+			return
+		}
+		s.note("%d: Disconnect", m.n)
+		m.ending = true
+		h.Disconnect()
+	case r < 98:
+		if s.IntN(3) > 0 {
+			return
+		}
+		s.note("%d: Abort", m.n)
+		m.ending = true
+		h.Abort()
+	}
+}
+
+// accept notes how a Send went.
+func (m *simSession) accept(err error, p []byte) {
+	s := m.sim
+	switch {
+	case err == nil:
+		if m.closed || m.ending {
+			s.failf("%d: Send accepted after ErrClosed or the end was asked for", m.n)
+		}
+		m.accepted = append(m.accepted, p...)
+	case errors.Is(err, session.ErrClosed):
+		m.closed = true
+		if m.h.Err() == nil {
+			s.failf("%d: ErrClosed without a reason", m.n)
+		}
+	case errors.Is(err, session.ErrSendLimit):
+		s.stats.refused++
+		if limit := s.limits.SendLimit; limit <= 0 || m.h.Pending()+len(p) <= limit {
+			s.failf("%d: refused %d bytes with %d of %d waiting", m.n, len(p), m.h.Pending(), limit)
+		}
+		if s.limits.EndSlow {
+			m.ending = true
+		}
+	default:
+		s.failf("%d: Send: %v", m.n, err)
+	}
+}
+
+func (m *simSession) post() {
+	s := m.sim
+	number := m.posted
+	err := m.h.Post(m.h.Posted("", func() {
+		if number != m.ran {
+			s.failf("%d: post %d ran, want %d", m.n, number, m.ran)
+		}
+		m.ran++
+		s.stats.posts++
+		m.inside("Post")
+	}))
+	s.note("%d: Post: %v", m.n, err)
+	switch {
+	case err == nil:
+		m.posted++
+	case m.h.Over == 0 && !m.c.Closed && m.h.Err() == nil:
+		s.failf("%d: Post refused by an open session: %v", m.n, err)
+	}
+}
+
+// step is one event of the world.
+func (s *sim) step() {
+	m := s.sessions[s.IntN(len(s.sessions))]
+	c := m.c
+	switch r := s.IntN(100); {
+	case r < 45: // something that waits is served
+		if v := c.Wants(); v != 0 {
+			for one := testkit.Visit(1) << s.IntN(7); ; one = testkit.Visit(1) << s.IntN(7) {
+				if v&one != 0 {
+					s.visit(m, one)
+					return
+				}
+			}
+		}
+	case r < 70:
+		m.act()
+	case r < 80:
+		p := s.some(s.size())
+		if !m.fin && !m.broken && !c.Closed {
+			s.note("%d: the peer sends %d", m.n, len(p))
+			m.sent = append(m.sent, p...)
+			c.PeerWrite(p)
+		}
+	case r < 90:
+		n := s.size()
+		s.note("%d: the peer reads %d of %d", m.n, n, c.Held())
+		c.PeerRead(n)
+	case r < 93:
+		d := []time.Duration{time.Millisecond, time.Second, 15 * time.Second}[s.IntN(3)]
+		s.note("the clock moves by %v", d)
+		s.loop.Skip(d)
+	case r < 95: // a deadline too early, or news that is none
+		if !c.Closed {
+			s.visit(m, []testkit.Visit{testkit.Expire, testkit.Writable}[s.IntN(2)])
+		}
+	case r < 96:
+		if !c.Closed {
+			s.note("%d: the peer finishes", m.n)
+			m.fin = true
+			c.PeerFIN()
+		}
+	case r < 97:
+		if s.IntN(4) == 0 && !c.Closed {
+			s.note("%d: the peer resets", m.n)
+			m.broken = true
+			c.PeerReset(errSimBroken)
+		}
+	case r < 98:
+		if len(s.sessions) < 6 {
+			s.connect()
+		}
+	default:
+		c.Room()
+	}
+}
+
+var visitNames = map[testkit.Visit]string{
+	testkit.Reset: "reset", testkit.Writable: "writable", testkit.Input: "input", testkit.FIN: "FIN",
+	testkit.Expire: "expire", testkit.Turn: "turn", testkit.Resume: "resume",
+}
+
+func (s *sim) visit(m *simSession, v testkit.Visit) {
+	s.note("%d: %s", m.n, visitNames[v])
+	if v == testkit.Resume && m.h.Pending() > 0 {
+		s.stats.yields++
+	}
+	s.depth++
+	m.c.Serve(v)
+	s.depth--
+	s.note("%d: has %d of %d waiting, wants %b", m.n, m.h.Pending(), len(m.accepted), m.c.Wants())
+}
+
+// check compares sessions and models, between two steps.
+func (s *sim) check() {
+	waiting, accepted := 0, 0
+	for _, m := range s.sessions {
+		m.check()
+		waiting += m.h.Pending()
+		accepted += len(m.accepted)
+	}
+	k := &s.loop.Shared.Counters
+	if sum := int(k.BytesOut.Load()+k.BytesDropped.Load()) + waiting; sum != accepted {
+		s.failf("accepted %d, but %d sent + %d dropped + %d waiting", accepted, k.BytesOut.Load(), k.BytesDropped.Load(), waiting)
+	}
+	if faults := s.loop.Faults(); faults != nil {
+		s.failf("%s", strings.Join(faults, "; "))
+	}
+}
+
+func (m *simSession) check() {
+	s, h, c := m.sim, m.h, m.c
+	size, err := h.Pending(), h.Err()
+	dropped := len(m.accepted) - h.SentSum - size
+	switch {
+	case h.SentSum != c.Took: // S4
+		s.failf("%d: OnSend told %d, the kernel took %d", m.n, h.SentSum, c.Took)
+	case h.SentN != c.TookN:
+		s.failf("%d: %d OnSend for %d writes", m.n, h.SentN, c.TookN)
+	case dropped < 0 || dropped > 0 && !c.Closed && !m.failing: // S8
+		s.failf("%d: accepted %d, sent %d, %d wait, %d lost", m.n, len(m.accepted), h.SentSum, size, dropped)
+	case s.limits.SendLimit > 0 && size > s.limits.SendLimit: // S5
+		s.failf("%d: %d bytes wait", m.n, size)
+	case c.Closed && size > 0:
+		s.failf("%d: closed with %d bytes waiting", m.n, size)
+	case h.Begun != 1 || c.Ended && h.Over != 1 || h.Over > 1: // L2
+		s.failf("%d: done %t, %d OnConnected, %d OnDisconnected", m.n, c.Ended, h.Begun, h.Over)
+	case c.FINSent && size > 0 && !c.Closed:
+		s.failf("%d: FIN with %d bytes waiting", m.n, size)
+	}
+	if c.Wants()&(testkit.Turn|testkit.Resume) != 0 {
+		return
+	}
+	// From here on: nobody is going to look at the session again, but for news and deadlines. Everything that
+	// was asked for must have been done (I4).
+	switch {
+	case c.Closed && !c.Ended:
+		s.failf("%d: closed and not done", m.n)
+	case c.Closed:
+	case m.ran < m.posted:
+		s.failf("%d: forgets a Post", m.n)
+	case size > 0 && !c.Full() && (!c.Retry() || c.Armed == 0):
+		s.failf("%d: forgets %d bytes", m.n, size)
+	case size > 0 && c.Full() && s.limits.Write > 0 && c.Armed == 0:
+		s.failf("%d: forgets WriteTimeout", m.n)
+	case err != nil && size > 0 && s.limits.Drain > 0 && c.Armed == 0:
+		s.failf("%d: forgets DrainTimeout", m.n)
+	case m.ending && size == 0 && !c.FINSent:
+		s.failf("%d: forgets the end", m.n)
+	case c.FINSent && s.limits.Linger > 0 && c.Armed == 0:
+		s.failf("%d: forgets LingerTimeout", m.n)
+	case err != nil && !c.Reads && m.ending && c.Wants()&testkit.FIN == 0 && !m.fin:
+		s.failf("%d: draining and not reading", m.n)
+	case err == nil && m.paused && c.Reads:
+		s.failf("%d: reads while paused", m.n)
+	case err == nil && s.limits.PauseAbove > 0 && size > s.limits.PauseAbove && c.Reads: // S7
+		s.failf("%d: reads with %d bytes waiting", m.n, size)
+	case err == nil && !m.paused && !c.Reads && (s.limits.PauseAbove <= 0 || size < max(s.limits.PauseAbove/2, 1)):
+		s.failf("%d: does not read with %d bytes waiting", m.n, size)
+	}
+}
+
+// settle lets the world come to rest: nobody asks for anything any more, kernels take what there is room for, peers
+// read all, the clock runs on. Then nothing may be left undone.
+func (s *sim) settle() {
+	s.note("settle")
+	s.calm = true
+	for _, m := range s.sessions {
+		m.c.Chunk, m.c.MaxWrite = 0, 0
+		if m.c.Kernel < 5000 {
+			m.c.Kernel = 0
+		}
+	}
+	for range 2 {
+		s.drain()
+		for _, m := range s.sessions {
+			m.atRest()
+			m.paused = false
+			m.h.ResumeRecv()
+		}
+	}
+	s.note("the peers finish")
+	for _, m := range s.sessions {
+		m.fin = true
+		m.c.PeerFIN()
+	}
+	s.drain()
+	s.check()
+	for _, m := range s.sessions {
+		m.atEnd()
+	}
+	if n := pool.Live(); n != 0 {
+		s.failf("%d pooled buffers are live at the end", n)
+	}
+	if s.failed == nil && len(s.loop.Live()) > 0 {
+		s.failf("%d sessions live at the end", len(s.loop.Live()))
+	}
+}
+
+func (s *sim) drain() {
+	for _, d := range []time.Duration{0, time.Second, 5 * time.Second, time.Hour} {
+		s.loop.Advance(d)
+		for rounds, moved := 0, true; moved && s.failed == nil; rounds++ {
+			moved = false
+			for _, m := range s.sessions {
+				if !m.c.Closed {
+					moved = moved || m.c.Held() > 0 || m.c.Full()
+					m.c.PeerRead(m.c.Held())
+				}
+				for v := testkit.Visit(1) << s.IntN(7); m.c.Wants()&v != 0; v = testkit.Visit(1) << s.IntN(7) {
+					s.visit(m, v) // not always in the order of Run
+				}
+			}
+			s.loop.Run()
+			s.check()
+			if rounds > 10_000 {
+				s.failf("the sessions do not come to rest")
+			}
+		}
+	}
+}
+
+// atRest: closed, or open with nothing to do.
+func (m *simSession) atRest() {
+	s, c := m.sim, m.c
+	switch {
+	case c.Ended:
+	case c.Closed || c.Wants() != 0:
+		s.failf("%d: closed %t, wants %b at rest", m.n, c.Closed, c.Wants())
+	case m.h.Pending() > 0:
+		s.failf("%d: %d bytes wait at rest", m.n, m.h.Pending())
+	case m.ran != m.posted:
+		s.failf("%d: %d of %d posts ran", m.n, m.ran, m.posted)
+	case m.h.Err() == nil && !m.paused && m.got < len(m.sent):
+		s.failf("%d: OnRecv brought %d of %d bytes", m.n, m.got, len(m.sent))
+	case m.h.Err() == nil && m.closed:
+		s.failf("%d: open, but Send said ErrClosed", m.n)
+	case m.h.Err() != nil && !c.FINSent:
+		s.failf("%d: ends for ever: %v", m.n, m.h.Err())
+	}
+}
+
+// atEnd: how it ended is what its reason says.
+func (m *simSession) atEnd() {
+	s, c, err := m.sim, m.c, m.h.Err()
+	if !c.Ended || m.h.Over != 1 || m.ran != m.posted {
+		s.failf("%d: done %t, %d OnDisconnected, %d of %d posts ran at the end", m.n, c.Ended, m.h.Over, m.ran, m.posted)
+		return
+	}
+	is := func(of ...error) bool {
+		for _, e := range of {
+			if errors.Is(err, e) {
+				return true
+			}
+		}
+		return false
+	}
+	late := is(session.ErrDrainTimeout, session.ErrWriteStall)
+	cut := late || is(session.ErrPanic, session.ErrAborted, session.ErrSendLimit)
+	broken := is(session.ErrPeerReset)
+	s.stats.bytesOut += c.Took
+	if late || is(session.ErrIdle) {
+		s.stats.timeouts++
+	}
+	if len(c.Switched) > 0 {
+		s.stats.pauses++
+	}
+	switch {
+	case err == nil:
+		s.failf("%d: ended without a reason", m.n)
+	case m.failing != is(session.ErrPanic) && !(m.failing && c.Closed):
+		s.failf("%d: failed %t, Err %v", m.n, m.failing, err)
+	case broken && !m.broken, c.WasReset && !cut,
+		cut && !c.WasReset && !m.broken && !c.FINSent: // an Abort may come when the linger is over
+		s.failf("%d: reset by us %t, by the peer %t, Err %v", m.n, c.WasReset, m.broken, err)
+	case cut || broken:
+		s.stats.resets++
+	case c.Took != len(m.accepted): // E1, E2
+		s.failf("%d: %d of %d accepted bytes left before an orderly end, Err %v", m.n, c.Took, len(m.accepted), err)
+	case is(session.ErrPeerClosed) && m.got != len(m.sent):
+		s.failf("%d: OnRecv brought %d of %d bytes before the peer's FIN", m.n, m.got, len(m.sent))
+	default:
+		s.stats.orderly++
+	}
+}
