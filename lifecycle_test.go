@@ -346,8 +346,9 @@ func TestL5Reasons(t *testing.T) {
 		for _, loops := range []int{1, 4} {
 			t.Run(fmt.Sprintf("%s,loops=%d", tt.name, loops), func(t *testing.T) {
 				t.Parallel()
-				tt.options.Loops = loops
-				s := serve(t, "tcp", tt.options, tt.hooks)
+				o := tt.options
+				o.Loops = loops
+				s := serve(t, "tcp", o, tt.hooks)
 				c, p := s.session(s.dialSmall())
 				tt.act(t, s, c)
 				await(t, p.ended, "OnDisconnected")
