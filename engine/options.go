@@ -69,8 +69,8 @@ type Options struct {
 	KeepAliveInterval time.Duration
 	KeepAliveCount    int
 
-	// UserTimeout is how long sent bytes may stay unacknowledged before TCP gives the connection up
-	// (TCP_USER_TIMEOUT, Linux only). Default: what the keep-alive takes to notice, KeepAlive +
+	// UserTimeout is how long sent bytes may stay unacknowledged, or a peer may keep its window shut while the
+	// kernel holds bytes for it, before TCP gives the connection up (TCP_USER_TIMEOUT, Linux only). Default: what the keep-alive takes to notice, KeepAlive +
 	// KeepAliveCount * KeepAliveInterval (30 s), as Linux lets it override the count of probes. Off: the kernel's
 	// retransmission limit, about 15 minutes.
 	UserTimeout time.Duration
