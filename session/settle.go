@@ -34,10 +34,13 @@ func (s *Session) settle() {
 		}
 		v := s.look(posts < turnPosts)
 		if v.posted {
-			posts++
-			s.hold()
-			s.runPosts()
-			continue
+			if posts < turnPosts {
+				posts++
+				s.hold()
+				s.runPosts()
+				continue
+			}
+			s.conn.Again()
 		}
 		if len(v.iov) > 0 {
 			if writes < turnWrites {
@@ -58,7 +61,7 @@ func (s *Session) settle() {
 // view is what a look under mu has found.
 type view struct {
 	aborted, ending, lost bool
-	posted                bool     // functions wait to be run, and may be
+	posted                bool     // functions wait to be run
 	size                  int      // bytes queued
 	iov                   [][]byte // what the kernel should be offered, nil if nothing
 }
@@ -73,11 +76,8 @@ func (s *Session) look(posts bool) (v view) {
 		s.because(PeerReset(r.lost))
 	}
 	v.aborted, v.ending, v.size = s.aborted, s.ending, s.q.size
-	if r != nil && len(r.posts) > 0 {
-		if v.posted = posts; posts {
-			return v
-		}
-		s.conn.Again()
+	if v.posted = r != nil && len(r.posts) > 0; v.posted && posts {
+		return v
 	}
 	if v.size > 0 && !s.blocked && !s.aborted {
 		v.iov = s.q.gather(s.loop.iov[:0])

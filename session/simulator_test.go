@@ -122,9 +122,10 @@ type simSession struct {
 	paused   bool   // last asked: PauseRecv
 	closed   bool   // Send has returned ErrClosed
 	ending   bool   // Disconnect or Abort was called
-	fin      bool   // the peer has finished
-	broken   bool   // the peer has reset, or a write was told so
-	failing  bool   // content has failed
+	aborted  bool
+	fin      bool // the peer has finished
+	broken   bool // the peer has reset, or a write was told so
+	failing  bool // content has failed
 }
 
 var errSimBroken = errors.New("simulated reset")
@@ -229,7 +230,7 @@ func (s *sim) connect() {
 	c.Kernel = []int{0, 1, 100, 5000, 200_000}[s.IntN(5)]
 	c.MaxWrite = []int{0, 0, 7, 3000}[s.IntN(4)]
 	c.Chunk = []int{0, 1, 500}[s.IntN(3)]
-	c.Plan, c.Take = m.plan, m.take
+	c.Plan, c.Take, c.Meanwhile = m.plan, m.take, s.meanwhile
 	s.sessions = append(s.sessions, m)
 	s.stats.sessions++
 	s.note("%d: connect: kernel %d, write %d, chunk %d, echo %t", m.n, c.Kernel, c.MaxWrite, c.Chunk, m.echo)
@@ -242,6 +243,9 @@ func (s *sim) connect() {
 // plan is the kernel's mood.
 func (m *simSession) plan(offered int) (int, error) {
 	s := m.sim
+	if m.aborted {
+		s.failf("%d: a write after Abort", m.n)
+	}
 	if m.broken {
 		return 0, errSimBroken
 	}
@@ -322,6 +326,17 @@ func (m *simSession) inside(callback string) {
 	}
 }
 
+// meanwhile is what other goroutines do while a session is at work.
+func (s *sim) meanwhile() {
+	if s.calm || s.IntN(20) > 0 {
+		return
+	}
+	s.depth++
+	s.note("meanwhile")
+	s.sessions[s.IntN(len(s.sessions))].act()
+	s.depth--
+}
+
 // act calls one method of a session, inside a callback or elsewhere.
 func (m *simSession) act() {
 	s, h := m.sim, m.h
@@ -362,7 +377,7 @@ func (m *simSession) act() {
 			return
 		}
 		s.note("%d: Abort", m.n)
-		m.ending = true
+		m.ending, m.aborted = true, true
 		h.Abort()
 	}
 }

@@ -283,26 +283,17 @@ func TestWakeupLitmus(t *testing.T) {
 		rounds = 10_000
 	}
 	const patience = 20 * time.Second
-	type ask func(s *session.Session, m *litmus)
-	send := func(s *session.Session, _ *litmus) {
-		if err := s.Send([]byte{1}); err != nil {
-			panic(err)
-		}
+	type ask func(s *session.Session, m *litmus) error
+	send := func(s *session.Session, _ *litmus) error { return s.Send([]byte{1}) }
+	post := func(s *session.Session, m *litmus) error { return s.Post(func() { m.taken.Add(1) }) }
+	sendInPost := func(s *session.Session, m *litmus) error {
+		return s.Post(func() { _ = send(s, m) })
 	}
-	post := func(s *session.Session, m *litmus) {
-		if err := s.Post(func() { m.taken.Add(1) }); err != nil {
-			panic(err)
-		}
-	}
-	sendInPost := func(s *session.Session, m *litmus) {
-		if err := s.Post(func() { send(s, m) }); err != nil {
-			panic(err)
-		}
-	}
-	toggle := func(s *session.Session, m *litmus) {
+	toggle := func(s *session.Session, m *litmus) error {
 		s.PauseRecv()
-		send(s, m)
+		err := send(s, m)
 		s.ResumeRecv()
+		return err
 	}
 	for name, pair := range map[string][2]ask{
 		"send, send": {send, send}, "send, post": {send, post}, "post, post": {post, post},
@@ -333,9 +324,12 @@ func TestWakeupLitmus(t *testing.T) {
 			for _, ask := range pair {
 				askers.Go(func() {
 					for round := range rounds {
-						ask(&h.Session, m)
+						if err := ask(&h.Session, m); err != nil {
+							t.Error(err)
+							return
+						}
 						began := time.Time{}
-						for spins := 0; m.taken.Load() < 2*(round+1) && !lost.Load(); spins++ {
+						for spins := 0; m.taken.Load() < 2*(round+1); spins++ {
 							runtime.Gosched()
 							if spins%(1<<14) != 1<<14-1 {
 								continue
@@ -344,6 +338,9 @@ func TestWakeupLitmus(t *testing.T) {
 								began = time.Now()
 							} else if time.Since(began) > patience {
 								lost.Store(true)
+							}
+							if lost.Load() {
+								return
 							}
 						}
 					}
@@ -365,6 +362,63 @@ func TestWakeupLitmus(t *testing.T) {
 			t.Logf("%d wake-ups for %d requests", m.wakes.Load(), 2*rounds)
 		})
 	}
+}
+
+// E2: the peer's FIN ends a session whose queue is empty; a Send at the same instant either is refused or leaves.
+func TestFINLitmus(t *testing.T) {
+	rounds := 5_000
+	if raced || testing.Short() {
+		rounds = 1_000
+	}
+	sessions, accepted := make(chan *session.Session), make(chan int64)
+	go func() {
+		defer close(accepted)
+		for s := range sessions {
+			n := int64(0)
+			for s.Send([]byte{1}) == nil {
+				n++
+			}
+			accepted <- n
+		}
+	}()
+	shared, early := session.NewLoop(session.Limits{}), 0
+	for round := range rounds {
+		m := &litmus{}
+		h := &struct{ session.Session }{}
+		d, err := session.Bind(h, m, shared, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Connected()
+		sessions <- &h.Session
+		for range round % 5 { // any instant
+			runtime.Gosched()
+		}
+		for d.PeerClosed(nil); !d.Ended(); {
+			if m.again.Swap(false) {
+				d.Resume()
+			}
+			if m.woken.Swap(false) {
+				d.Turn()
+			}
+		}
+		n := <-accepted
+		if m.woken.Swap(false) {
+			d.Turn()
+		}
+		if n != m.taken.Load() {
+			t.Errorf("round %d: %d bytes accepted, %d left", round, n, m.taken.Load())
+			break
+		}
+		if n == 0 {
+			early++
+		}
+	}
+	close(sessions)
+	if <-accepted; early == rounds {
+		t.Error("the sender never came in between")
+	}
+	t.Logf("%d of %d sessions took bytes", rounds-early, rounds)
 }
 
 // ended reports, from any goroutine, whether the session is closed.

@@ -39,6 +39,7 @@ type Conn struct {
 	Trouble    error                                   // what Reading and CloseWrite return
 	Take       func(p []byte)                          // gets what the kernel takes, in place of Wire
 	UnsentFunc func() int                              // in place of what the peer has not read
+	Meanwhile  func()                                  // what other goroutines do while the session calls
 
 	// What became of it.
 	Wire     []byte  // all the kernel took
@@ -205,12 +206,21 @@ func (c *Conn) check(call string, closedToo bool) {
 	}
 }
 
+// meanwhile ends each call of a session's to its transport, but Wake: others come in between there, as they may
+// come in anywhere, and must find the session unlocked.
+func (c *Conn) meanwhile() {
+	if c.Meanwhile != nil && !c.Ended {
+		c.Meanwhile()
+	}
+}
+
 // Wake implements session.Transport.
 func (c *Conn) Wake() { c.Loop.post(c) }
 
 // Again implements session.Transport.
 func (c *Conn) Again() {
 	c.check("Again", true)
+	defer c.meanwhile()
 	if !c.waiting {
 		c.waiting = true
 		c.Loop.again = append(c.Loop.again, c)
@@ -220,12 +230,14 @@ func (c *Conn) Again() {
 // Now implements session.Transport.
 func (c *Conn) Now() time.Duration {
 	c.check("Now", false)
+	defer c.meanwhile()
 	return c.Loop.Now()
 }
 
 // Arm implements session.Transport.
 func (c *Conn) Arm(at time.Duration) {
 	c.check("Arm", false)
+	defer c.meanwhile()
 	if c.Armed == 0 || at < c.Armed {
 		c.Armed = at
 	}
@@ -234,6 +246,7 @@ func (c *Conn) Arm(at time.Duration) {
 // Write implements session.Transport.
 func (c *Conn) Write(bufs [][]byte) (n int, err error) {
 	c.check("Write", false)
+	defer c.meanwhile()
 	offered := 0
 	for _, b := range bufs {
 		if len(b) == 0 {
@@ -291,6 +304,7 @@ func (c *Conn) Write(bufs [][]byte) (n int, err error) {
 // CloseWrite implements session.Transport.
 func (c *Conn) CloseWrite() error {
 	c.check("CloseWrite", false)
+	defer c.meanwhile()
 	if c.FINSent {
 		c.Loop.fault("CloseWrite twice")
 	}
@@ -301,6 +315,7 @@ func (c *Conn) CloseWrite() error {
 // Reading implements session.Transport.
 func (c *Conn) Reading(on bool) error {
 	c.check("Reading", false)
+	defer c.meanwhile()
 	if on == c.Reads {
 		c.Loop.fault("Reading(%t) twice", on)
 	}
@@ -312,12 +327,14 @@ func (c *Conn) Reading(on bool) error {
 // Unread implements session.Transport.
 func (c *Conn) Unread() bool {
 	c.check("Unread", false)
+	defer c.meanwhile()
 	return len(c.unread) > 0
 }
 
 // Unsent implements session.Transport.
 func (c *Conn) Unsent() int {
 	c.check("Unsent", false)
+	defer c.meanwhile()
 	if c.UnsentFunc != nil {
 		return c.UnsentFunc()
 	}
@@ -327,6 +344,7 @@ func (c *Conn) Unsent() int {
 // Close implements session.Transport.
 func (c *Conn) Close(reset bool) {
 	c.check("Close", false)
+	defer c.meanwhile()
 	c.Closed, c.WasReset, c.Armed = true, reset, 0
 }
 
@@ -345,6 +363,7 @@ func (c *Conn) Done() {
 // Failed implements session.Transport.
 func (c *Conn) Failed(callback string, value any, stack []byte) {
 	c.check("Failed", true)
+	defer c.meanwhile()
 	if len(stack) == 0 {
 		c.Loop.fault("Failed without a stack")
 	}
