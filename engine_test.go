@@ -20,9 +20,6 @@ import (
 // named after its number; the files follow its chapters.
 
 func TestMain(m *testing.M) {
-	if os.Getenv(otherProcess) != "" {
-		os.Exit(serveOverPipes())
-	}
 	// The runtime's own descriptors and the like exist from here on.
 	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
 		_ = l.Close()

@@ -1,0 +1,70 @@
+package engine
+
+import (
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDefaults(t *testing.T) {
+	o, err := Options{}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Loops < 1 || o.MaxSessions != 0 || o.SendLimit != 1<<20 || o.PauseAbove != 256<<10 || o.SlowPeer != RefuseSend ||
+		o.IdleTimeout != 0 || o.FirstByteTimeout != 0 || o.WriteTimeout != 10*time.Second || o.DrainTimeout != 10*time.Second ||
+		o.LingerTimeout != 2*time.Second || o.KeepAlive != 15*time.Second || o.KeepAliveInterval != 5*time.Second ||
+		o.KeepAliveCount != 3 || o.UserTimeout != 30*time.Second || o.SendBuffer != 256<<10 || o.Logger == nil {
+		t.Errorf("defaults are %+v", o)
+	}
+	if o, err := (Options{SendLimit: 1000}).withDefaults(); err != nil || o.PauseAbove != 250 {
+		t.Errorf("PauseAbove is %d with a SendLimit of 1000, want a quarter; %v", o.PauseAbove, err)
+	}
+}
+
+func FuzzOptions(f *testing.F) {
+	f.Add(0, 0, 0, 0, int64(0), int64(0), 0)
+	f.Add(4, -1, 1<<20, 1<<20, int64(time.Second), int64(-1), 9)
+	f.Fuzz(func(t *testing.T, loops, maxSessions, sendLimit, pauseAbove int, keepAlive, timeout int64, count int) {
+		o, err := Options{Loops: loops, MaxSessions: maxSessions, SendLimit: sendLimit, PauseAbove: pauseAbove,
+			KeepAlive: time.Duration(keepAlive), KeepAliveInterval: time.Duration(keepAlive), WriteTimeout: time.Duration(timeout),
+			KeepAliveCount: count}.withDefaults()
+		if err != nil {
+			if !strings.Contains(err.Error(), "Options.") {
+				t.Errorf("%v names no field", err)
+			}
+			return
+		}
+		if o.Loops < 1 || o.SendLimit > 0 && o.PauseAbove >= o.SendLimit || o.KeepAliveCount < 1 {
+			t.Errorf("accepted %+v", o)
+		}
+		if o.SendLimit > 0 && o.PauseAbove > 0 && o.SendLimit-o.PauseAbove < 1 {
+			t.Errorf("no room between PauseAbove %d and SendLimit %d", o.PauseAbove, o.SendLimit)
+		}
+	})
+}
+
+func FuzzCheckAddress(f *testing.F) {
+	for _, a := range []string{":7777", "127.0.0.1:0", "[::1]:80", "[fe80::1%eth0]:80", "localhost:http", "a:b:c", "", "/tmp/x", "@abstract"} {
+		f.Add("tcp", a)
+		f.Add("unix", a)
+	}
+	f.Fuzz(func(t *testing.T, network, address string) {
+		if checkAddress(network, address) != nil {
+			return
+		}
+		switch network {
+		case "tcp", "tcp4", "tcp6":
+			if _, _, err := net.SplitHostPort(address); err != nil {
+				t.Errorf("accepted %q: %v", address, err)
+			}
+		case "unix":
+			if address == "" || len(address) > 107 || strings.ContainsRune(address, 0) {
+				t.Errorf("accepted the path %q", address)
+			}
+		default:
+			t.Errorf("accepted the network %q", network)
+		}
+	})
+}

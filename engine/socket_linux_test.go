@@ -1,0 +1,134 @@
+package engine
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/session"
+)
+
+type plain struct {
+	session.Session
+	connected chan struct{}
+}
+
+func (s *plain) OnConnected(net.Addr) { close(s.connected) }
+func (s *plain) OnRecv(data []byte)   { _ = s.Send(data) }
+
+// connect starts an engine and returns a client of it and the client's connection as the engine has it.
+func connect(t testing.TB, o Options) (net.Conn, *conn) {
+	t.Helper()
+	o.Loops, o.Logger = 1, slog.New(slog.DiscardHandler)
+	e, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &plain{connected: make(chan struct{})}
+	l, err := e.Listen("tcp", "127.0.0.1:0", func() session.Handler { return s })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	select {
+	case <-s.connected:
+	case <-time.After(5 * time.Second):
+		t.Fatal("no OnConnected within 5 s")
+	}
+	lp := e.loops[0]
+	lp.connsMu.Lock()
+	defer lp.connsMu.Unlock()
+	return c, lp.conns[0]
+}
+
+// Accepted connections have the options of their listener.
+func TestSocketOptions(t *testing.T) {
+	for name, tt := range map[string]struct {
+		o                                        Options
+		keep, idle, interval, count, user, bound int
+	}{
+		"defaults": {Options{}, 1, 15, 5, 3, 30_000, 512 << 10},
+		"chosen": {Options{KeepAlive: 30 * time.Second, KeepAliveInterval: 7 * time.Second, KeepAliveCount: 4,
+			UserTimeout: 9 * time.Second, SendBuffer: 32 << 10}, 1, 30, 7, 4, 9_000, 64 << 10},
+		"off": {Options{KeepAlive: -1, UserTimeout: -1, SendBuffer: -1}, 0, 0, 0, 0, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, c := connect(t, tt.o)
+			get := func(level, option int) int {
+				n, err := unix.GetsockoptInt(int(c.fd), level, option)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return n
+			}
+			if n := get(unix.IPPROTO_TCP, unix.TCP_NODELAY); n != 1 {
+				t.Errorf("TCP_NODELAY is %d", n)
+			}
+			if n := get(unix.SOL_SOCKET, unix.SO_PROTOCOL); n != unix.IPPROTO_TCP {
+				t.Errorf("the protocol is %d, want TCP", n)
+			}
+			if n := get(unix.SOL_SOCKET, unix.SO_KEEPALIVE); n != tt.keep {
+				t.Errorf("SO_KEEPALIVE is %d, want %d", n, tt.keep)
+			}
+			if n := get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); n != tt.user {
+				t.Errorf("TCP_USER_TIMEOUT is %d ms, want %d", n, tt.user)
+			}
+			if n := get(unix.SOL_SOCKET, unix.SO_SNDBUF); tt.bound > 0 && n > tt.bound {
+				t.Errorf("SO_SNDBUF is %d, want at most %d", n, tt.bound)
+			}
+			if tt.keep == 1 {
+				idle, interval := get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE), get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
+				if count := get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT); idle != tt.idle || interval != tt.interval || count != tt.count {
+					t.Errorf("keep-alive is %d s, %d s, %d probes, want %d, %d, %d", idle, interval, count, tt.idle, tt.interval, tt.count)
+				}
+			}
+			if flags, err := unix.FcntlInt(uintptr(c.fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+				t.Errorf("the descriptor would be inherited: flags %x, %v", flags, err)
+			}
+		})
+	}
+}
+
+// The whole way of a byte, there and back, with two goroutine switches of the client's in it.
+func BenchmarkEcho(b *testing.B) {
+	c, _ := connect(b, Options{})
+	data := make([]byte, 64)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Write(data); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.ReadFull(c, data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// Sends of another goroutine to a client that reads, wake-ups and writes included.
+func BenchmarkSendFromOutside(b *testing.B) {
+	c, sc := connect(b, Options{SendLimit: -1, PauseAbove: -1})
+	go func() { _, _ = io.Copy(io.Discard, c) }()
+	s := sc.driver.Session()
+	data := make([]byte, 64)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := s.Send(data); err != nil {
+			b.Fatal(err)
+		}
+		for s.Pending() > 1<<20 {
+			time.Sleep(50 * time.Microsecond)
+		}
+	}
+}
