@@ -3,7 +3,6 @@ package servercore_test
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -11,81 +10,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/servercore-go/servercore/engine"
 	"github.com/servercore-go/servercore/session"
 )
-
-// T1: with every descriptor of the process taken, established sessions go on and newcomers are shed or wait; when
-// there are descriptors again, newcomers are admitted. The limit of the whole process is lowered, so nothing runs
-// beside this test.
-func TestT1DescriptorsRunningOut(t *testing.T) {
-	noLeaks(t)
-	var before syscall.Rlimit
-	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before))
-	s := serve(t, "tcp", engine.Options{Loops: 2, MaxSessions: -1}, hooks{recv: func(p *peer, data []byte) { _ = p.Send(data) }})
-	var established []net.Conn
-	for range 20 {
-		c, _ := s.connect()
-		established = append(established, c)
-	}
-	low := before
-	low.Cur = uint64(openDescriptors(t) + 20)
-	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low))
-	restore := sync.OnceFunc(func() { must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before)) })
-	defer restore()
-
-	var flood []net.Conn
-	for range 300 { // clients and server share the descriptors, so that both sides run out
-		if c, err := net.DialTimeout("tcp", s.listener.Addr().String(), time.Second); err == nil {
-			flood = append(flood, c)
-		}
-	}
-	var hoard []*os.File
-	for {
-		f, err := os.Open(os.DevNull)
-		if err != nil {
-			break
-		}
-		hoard = append(hoard, f)
-	}
-	if c := flood[len(flood)-1]; true { // one descriptor for a client whose accept finds none
-		_ = c.Close()
-		if c, err := net.Dial("tcp", s.listener.Addr().String()); err == nil {
-			flood = append(flood, c)
-		}
-	}
-	eventually(t, "accept has failed", func() bool { return s.Stats().AcceptErrors > 0 })
-	for _, c := range established {
-		exchange(t, c, "still here")
-	}
-	for _, f := range hoard {
-		_ = f.Close()
-	}
-	for _, c := range flood {
-		_ = c.Close()
-	}
-	restore()
-	eventually(t, "a newcomer is served", func() bool {
-		c, err := net.Dial("tcp", s.listener.Addr().String())
-		if err != nil {
-			return false
-		}
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(time.Second))
-		_, _ = c.Write([]byte("new"))
-		got := make([]byte, 3)
-		_, err = io.ReadFull(c, got)
-		return err == nil
-	})
-	for _, c := range established {
-		exchange(t, c, "and after")
-		must(t, c.Close())
-	}
-}
 
 // T2: MaxSessions is never exceeded; who is over it sees the close, and causes no callback.
 func TestT2MaxSessionsNeverExceeded(t *testing.T) {
@@ -168,47 +98,6 @@ func TestT4SlowTakerIsNotIdle(t *testing.T) {
 		await(t, p.ended, "OnDisconnected of the session that has become idle")
 		wantError(t, "reason", p.Err(), session.ErrIdle)
 	})
-}
-
-// T5: an engine whose loop's poller fails says so, and ends every session.
-func TestT5EndsByItself(t *testing.T) {
-	before := epolls(t) // the Go runtime's own is among them, see TestMain
-	s := prepare(t, "tcp", "127.0.0.1:0", engine.Options{Loops: 2}, hooks{recv: echo})
-	result := make(chan error, 1)
-	go func() { result <- s.Run(context.Background()) }()
-	eventually(t, "the engine listens", func() bool { return s.listener.Addr().String() != "127.0.0.1:0" })
-	_, p := s.connect()
-	_, q := s.connect()
-	// The engine's epolls get the place of a file: epoll_wait on them fails from the next call on.
-	null, err := os.Open(os.DevNull)
-	must(t, err)
-	defer null.Close()
-	for fd := range epolls(t) {
-		if !before[fd] {
-			must(t, syscall.Dup3(int(null.Fd()), fd, syscall.O_CLOEXEC))
-		}
-	}
-	_ = p.Post(func() {}) // wakes the loops
-	_ = q.Post(func() {})
-	err = await(t, result, "Run returns")
-	if err == nil || errors.Is(err, engine.ErrClosed) || s.Err() == nil || errors.Is(s.Err(), engine.ErrClosed) {
-		t.Errorf("Run returned %v, Err %v, want the fault", err, s.Err())
-	}
-	await(t, s.Done(), "Done")
-	await(t, p.ended, "OnDisconnected")
-	await(t, q.ended, "OnDisconnected")
-}
-
-// epolls returns the epoll descriptors of the process.
-func epolls(t *testing.T) map[int]bool {
-	t.Helper()
-	found := make(map[int]bool)
-	for fd := range 1024 {
-		if name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd)); err == nil && strings.Contains(name, "eventpoll") {
-			found[fd] = true
-		}
-	}
-	return found
 }
 
 // record is a slog.Handler that keeps what it is given.
