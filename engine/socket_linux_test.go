@@ -66,12 +66,26 @@ func TestSocketOptions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, c := connect(t, tt.o)
-			get := func(level, option int) int {
-				n, err := unix.GetsockoptInt(int(c.fd), level, option)
+			// The descriptor is the loop's (I6): what is asked of it is asked there.
+			onLoop := func(ask func(fd int) (int, error)) int {
+				var n int
+				var err error
+				done := make(chan struct{})
+				if err := c.driver.Session().Post(func() { n, err = ask(int(c.fd)); close(done) }); err != nil {
+					t.Fatal(err)
+				}
+				select {
+				case <-done:
+				case <-time.After(5 * time.Second):
+					t.Fatal("a posted function did not run within 5 s")
+				}
 				if err != nil {
 					t.Fatal(err)
 				}
 				return n
+			}
+			get := func(level, option int) int {
+				return onLoop(func(fd int) (int, error) { return unix.GetsockoptInt(fd, level, option) })
 			}
 			if n := get(unix.IPPROTO_TCP, unix.TCP_NODELAY); n != 1 {
 				t.Errorf("TCP_NODELAY is %d", n)
@@ -94,8 +108,9 @@ func TestSocketOptions(t *testing.T) {
 					t.Errorf("keep-alive is %d s, %d s, %d probes, want %d, %d, %d", idle, interval, count, tt.idle, tt.interval, tt.count)
 				}
 			}
-			if flags, err := unix.FcntlInt(uintptr(c.fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
-				t.Errorf("the descriptor would be inherited: flags %x, %v", flags, err)
+			flags := onLoop(func(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0) })
+			if flags&unix.FD_CLOEXEC == 0 {
+				t.Errorf("the descriptor would be inherited: flags %x", flags)
 			}
 		})
 	}
