@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -411,6 +412,34 @@ func TestE4ShutdownInARush(t *testing.T) {
 			if n := s.Stats().Sessions; n != 0 {
 				t.Errorf("%d sessions are left", n)
 			}
+		}
+	})
+}
+
+// E4: a session that is being made when the end begins is ended too, whichever of the two comes first.
+func TestE4ShutdownWhileASessionIsMade(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		for range 50 {
+			entered, release := make(chan struct{}), make(chan struct{})
+			s := prepare(t, "tcp", "127.0.0.1:0", engine.Options{Loops: loops, LingerTimeout: 10 * time.Millisecond}, hooks{})
+			slow, err := s.Listen("tcp", "127.0.0.1:0", func() session.Handler {
+				close(entered)
+				<-release
+				return s.newPeer()
+			})
+			must(t, err)
+			must(t, s.Start())
+			c, err := net.Dial("tcp", slow.Addr().String())
+			must(t, err)
+			await(t, entered, "the factory is called")
+			ended := make(chan error, 1)
+			go func() { ended <- s.Shutdown(context.Background()) }()
+			for s.Err() == nil { // until the end has begun: microseconds
+				runtime.Gosched()
+			}
+			close(release)
+			must(t, await(t, ended, "Shutdown returns"))
+			must(t, c.Close())
 		}
 	})
 }

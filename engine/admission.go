@@ -238,6 +238,9 @@ func (c *conn) open(a *arrival) {
 	e.accepted.Add(1)
 	c.loop.live.Add(1)
 	c.loop.enlist(c)
+	if e.stopping() {
+		e.endLate(c.driver)
+	}
 	c.driver.Connected()
 }
 

@@ -35,6 +35,8 @@ type Engine struct {
 	gone   chan struct{} // closed when gnet's loops have ended
 	done   chan struct{} // closed when everything has
 
+	aborting atomic.Bool // what ends now is aborted, not drained
+
 	acceptors sync.WaitGroup
 	helpers   sync.WaitGroup
 

@@ -20,6 +20,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	e.eachSession(func(d *session.Driver) { d.End(session.ErrShutdown) })
 	err := e.awaitEmpty(ctx)
 	if err != nil {
+		e.aborting.Store(true)
 		e.eachSession(func(d *session.Driver) { d.Kill(session.ErrAborted) })
 	}
 	return errors.Join(err, e.finish())
@@ -29,6 +30,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 // before (a Shutdown in progress then has nothing left to wait for), and an error if a callback does not return
 // within a second; Done is closed when it does.
 func (e *Engine) Close() error {
+	e.aborting.Store(true)
 	first, err := e.begin(ErrClosed)
 	e.eachSession(func(d *session.Driver) { d.Kill(errClosing) })
 	if !first {
@@ -70,6 +72,17 @@ func (e *Engine) stopping() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// endLate ends a session that was made while the end began. Whoever ends the engine publishes that first and takes
+// stock of the sessions then; a newcomer is enlisted first and looks then whether the end has begun. So one of the
+// two sees the other.
+func (e *Engine) endLate(d *session.Driver) {
+	if e.aborting.Load() {
+		d.Kill(errClosing)
+	} else {
+		d.End(session.ErrShutdown)
 	}
 }
 
