@@ -36,24 +36,27 @@ func (s *Session) kill(reason error) {
 		return
 	}
 	s.mu.Lock()
+	if s.phaseClosed() {
+		s.mu.Unlock()
+		return
+	}
 	s.open, s.aborted = false, true
 	s.because(reason)
 	s.mu.Unlock()
 	s.schedule()
 }
 
-// because records a reason: the first stands; what then kept the session from ending in good order is added, once.
-// The caller holds mu.
+// because records a reason: the first stands; what then kept the session from ending in good order is added, once,
+// and so is a failure of content. The caller holds mu.
 func (s *Session) because(reason error) {
-	if s.phaseClosed() {
-		return
-	}
 	r := s.rarely()
 	switch {
 	case !s.ending:
 		s.ending, r.reason = true, reason
 	case !errors.Is(r.reason, reason):
-		if _, twice := r.reason.(*chain); !twice {
+		_, twice := r.reason.(*chain)
+		failed := errors.Is(reason, ErrPanic) && !errors.Is(r.reason, ErrPanic)
+		if !twice || failed {
 			r.reason = &chain{r.reason, reason}
 		}
 	}

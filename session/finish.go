@@ -56,11 +56,11 @@ func (s *Session) finish(reset bool) {
 	if s.connected {
 		s.runPosts()
 		s.connected = false
-		s.loop.Counters.Ended[causeOf(s.Err())].Add(1)
 		s.callDisconnected()
 	}
 	if !s.done {
 		s.done = true
+		s.loop.Counters.Ended[causeOf(s.Err())].Add(1)
 		s.conn.Done()
 	}
 }

@@ -150,14 +150,17 @@ func TestFailureInEachCallback(t *testing.T) {
 				if h.Begun != 1 || h.Over != 1 || h.Log[len(h.Log)-1] != "disconnected" {
 					t.Errorf("callbacks %q", h.Log)
 				}
-				want := session.ErrPanic
-				if callback == "OnDisconnected" {
-					want = session.ErrDisconnected // it came first
-				} else if !strings.Contains(h.Err().Error(), callback) {
+				if !strings.Contains(h.Err().Error(), callback) {
 					t.Errorf("Err does not name the callback: %v", h.Err())
 				}
-				if !errors.Is(h.Err(), want) {
-					t.Errorf("Err: %v, want %v", h.Err(), want)
+				if !errors.Is(h.Err(), session.ErrPanic) {
+					t.Errorf("Err: %v, want %v", h.Err(), session.ErrPanic)
+				}
+				if callback == "OnDisconnected" && !errors.Is(h.Err(), session.ErrDisconnected) { // it came first
+					t.Errorf("Err: %v, want %v too", h.Err(), session.ErrDisconnected)
+				}
+				if n := l.Shared.Counters.Ended[session.CausePanic].Load(); n != 1 {
+					t.Errorf("%d ends by panic counted, want 1", n)
 				}
 				mustSend(t, other, "alive")
 				l.Run()

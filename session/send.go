@@ -32,8 +32,9 @@ func (s *Session) Send(p []byte) error {
 // it when the last byte has left or will not leave any more. To send one buffer to many, Retain it for each.
 // Nobody may write to b.B from here on. Any goroutine.
 func (s *Session) SendBuffer(b *pool.Buffer) error {
+	n := len(b.B) // a nil buffer panics here, not under the lock
 	s.mu.Lock()
-	if err := s.admit(len(b.B)); err != nil {
+	if err := s.admit(n); err != nil {
 		s.mu.Unlock()
 		b.Release()
 		if err == ErrSendLimit {
@@ -41,14 +42,14 @@ func (s *Session) SendBuffer(b *pool.Buffer) error {
 		}
 		return err
 	}
-	if len(b.B) == 0 {
+	if n == 0 {
 		s.mu.Unlock()
 		b.Release()
 		return nil
 	}
 	s.q.extend(b, false)
-	s.q.size += len(b.B)
-	s.queued(len(b.B))
+	s.q.size += n
+	s.queued(n)
 	return nil
 }
 

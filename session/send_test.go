@@ -365,3 +365,22 @@ func TestWriteError(t *testing.T) {
 		t.Errorf("%d bytes dropped, want 3", got)
 	}
 }
+
+// A buffer that is nil panics at its sender, and leaves the session as it was.
+func TestSendBufferOfNilPanics(t *testing.T) {
+	h := &testkit.Handler{}
+	l, c := connect(t, session.Limits{}, h)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic")
+			}
+		}()
+		_ = h.SendBuffer(nil)
+	}()
+	mustSend(t, h, "alive")
+	l.Run()
+	if string(c.Wire) != "alive" {
+		t.Errorf("the wire has %q", c.Wire)
+	}
+}

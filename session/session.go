@@ -121,7 +121,7 @@ func (s *Session) LocalAddr() net.Addr {
 
 // Err returns nil until the session begins to end, then the first reason recorded; see the Err variables for
 // what it can match. If the session then could not be drained as that reason promised, Err also matches what
-// prevented it (ErrDrainTimeout, ErrWriteStall, ErrPeerReset, ErrAborted).
+// prevented it (ErrDrainTimeout, ErrWriteStall, ErrPeerReset, ErrAborted), or ErrPanic if its last callbacks failed.
 func (s *Session) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

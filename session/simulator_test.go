@@ -126,6 +126,7 @@ type simSession struct {
 	fin      bool // the peer has finished
 	broken   bool // the peer has reset, or a write was told so
 	failing  bool // content has failed
+	cutShort bool // and the connection was still there
 }
 
 var errSimBroken = errors.New("simulated reset")
@@ -317,6 +318,7 @@ func (m *simSession) inside(callback string) {
 	}
 	if s.IntN(300) == 0 {
 		m.failing = true
+		m.cutShort = m.cutShort || !m.c.Closed
 		s.stats.failures++
 		s.note("%d: fails in %s", m.n, callback)
 		if s.goexit {
@@ -666,7 +668,7 @@ func (m *simSession) atEnd() {
 		return false
 	}
 	late := is(session.ErrDrainTimeout, session.ErrWriteStall)
-	cut := late || is(session.ErrPanic, session.ErrAborted, session.ErrSendLimit)
+	cut := late || m.cutShort || is(session.ErrAborted, session.ErrSendLimit)
 	broken := is(session.ErrPeerReset)
 	s.stats.bytesOut += c.Took
 	if late || is(session.ErrIdle) {
@@ -678,7 +680,7 @@ func (m *simSession) atEnd() {
 	switch {
 	case err == nil:
 		s.failf("%d: ended without a reason", m.n)
-	case m.failing != is(session.ErrPanic) && !(m.failing && c.Closed):
+	case m.failing != is(session.ErrPanic):
 		s.failf("%d: failed %t, Err %v", m.n, m.failing, err)
 	case broken && !m.broken, c.WasReset && !cut,
 		cut && !c.WasReset && !m.broken && !c.FINSent: // an Abort may come when the linger is over
