@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/servercore-go/servercore/engine"
+	"github.com/servercore-go/servercore/session"
 )
 
 // T1: with every descriptor of the process taken, established sessions go on and newcomers are shed or wait; when
@@ -82,6 +83,45 @@ func TestT1DescriptorsRunningOut(t *testing.T) {
 		exchange(t, c, "and after")
 		must(t, c.Close())
 	}
+}
+
+// T1: a session whose reading has to be stopped while there is no descriptor left is not lost.
+func TestT1PausingWithoutDescriptors(t *testing.T) {
+	noLeaks(t)
+	s := serve(t, "tcp", engine.Options{Loops: 2, SendBuffer: 64 << 10}, hooks{recv: echo})
+	c, p := s.connect()
+	var hoard []*os.File
+	var before syscall.Rlimit
+	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before))
+	low := before
+	low.Cur = uint64(openDescriptors(t) + 5)
+	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low))
+	restore := sync.OnceFunc(func() {
+		must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before))
+		for _, f := range hoard {
+			_ = f.Close()
+		}
+	})
+	defer restore()
+	for {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			break
+		}
+		hoard = append(hoard, f)
+	}
+	data := pattern(16 << 20)
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := c.Write(data)
+		wrote <- errors.Join(err, c.(*net.TCPConn).CloseWrite())
+	}()
+	eventually(t, "reading is paused", func() bool { return s.Stats().Total.Pauses > 0 })
+	must(t, readAll(c, data))
+	must(t, await(t, wrote, "the client has written"))
+	await(t, p.ended, "OnDisconnected")
+	wantError(t, "reason", p.Err(), session.ErrPeerClosed)
+	restore()
 }
 
 // T5: an engine whose loop's poller fails says so, and ends every session.

@@ -68,7 +68,7 @@ const (
 func (e *Engine) acceptFailed(l *Listener, err error, pause time.Duration) time.Duration {
 	e.acceptErrors.Add(1)
 	e.log.limited(acceptLine, "accept failed; established sessions go on", "err", err, "listener", l.ln.Addr().String())
-	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+	if outOfDescriptors(err) {
 		switch nc, waiting := e.spare.accept(l); {
 		case nc != nil:
 			e.admit(l, nc)
@@ -184,7 +184,7 @@ func (a *arrival) await(result <-chan gnet.RegisteredResult) {
 			return
 		}
 		a.lost()
-		if errors.Is(r.Err, unix.EMFILE) || errors.Is(r.Err, unix.ENFILE) {
+		if outOfDescriptors(r.Err) {
 			e.refused.descriptors.Add(1)
 		} else {
 			e.refused.failed.Add(1)
@@ -264,36 +264,42 @@ func (s *spare) close() {
 	}
 }
 
-// accept takes one waiting connection on the spare descriptor. If the spare can be replaced there are
-// descriptors after all, and the connection is returned; otherwise it is reset.
-func (s *spare) accept(l *Listener) (nc net.Conn, waiting bool) {
+// borrow gives the spare descriptor up while f runs, for f to use, and tells whether there is a spare again.
+func (s *spare) borrow(f func()) (replaced bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.file != nil {
 		_ = s.file.Close()
 		s.file = nil
 	}
-	fd := -1
-	_ = l.raw.Control(func(listener uintptr) {
-		if n, _, err := unix.Accept(int(listener)); err == nil {
-			unix.CloseOnExec(n)
-			fd = n
-		}
-	})
-	replaced := s.open() == nil
-	if fd < 0 {
-		return nil, false
-	}
-	file := os.NewFile(uintptr(fd), "accepted")
-	if replaced && unix.SetNonblock(fd, true) == nil {
-		nc, _ = net.FileConn(file)
-	}
-	if nc == nil {
-		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	}
-	_ = file.Close()
-	if !replaced {
+	f()
+	return s.open() == nil
+}
+
+// refill gets a spare descriptor if there is none.
+func (s *spare) refill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file == nil {
 		_ = s.open()
 	}
-	return nc, true
+}
+
+func outOfDescriptors(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
+}
+
+// accept takes one waiting connection on the spare descriptor. If the spare can be replaced there are
+// descriptors after all, and the connection is returned; otherwise it is reset and counted as waiting.
+func (s *spare) accept(l *Listener) (nc net.Conn, waiting bool) {
+	replaced := s.borrow(func() { nc, _ = l.poll() })
+	if nc == nil || replaced {
+		return nc, false
+	}
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = nc.Close()
+	s.refill() // with what the newcomer held
+	return nil, true
 }

@@ -178,9 +178,15 @@ func (c *conn) Failed(callback string, value any, stack []byte) {
 		"stack", string(stack))
 }
 
-// detach takes the connection out of gnet's hands and into the poller's.
+// detach takes the connection out of gnet's hands and into the poller's. For a moment that takes one descriptor more,
+// which is the spare one if there is no other: a session is not lost to a shortage because its peer reads slowly.
 func (c *conn) detach() error {
 	fd, err := duplicate(int(c.fd))
+	if outOfDescriptors(err) {
+		spare := &c.loop.engine.spare
+		spare.borrow(func() { fd, err = duplicate(int(c.fd)) })
+		defer spare.refill()
+	}
 	if err != nil {
 		return err
 	}

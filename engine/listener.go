@@ -27,7 +27,6 @@ type Listener struct {
 	// Set by bind, fixed while bound.
 	bound bool
 	ln    net.Listener
-	raw   syscall.RawConn
 	addr  net.Addr
 	file  os.FileInfo // of a unix socket: removed at the end only if it is still ours
 }
@@ -105,11 +104,6 @@ func (l *Listener) bind() error {
 		return fmt.Errorf("engine: %w%s", err, hint(err))
 	}
 	l.bound, l.ln, l.addr, l.file = true, ln, ln.Addr(), nil
-	l.raw, err = ln.(syscall.Conn).SyscallConn()
-	if err != nil {
-		l.unbind()
-		return fmt.Errorf("engine: listen %s %s: %w", l.network, l.address, err)
-	}
 	if u, ok := ln.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false)
 		l.file, _ = os.Lstat(l.address)
@@ -127,6 +121,14 @@ func hint(err error) string {
 		return " (no interface of this machine has that address)"
 	}
 	return ""
+}
+
+// poll accepts a connection if one waits.
+func (l *Listener) poll() (net.Conn, error) {
+	d := l.ln.(interface{ SetDeadline(time.Time) error })
+	_ = d.SetDeadline(time.Now().Add(time.Millisecond)) // one that is past would keep it from trying
+	defer func() { _ = d.SetDeadline(time.Time{}) }()
+	return l.ln.Accept()
 }
 
 // unbind stops to listen, if it was; what waits to be accepted is reset by the kernel. A unix path is removed only if it is

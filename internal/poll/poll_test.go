@@ -303,15 +303,15 @@ func TestReset(t *testing.T) {
 }
 
 func TestKeys(t *testing.T) {
-	if math.MaxUint == math.MaxUint32 {
-		t.Skip("32 bits")
-	}
 	p := newPoller(t)
 	a, _, _ := newPair(t)
 	if err := p.Add(a, 0, Write); err != nil {
 		t.Fatal(err)
 	}
 	for _, key := range []uint64{0, 1, 1 << 31, 1<<32 - 1, 1 << 32, 1<<63 | 1, 0xc000123456, 0xfedcba9876543210, math.MaxUint64 - 1} {
+		if key > math.MaxUint { // only the lower half is promised on 32 bits
+			continue
+		}
 		if err := p.Modify(a, key, Write); err != nil {
 			t.Fatal(err)
 		}
