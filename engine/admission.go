@@ -58,8 +58,9 @@ func (l *Listener) accept() {
 }
 
 const (
-	minAcceptPause = 5 * time.Millisecond // as net/http: 5 ms doubling to 1 s
-	maxAcceptPause = time.Second
+	// net/http waits 5 ms, doubling to 1 s; here a newcomer finds the door open a tenth of a second after the trouble.
+	minAcceptPause = 5 * time.Millisecond
+	maxAcceptPause = 100 * time.Millisecond
 )
 
 // acceptFailed deals with an error of accept and returns how long to wait before the next try. Out of
