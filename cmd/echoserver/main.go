@@ -34,7 +34,7 @@ const drainTimeout = 10 * time.Second
 
 // gcPercent is the heap's head-room, unless GOGC is set. Nearly all of this heap is sessions that stay, and serving
 // them allocates nothing, so the default of 100 would only keep memory from others.
-const gcPercent = 25
+const gcPercent = 15
 
 func main() {
 	if os.Getenv("GOGC") == "" {
