@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/servercore-go/servercore/engine"
 	"github.com/servercore-go/servercore/session"
 )
@@ -122,6 +124,28 @@ func TestT1PausingWithoutDescriptors(t *testing.T) {
 	await(t, p.ended, "OnDisconnected")
 	wantError(t, "reason", p.Err(), session.ErrPeerClosed)
 	restore()
+}
+
+// T3: urgent data cuts a read short and is itself lost; the bytes around it arrive, whoever reads the connection.
+func TestT3UrgentData(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		s := serve(t, "tcp", engine.Options{Loops: loops}, hooks{recv: echo})
+		c, p := s.connect()
+		raw, err := c.(*net.TCPConn).SyscallConn()
+		must(t, err)
+		for round := range 20 { // as a newcomer first, then as one of gnet's
+			release := p.hold(t)
+			write(t, c, []byte("before"))
+			must(t, raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), []byte("!"), unix.MSG_OOB, nil) }))
+			must(t, err)
+			write(t, c, []byte("after"))
+			release()
+			expect(t, c, "beforeafter")
+			if round == 0 {
+				exchange(t, c, "hello")
+			}
+		}
+	})
 }
 
 // T5: an engine whose loop's poller fails says so, and ends every session.

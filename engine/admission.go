@@ -1,51 +1,42 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"net"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/servercore-go/servercore/internal/poll"
 	"github.com/servercore-go/servercore/session"
 )
 
 // Accepting is ours, not gnet's: an accept error ends gnet's engine, and gnet admits before it asks. One goroutine
 // per listener accepts, refuses what is over the limit before anything is built for it, and hands the rest to the
-// loop with the fewest sessions. docs/decisions/0002 weighs the ways.
+// loop with the fewest sessions, which serves it by its own poller. docs/decisions/0002 weighs the ways.
 
-// arrival is a connection on its way from accept to its loop.
-type arrival struct {
-	context.Context // what gnet asks for is the arrival itself, see Value
-
-	loop          *loop
+// newcomer is a connection on its way from accept to its loop.
+type newcomer struct {
 	listener      *Listener
+	fd            int
 	local, remote net.Addr
-	landed        atomic.Bool
 }
-
-// Value implements context.Context: gnet looks for the connection's context under a key of its own, as
-// gnet.NewContext would have set it with one more allocation.
-func (a *arrival) Value(any) any { return a }
 
 // accept is a listener's goroutine.
 func (l *Listener) accept() {
 	defer l.engine.acceptors.Done()
 	var pause time.Duration
 	for {
-		nc, err := l.ln.Accept()
+		n, err := l.next()
 		if err == nil {
 			pause = 0
-			l.engine.admit(l, nc)
+			l.engine.admit(n)
 			continue
 		}
-		if l.engine.stopping() || errors.Is(err, net.ErrClosed) {
+		if l.engine.stopping() {
 			return
 		}
 		pause = l.engine.acceptFailed(l, err, pause)
@@ -68,11 +59,11 @@ const (
 // at once and the listener's queue does not fill with the waiting.
 func (e *Engine) acceptFailed(l *Listener, err error, pause time.Duration) time.Duration {
 	e.acceptErrors.Add(1)
-	e.log.limited(acceptLine, "accept failed; established sessions go on", "err", err, "listener", l.ln.Addr().String())
+	e.log.limited(acceptLine, "accept failed; established sessions go on", "err", err, "listener", l.addr.String())
 	if outOfDescriptors(err) {
-		switch nc, waiting := e.spare.accept(l); {
-		case nc != nil:
-			e.admit(l, nc)
+		switch n, waiting := e.spare.accept(l); {
+		case n.listener != nil:
+			e.admit(n)
 			return 0
 		case waiting:
 			e.refused.descriptors.Add(1)
@@ -83,82 +74,43 @@ func (e *Engine) acceptFailed(l *Listener, err error, pause time.Duration) time.
 }
 
 // admit decides about a newcomer and hands it to a loop.
-func (e *Engine) admit(l *Listener, nc net.Conn) {
+func (e *Engine) admit(n newcomer) {
 	if e.stopping() {
-		e.refuse(nc, &e.refused.closing)
+		e.refuse(n.fd, &e.refused.closing)
 		return
 	}
 	if !e.enter() {
 		e.log.limited(fullLine, "refusing connections: MaxSessions reached", "max", e.maxSessions)
-		e.refuse(nc, &e.refused.full)
+		e.refuse(n.fd, &e.refused.full)
 		return
 	}
 	lp := e.emptiest()
 	if lp == nil {
 		e.leave()
-		e.refuse(nc, &e.refused.closing)
+		e.refuse(n.fd, &e.refused.closing)
 		return
 	}
-	a := &arrival{Context: context.Background(), loop: lp, listener: l, local: l.sharedLocal(nc.LocalAddr()), remote: ownAddr(nc.RemoteAddr())}
-	result, err := lp.gnet.Enroll(a, nc)
-	if err != nil {
-		a.lost()
-		e.refuse(nc, &e.refused.failed)
-		e.log.limited(enrollLine, "connection not taken by its loop", "err", err, "loop", lp.index)
-		return
-	}
-	e.helpers.Add(1)
-	go a.await(result)
+	lp.welcome(n)
 }
 
-func (e *Engine) refuse(nc net.Conn, cause *atomic.Uint64) {
+func (e *Engine) refuse(fd int, cause *atomic.Uint64) {
 	cause.Add(1)
-	_ = nc.Close()
+	_ = unix.Close(fd)
 }
 
-// ownAddr returns an address that is ours to keep. gnet returns the zone of an address to a pool of bytes when it
-// is done with it, and package net shares zone strings between connections: so gnet gets to see no zone.
-func ownAddr(addr net.Addr) net.Addr {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok || tcp.Zone == "" {
-		if u, ok := addr.(*net.UnixAddr); ok { // gnet renames the local one in place
-			c := *u
-			return &c
-		}
-		return addr
-	}
-	own := *tcp
-	own.Zone = strings.Clone(tcp.Zone)
-	tcp.Zone = ""
-	return &own
-}
-
-// sharedLocal is ownAddr for the local address, which most connections of a listener have in common: they share
-// one copy. Only the accepting goroutine calls it.
-func (l *Listener) sharedLocal(addr net.Addr) net.Addr {
-	addr = ownAddr(addr)
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok {
-		return addr
-	}
-	if s := l.shared; s != nil && s.Port == tcp.Port && s.Zone == tcp.Zone && s.IP.Equal(tcp.IP) {
-		tcp.IP = s.IP // gnet keeps this one
-		return s
-	}
-	own := *tcp
-	l.shared = &own
-	return l.shared
-}
+// maxOpening bounds the newcomers that wait for one loop: a loop held up by a callback soon has its share of them,
+// and the others go on.
+const maxOpening = 64
 
 // emptiest waits for a loop that can take another newcomer and returns the one with the fewest sessions, nil if
-// the engine is stopping. A loop held up by a callback soon has its share of newcomers waiting; the others go on.
+// the engine is stopping.
 func (e *Engine) emptiest() *loop {
 	for {
 		var best *loop
 		var least int32
 		for _, lp := range e.loops {
 			opening := lp.opening.Load()
-			if n := opening + lp.live.Load(); opening < e.maxOpening && (best == nil || n < least) {
+			if n := opening + lp.live.Load(); opening < maxOpening && (best == nil || n < least) {
 				best, least = lp, n
 			}
 		}
@@ -174,66 +126,29 @@ func (e *Engine) emptiest() *loop {
 	}
 }
 
-// await notices a newcomer that never reached its loop: gnet does not report one it cannot watch, it closes the
-// connection and leaves it at that. There are never more than maxOpening of these goroutines per loop.
-func (a *arrival) await(result <-chan gnet.RegisteredResult) {
-	e := a.loop.engine
-	defer e.helpers.Done()
-	select {
-	case r := <-result:
-		if a.landed.Load() {
-			return
-		}
-		a.lost()
-		if outOfDescriptors(r.Err) {
-			e.refused.descriptors.Add(1)
-		} else {
-			e.refused.failed.Add(1)
-		}
-		e.log.limited(enrollLine, "connection not taken by its loop", "err", r.Err, "loop", a.loop.index)
-	case <-e.gone:
-		// gnet's loops ended with the newcomer on the way; its descriptor is gnet's loss.
-	}
-}
-
-func (a *arrival) lost() {
-	a.loop.opening.Add(-1)
-	a.loop.engine.landed()
-	a.loop.engine.leave()
-}
-
-// opened runs on the loop, when gnet has the connection.
-func (a *arrival) opened(g gnet.Conn) {
-	a.landed.Store(true)
-	lp := a.loop
-	lp.opening.Add(-1)
-	lp.engine.landed()
-	c := &conn{loop: lp, gnet: g, fd: int32(g.Fd())}
-	g.SetContext(c)
-	lp.enter(job{kind: jobOpen, conn: c, arrival: a})
-	if c.driver == nil { // refused, or the factory took the goroutine down
-		if c.gnet != nil {
-			c.leave()
-		}
-		lp.engine.leave()
-	}
-}
-
-// open calls the factory and, if all is well, OnConnected.
-func (c *conn) open(a *arrival) {
+// open calls the factory and, if all is well, OnConnected. c.driver stays nil if the newcomer is refused.
+func (c *conn) open(n newcomer) {
 	e := c.loop.engine
 	if e.stopping() {
 		e.refused.closing.Add(1)
 		return
 	}
-	h, err := e.callFactory(a.listener)
-	if err == nil {
-		inheritOptions(int(c.fd), &e.options)
-		c.driver, err = session.Bind(h, c, c.loop.shared, a.local, a.remote)
-	}
+	h, err := e.callFactory(n.listener)
 	if err != nil {
-		e.refused.factory.Add(1)
-		e.log.limited(factoryLine, "connection refused: its session cannot be made", "err", err, "remote", a.remote)
+		c.refused(n, &e.refused.factory, err)
+		return
+	}
+	inheritOptions(int(c.fd), &e.options)
+	d, err := session.Bind(h, c, c.loop.shared, n.local, n.remote)
+	if err != nil {
+		c.refused(n, &e.refused.factory, err)
+		return
+	}
+	c.driver = d
+	if err := c.watch(poll.Read); err != nil {
+		d.Refuse()
+		c.driver = nil
+		c.refused(n, &e.refused.failed, err)
 		return
 	}
 	e.accepted.Add(1)
@@ -243,6 +158,11 @@ func (c *conn) open(a *arrival) {
 		e.endLate(c.driver)
 	}
 	c.driver.Connected()
+}
+
+func (c *conn) refused(n newcomer, cause *atomic.Uint64, err error) {
+	cause.Add(1)
+	c.loop.engine.log.limited(factoryLine, "connection refused: its session cannot be made", "err", err, "remote", n.remote)
 }
 
 // spare is a descriptor kept for the moment there are no others.
@@ -286,21 +206,23 @@ func (s *spare) refill() {
 	}
 }
 
-func outOfDescriptors(err error) bool {
-	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
-}
-
 // accept takes one waiting connection on the spare descriptor. If the spare can be replaced there are
 // descriptors after all, and the connection is returned; otherwise it is reset and counted as waiting.
-func (s *spare) accept(l *Listener) (nc net.Conn, waiting bool) {
-	replaced := s.borrow(func() { nc, _ = l.poll() })
-	if nc == nil || replaced {
-		return nc, false
+func (s *spare) accept(l *Listener) (n newcomer, waiting bool) {
+	var err error
+	replaced := s.borrow(func() { n, err = l.try() })
+	if err != nil {
+		return newcomer{}, false
 	}
-	if tcp, ok := nc.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
+	if replaced {
+		return n, true
 	}
-	_ = nc.Close()
+	_ = unix.SetsockoptLinger(n.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	_ = unix.Close(n.fd)
 	s.refill() // with what the newcomer held
-	return nil, true
+	return newcomer{}, true
+}
+
+func outOfDescriptors(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
 }

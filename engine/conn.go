@@ -16,33 +16,38 @@ import (
 // conn is one session's connection: its session.Transport on gnet and on the loop's own poller. Loop only, but
 // for Wake.
 //
-// A connection is born attached: gnet watches it and reads it. gnet can neither stop reading nor keep a
-// connection whose peer sent FIN. So when a session must not be read, or owes bytes to a peer that has finished,
-// the connection is detached: the descriptor is duplicated, gnet closes its own, and from then on the loop's
-// poller watches the duplicate and the loop reads it. It stays detached until its end.
+// gnet's loop is the fast way for a connection with something to say, and a dear one for all others: to be taken in
+// costs as much as ten messages and 400 bytes, and gnet can neither stop reading nor keep a connection whose peer sent
+// FIN. So a connection is gnet's from its fourth input within a second on, until it must not be read or owes bytes
+// to a peer that has finished.
 //
-//	            attached                        detached
-//	watched by  gnet, for input                 loop.poller, for input and room
-//	            loop.poller, for room, from
-//	            the first full buffer on
-//	read by     gnet, then OnTraffic            pump
-//	closed by   gnet                            Close
+//	            newcomer ────busy────▶ attached ──pause, half-close──▶ detached
+//	watched by  loop.poller, for       gnet, for input                 loop.poller, for
+//	            input and, from the    loop.poller, for room, from     input and room
+//	            first full buffer      the first full buffer on
+//	            on, room
+//	read by     pump                   gnet, then OnTraffic            pump
+//	closed by   Close                  gnet                            Close
+//
+// To attach is in attach.go. Each step gives the descriptor another number: the new one is a duplicate, and whoever
+// had the old one closes it.
 type conn struct {
 	driver *session.Driver
 	loop   *loop
-	gnet   gnet.Conn // nil once detached
+	gnet   gnet.Conn // nil unless attached
 	next   *conn     // in the mailbox
-	fd     int32     // gnet's descriptor, or the duplicate
+	fd     int32     // ours, or gnet's while attached
 	index  int32     // in loop.conns, under loop.connsMu
 	place  wheel.Position
 
-	watched  bool // fd is in the poller
-	leaving  bool // gnet is closing its side, or has; its callback is not news
-	paused   bool // Reading(false)
-	readable bool // detached: input may wait
-	over     bool // detached: nothing more to read
-	closed   bool
-	waiting  bool // in loop.again
+	interest poll.Interest // of fd in the poller, 0 if it is not there
+	inputs   uint8         // as a newcomer, in that second; or boarded
+	second   uint8         // of the engine's clock, modulo 256
+	leaving  bool          // gnet is closing its side, or has; its callback is not news
+	paused   bool          // Reading(false)
+	readable bool          // not attached: input may wait
+	over     bool          // not attached: nothing more to read
+	waiting  bool          // in loop.again
 }
 
 // WheelPosition implements wheel.Item.
@@ -50,11 +55,14 @@ func (c *conn) WheelPosition() *wheel.Position { return &c.place }
 
 const (
 	readSize  = 64 << 10 // what gnet reads at once, and what pump does
-	pumpReads = 4        // reads of one detached connection per turn
+	pumpReads = 4        // of one connection per turn
 )
 
 // Wake implements session.Transport.
 func (c *conn) Wake() { c.loop.post(c) }
+
+// closed reports whether the descriptor was given up.
+func (c *conn) closed() bool { return c.fd < 0 }
 
 // Again implements session.Transport.
 func (c *conn) Again() { c.loop.later(c) }
@@ -89,22 +97,39 @@ func (c *conn) Write(bufs [][]byte) (int, error) {
 // the life of the descriptor: adding it reports a descriptor that has become writable meanwhile, and each later
 // EAGAIN has the kernel report the next change, so no notice is lost.
 func (c *conn) awaitRoom() error {
-	if !c.watched {
-		if err := c.loop.poller.Add(int(c.fd), c.key(), poll.Write); err != nil {
-			return err
-		}
-		c.watch(true)
+	if err := c.watch(poll.Write); err != nil {
+		return err
 	}
 	return session.ErrWouldBlock
 }
 
 func (c *conn) key() uint64 { return c.driver.Session().ID() }
 
-func (c *conn) watch(on bool) {
-	if c.watched = on; on {
+// watch adds to what the poller tells of the connection.
+func (c *conn) watch(in poll.Interest) error {
+	want := c.interest | in
+	switch {
+	case want == c.interest:
+		return nil
+	case c.interest != 0:
+		if err := c.loop.poller.Modify(int(c.fd), c.key(), want); err != nil {
+			return err
+		}
+	default:
+		if err := c.loop.poller.Add(int(c.fd), c.key(), want); err != nil {
+			return err
+		}
 		c.loop.watched[c.key()] = c
-	} else {
+	}
+	c.interest = want
+	return nil
+}
+
+func (c *conn) unwatch() {
+	if c.interest != 0 {
+		_ = c.loop.poller.Remove(int(c.fd))
 		delete(c.loop.watched, c.key())
+		c.interest = 0
 	}
 }
 
@@ -133,12 +158,8 @@ func (c *conn) Unsent() int { return unsent(int(c.fd)) }
 
 // Close implements session.Transport.
 func (c *conn) Close(reset bool) {
-	c.closed = true
 	c.loop.wheel.Disarm(c)
-	if c.watched {
-		_ = c.loop.poller.Remove(int(c.fd))
-		c.watch(false)
-	}
+	c.unwatch()
 	if reset {
 		_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
@@ -190,16 +211,14 @@ func (c *conn) detach() error {
 	if err != nil {
 		return err
 	}
-	if c.watched {
-		_ = c.loop.poller.Remove(int(c.fd))
-		c.watch(false)
-	}
-	if err := c.loop.poller.Add(fd, c.key(), poll.ReadWrite); err != nil {
+	old, in := c.fd, poll.Read|c.interest
+	c.unwatch()
+	c.fd = int32(fd)
+	if err := c.watch(in); err != nil {
+		c.fd = old
 		_ = unix.Close(fd)
 		return err
 	}
-	c.fd = int32(fd)
-	c.watch(true)
 	c.leave()
 	return nil
 }
@@ -222,7 +241,7 @@ func (c *conn) hungUp(err error) {
 		c.over = true
 	}
 	c.driver.PeerClosed(err)
-	if c.closed {
+	if c.closed() {
 		return
 	}
 	if err := c.detach(); err != nil { // bytes are owed
@@ -235,7 +254,7 @@ func (c *conn) notice(n poll.Event) {
 	if n.Writable || n.Hangup {
 		c.driver.Writable() // a broken connection shows itself in the write
 	}
-	if c.closed || c.gnet != nil {
+	if c.closed() || c.gnet != nil {
 		return
 	}
 	c.readable = c.readable || n.Readable || n.Hangup
@@ -258,14 +277,16 @@ func (c *conn) probe() {
 	}
 }
 
-// pump reads a detached connection, up to its budget; what is left waits for another turn.
+// pump reads a connection that is not attached, up to its budget; what is left waits for another turn. It reads until
+// there is nothing: a read that brings less than it might have has not always emptied the socket, for it also ends
+// before urgent data.
 func (c *conn) pump() {
-	for i := 0; c.gnet == nil && c.readable && !c.paused && !c.over && !c.closed; {
+	for i := 0; c.gnet == nil && c.readable && !c.paused && !c.over && !c.closed(); {
 		if i == pumpReads {
 			c.Again()
 			return
 		}
-		n, err := unix.Read(int(c.fd), c.loop.input)
+		n, err := read(int(c.fd), c.loop.input)
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -280,6 +301,7 @@ func (c *conn) pump() {
 		default:
 			i++
 			c.driver.Receive(c.loop.input[:n])
+			c.attachIfBusy()
 		}
 	}
 }

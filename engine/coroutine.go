@@ -4,18 +4,16 @@ import "iter"
 
 // job is what the coroutine is to do next.
 type job struct {
-	kind    jobKind
-	conn    *conn
-	data    []byte
-	err     error
-	arrival *arrival
+	kind jobKind
+	conn *conn
+	data []byte
+	err  error
 }
 
 type jobKind uint8
 
 const (
 	jobTurn jobKind = iota
-	jobOpen
 	jobTraffic
 	jobClose
 )
@@ -31,8 +29,7 @@ func (l *loop) enter(j job) {
 		return
 	}
 	l.inside = true
-	l.job.kind, l.job.conn, l.job.data = j.kind, j.conn, j.data
-	l.job.err, l.job.arrival = j.err, j.arrival
+	l.job.kind, l.job.conn, l.job.data, l.job.err = j.kind, j.conn, j.data, j.err
 	for {
 		if alive, _ := l.next(); alive {
 			break
@@ -68,8 +65,6 @@ func (l *loop) do(j job) {
 	switch j.kind {
 	case jobTurn:
 		l.turn()
-	case jobOpen:
-		j.conn.open(j.arrival)
 	case jobTraffic:
 		j.conn.driver.Receive(j.data)
 	case jobClose:

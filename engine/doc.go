@@ -12,8 +12,9 @@
 // # Goroutines
 //
 // Each loop has gnet's goroutine, a coroutine of it on which content runs (so that content which calls
-// runtime.Goexit does not take the loop along), and one that waits for the loop's poller. Each listener has one
-// that accepts. Their number does not depend on the number of sessions.
+// runtime.Goexit does not take the loop along), and one that waits for the loop's own poller, which watches those
+// that say little, read slowly or have finished. Each listener has one that accepts. Their number
+// does not depend on the number of sessions.
 //
 // # Platforms
 //

@@ -38,12 +38,12 @@ type Engine struct {
 	aborting atomic.Bool // what ends now is aborted, not drained
 
 	acceptors sync.WaitGroup
+	boarders  sync.WaitGroup
 	helpers   sync.WaitGroup
 
 	maxSessions int
-	maxOpening  int32
 	sessions    atomic.Int64
-	landing     chan struct{} // an arrival has landed, for acceptors that wait for room
+	landing     chan struct{} // a newcomer has been opened, for acceptors that wait for room
 	emptied     chan struct{} // the last session has left
 
 	accepted, acceptErrors atomic.Uint64
@@ -225,8 +225,6 @@ func (e *Engine) setBounds() error {
 				"raise it with ulimit -n", limit, used, reserve)
 		}
 	}
-	// A newcomer on its way holds two descriptors.
-	e.maxOpening = int32(min(max(reserve/2/e.options.Loops, 1), 64))
 	return nil
 }
 

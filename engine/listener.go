@@ -22,13 +22,16 @@ type Listener struct {
 	network, address string
 	factory          session.Factory
 
-	shared *net.TCPAddr // the local address of the last connection accepted
+	// The accepting goroutine's own.
+	shared *net.TCPAddr      // the local address of the last connection accepted
+	zones  map[uint32]string // names of interfaces
 
 	// Set by bind, fixed while bound.
-	bound bool
-	ln    net.Listener
-	addr  net.Addr
-	file  os.FileInfo // of a unix socket: removed at the end only if it is still ours
+	bound  bool
+	addr   net.Addr
+	socket *os.File
+	conn   syscall.RawConn // of socket
+	file   os.FileInfo     // of a unix socket: removed at the end only if it is still ours
 }
 
 // Addr returns the address listened on, the port resolved, once Start has returned; before that, the address as
@@ -103,12 +106,88 @@ func (l *Listener) bind() error {
 	if err != nil {
 		return fmt.Errorf("engine: %w%s", err, hint(err))
 	}
-	l.bound, l.ln, l.addr, l.file = true, ln, ln.Addr(), nil
+	defer ln.Close()
 	if u, ok := ln.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false)
 		l.file, _ = os.Lstat(l.address)
 	}
+	l.addr, l.zones = ln.Addr(), make(map[uint32]string)
+	if err := l.adopt(ln.(syscall.Conn)); err != nil {
+		l.removePath()
+		return fmt.Errorf("engine: listen %s %s: %w", l.network, l.address, err)
+	}
+	l.bound = true
 	return nil
+}
+
+// adopt takes a descriptor of its own of what package net listens on, whose listener says EINVAL to whoever wants
+// to accept by himself. The Go runtime watches it, so that next waits without a thread.
+func (l *Listener) adopt(ln syscall.Conn) error {
+	raw, err := ln.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var fd int
+	if e := raw.Control(func(n uintptr) { fd, err = duplicate(int(n)) }); e != nil {
+		return e
+	}
+	if err != nil {
+		return err
+	}
+	l.socket = os.NewFile(uintptr(fd), "listener") // in non-blocking mode, as package net has it
+	if l.conn, err = l.socket.SyscallConn(); err == nil {
+		err = l.socket.SetReadDeadline(time.Time{}) // fails if the runtime does not watch it
+	}
+	if err != nil {
+		_ = l.socket.Close()
+	}
+	return err
+}
+
+// next waits for a connection.
+func (l *Listener) next() (n newcomer, err error) {
+	wait := l.conn.Read(func(fd uintptr) bool {
+		n, err = l.acceptOn(int(fd))
+		return err != unix.EAGAIN
+	})
+	if wait != nil {
+		return n, wait
+	}
+	return n, err
+}
+
+// try takes a connection if one waits.
+func (l *Listener) try() (n newcomer, err error) {
+	if e := l.conn.Control(func(fd uintptr) { n, err = l.acceptOn(int(fd)) }); e != nil {
+		return n, e
+	}
+	return n, err
+}
+
+// acceptOn takes a connection that waits on the listener's descriptor; EAGAIN if there is none.
+func (l *Listener) acceptOn(listener int) (newcomer, error) {
+	for {
+		fd, sa, err := accept(listener)
+		switch err {
+		case nil:
+		case unix.EINTR, unix.ECONNABORTED: // the second: it left while it waited
+			continue
+		case unix.EAGAIN:
+			return newcomer{}, err
+		default:
+			return newcomer{}, os.NewSyscallError("accept", err)
+		}
+		n := newcomer{listener: l, fd: fd, remote: l.netAddr(sa)}
+		n.local, err = l.local(fd)
+		if err == nil && n.remote == nil {
+			err = fmt.Errorf("the peer has an address of an unknown kind (%T)", sa)
+		}
+		if err != nil {
+			_ = unix.Close(fd)
+			return newcomer{}, err
+		}
+		return n, nil
+	}
 }
 
 func hint(err error) string {
@@ -123,27 +202,25 @@ func hint(err error) string {
 	return ""
 }
 
-// poll accepts a connection if one waits.
-func (l *Listener) poll() (net.Conn, error) {
-	d := l.ln.(interface{ SetDeadline(time.Time) error })
-	_ = d.SetDeadline(time.Now().Add(time.Millisecond)) // one that is past would keep it from trying
-	defer func() { _ = d.SetDeadline(time.Time{}) }()
-	return l.ln.Accept()
-}
-
-// unbind stops to listen, if it was; what waits to be accepted is reset by the kernel. A unix path is removed only if it is
-// still the socket we made.
+// unbind stops to listen, if it was; what waits to be accepted is reset by the kernel.
 func (l *Listener) unbind() {
 	if !l.bound {
 		return
 	}
 	l.bound = false
-	_ = l.ln.Close()
-	if l.file != nil {
-		if now, err := os.Lstat(l.address); err == nil && os.SameFile(now, l.file) {
-			_ = os.Remove(l.address)
-		}
+	_ = l.socket.Close()
+	l.removePath()
+}
+
+// removePath removes a unix socket's path if it is still the socket we made.
+func (l *Listener) removePath() {
+	if l.file == nil {
+		return
 	}
+	if now, err := os.Lstat(l.address); err == nil && os.SameFile(now, l.file) {
+		_ = os.Remove(l.address)
+	}
+	l.file = nil
 }
 
 // clearPath makes way for a unix socket: a path that does not exist is free, and a socket of our own user that

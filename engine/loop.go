@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/servercore-go/servercore/internal/poll"
 	"github.com/servercore-go/servercore/internal/wheel"
@@ -16,8 +17,8 @@ import (
 
 // loop is one event loop: a gnet loop, the sessions that live on it, and what they share.
 //
-// Whatever happens on a loop happens in one of two ways: gnet calls the reactor because a connection opened, has
-// bytes, or closed; or gnet runs the loop's turn because somebody woke it. A turn serves, in this order, the
+// Whatever happens on a loop happens in one of two ways: gnet calls the reactor because a connection has bytes, or
+// closed; or gnet runs the loop's turn because somebody woke it. A turn serves, in this order, the newcomers, the
 // notices of the loop's own poller, the sessions left over from earlier turns, the mailbox, and the deadlines.
 //
 // Both run in a coroutine (see enter), so that content which calls runtime.Goexit takes down the coroutine and
@@ -34,11 +35,16 @@ type loop struct {
 	mailbox atomic.Pointer[conn] // sessions that want a turn, last come first
 	woken   atomic.Bool          // a turn is on its way: one wake-up, however many wait (S3)
 	wakeups atomic.Uint64
-	opening atomic.Int32 // handed to gnet, OnOpen to come
+	opening atomic.Int32 // newcomers, not yet opened
 	live    atomic.Int32 // opened, not yet done
+
+	boarding atomic.Int32 // connections on their way to gnet
 
 	wakeMu  sync.Mutex
 	stopped bool // under wakeMu: gnet's loop is gone, or going
+
+	welcomeMu sync.Mutex
+	newcomers []newcomer // from the acceptors
 
 	noticeMu sync.Mutex
 	notices  []poll.Event // from the poller's goroutine
@@ -52,9 +58,10 @@ type loop struct {
 	wheel    *wheel.Wheel[*conn]
 	timer    *time.Timer
 	timerAt  time.Duration // when the timer fires, 0 if it is not set
+	boardAt  time.Duration // when the next connection may go to gnet
 	again    []*conn       // sessions for a later turn
 	gather   gather        // for writes
-	input    []byte        // what detached connections are read into
+	input    []byte        // what is read without gnet
 	inside   bool          // the coroutine runs
 	job      job
 	progress progress // of the turn that runs
@@ -64,12 +71,15 @@ type loop struct {
 
 // progress is how far a turn has come.
 type progress struct {
-	notices []poll.Event
-	noticed int // how many of them were served
-	again   []*conn
-	resumed int
-	mail    *conn
-	due     []*conn
+	newcomers []newcomer
+	opened    int   // how many of them were opened
+	opening   *conn // the last of them, until what follows OnConnected is done
+	notices   []poll.Event
+	noticed   int // how many of them were served
+	again     []*conn
+	resumed   int
+	mail      *conn
+	due       []*conn
 }
 
 const (
@@ -91,7 +101,7 @@ func newLoop(e *Engine, index int, limits session.Limits) (*loop, error) {
 		wheel:   wheel.New[*conn](tick, tickSlots),
 		input:   make([]byte, readSize),
 	}
-	l.timer = time.AfterFunc(time.Hour, l.wake)
+	l.timer = time.AfterFunc(time.Hour, func() { l.wake() })
 	l.timer.Stop()
 	l.startCoroutine()
 	return l, nil
@@ -103,8 +113,8 @@ func (l *loop) post(c *conn) {
 		head := l.mailbox.Load()
 		c.next = head
 		if l.mailbox.CompareAndSwap(head, c) {
-			if head == nil {
-				l.wake()
+			if head == nil && l.wake() {
+				l.wakeups.Add(1)
 			}
 			return
 		}
@@ -112,20 +122,20 @@ func (l *loop) post(c *conn) {
 }
 
 // wake has gnet run a turn, unless one is on its way. The turn clears woken before it looks at anything, so
-// whoever finds woken set has published before that look.
-func (l *loop) wake() {
+// whoever finds woken set has published before that look. It returns false if a turn was on its way.
+func (l *loop) wake() bool {
 	if l.woken.Swap(true) {
-		return
+		return false
 	}
-	l.wakeups.Add(1)
 	l.wakeMu.Lock()
 	defer l.wakeMu.Unlock()
 	if l.stopped {
-		return // the sweep at the end of the engine sees to what is left
+		return false // the sweep at the end of the engine sees to what is left
 	}
 	if err := l.gnet.Execute(context.Background(), l); err != nil {
 		l.engine.log.error("loop cannot be woken", err, "loop", l.index)
 	}
+	return true
 }
 
 // Run is the turn as gnet calls it.
@@ -138,6 +148,23 @@ func (l *loop) Run(context.Context) error {
 func (l *loop) turn() {
 	l.woken.Store(false)
 	p := &l.progress
+
+	l.begin()
+	if p.opened == len(p.newcomers) {
+		clear(p.newcomers)
+		l.welcomeMu.Lock()
+		p.newcomers, l.newcomers, p.opened = l.newcomers, p.newcomers[:0], 0
+		l.welcomeMu.Unlock()
+	}
+	for p.opened < len(p.newcomers) {
+		n := p.newcomers[p.opened]
+		p.opened++
+		l.opening.Add(-1)
+		l.engine.landed()
+		p.opening = &conn{loop: l, fd: int32(n.fd)}
+		p.opening.open(n)
+		l.begin()
+	}
 
 	if p.noticed == len(p.notices) {
 		l.noticeMu.Lock()
@@ -193,6 +220,31 @@ func (l *loop) turn() {
 	} else if at, ok := l.wheel.Next(); ok {
 		l.setTimer(at)
 	}
+}
+
+// welcome takes a newcomer. Any goroutine.
+func (l *loop) welcome(n newcomer) {
+	l.welcomeMu.Lock()
+	l.newcomers = append(l.newcomers, n)
+	l.welcomeMu.Unlock()
+	l.wake()
+}
+
+// begin does what follows a newcomer's OnConnected, also if that took its goroutine down: a client that has sent
+// already is served at once, without a notice.
+func (l *loop) begin() {
+	c := l.progress.opening
+	if c == nil {
+		return
+	}
+	l.progress.opening = nil
+	if c.driver == nil { // refused
+		_ = unix.Close(int(c.fd))
+		l.engine.leave()
+		return
+	}
+	c.readable = true
+	c.pump()
 }
 
 func reverse(head *conn) *conn {
@@ -294,6 +346,7 @@ func (l *loop) sweep(reason error) {
 	for _, d := range l.snapshot() {
 		d.Kill(reason)
 	}
+	l.enter(job{kind: jobTurn}) // newcomers that were not opened are refused
 	for len(l.snapshot()) > 0 {
 		l.enter(job{kind: jobTurn})
 	}

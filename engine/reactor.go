@@ -5,8 +5,8 @@ import (
 )
 
 // reactor turns gnet's callbacks into jobs of the loop they belong to, and does nothing else. gnet calls it on
-// the goroutine of that loop. It never returns bytes nor an action: connections are closed through
-// EventLoop.Close, which is synchronous.
+// the goroutine of that loop. It never returns bytes; connections are closed through EventLoop.Close,
+// which is synchronous.
 type reactor struct {
 	gnet.BuiltinEventEngine
 }
@@ -14,8 +14,8 @@ type reactor struct {
 // OnOpen implements gnet.EventHandler. The context is what Enroll was given.
 func (*reactor) OnOpen(g gnet.Conn) ([]byte, gnet.Action) {
 	switch v := g.Context().(type) {
-	case *arrival:
-		v.opened(g)
+	case *boarding:
+		return nil, v.opened(g)
 	case *anchor:
 		v.opened <- g.EventLoop()
 	}

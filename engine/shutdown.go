@@ -110,6 +110,7 @@ func (e *Engine) finish() error {
 	stuck := e.awaitEmpty(ctx)
 	go func() {
 		_ = e.awaitEmpty(context.Background())
+		e.boarders.Wait() // or gnet would lose a descriptor
 		e.tearDown()
 	}()
 	if stuck != nil {

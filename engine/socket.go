@@ -7,14 +7,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setOptions prepares a listening socket. Linux and FreeBSD hand these options down to accepted connections;
-// inheritOptions sees to it elsewhere. The other options come from package net: no-delay on connections,
-// SO_REUSEADDR on listeners.
+// setOptions prepares a listening TCP socket. Linux and FreeBSD hand these options down to accepted connections;
+// inheritOptions sees to it elsewhere. SO_REUSEADDR comes from package net.
 func setOptions(fd int, o *Options) error {
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		return os.NewSyscallError("setsockopt TCP_NODELAY", err)
+	}
+	keepAlive := 0
 	if o.KeepAlive > 0 {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1); err != nil {
-			return os.NewSyscallError("setsockopt SO_KEEPALIVE", err)
-		}
+		keepAlive = 1
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, keepAlive); err != nil {
+		return os.NewSyscallError("setsockopt SO_KEEPALIVE", err)
+	}
+	if o.KeepAlive > 0 {
 		for _, opt := range []struct {
 			name         string
 			number, want int

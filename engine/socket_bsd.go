@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -11,6 +12,27 @@ import (
 // setUserTimeout does nothing: the BSDs have no TCP_USER_TIMEOUT for sent data. Keep-alive and WriteTimeout bound
 // a vanished peer.
 func setUserTimeout(int, time.Duration) error { return nil }
+
+// accept takes a connection that waits, in non-blocking mode and closed on exec.
+func accept(listener int) (int, unix.Sockaddr, error) {
+	// No child may be forked between the two calls.
+	syscall.ForkLock.RLock()
+	fd, sa, err := unix.Accept(listener)
+	if err == nil {
+		unix.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return -1, nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		_ = unix.Close(fd)
+		return -1, nil, err
+	}
+	return fd, sa, nil
+}
+
+func read(fd int, p []byte) (int, error) { return unix.Read(fd, p) }
 
 // inheritOptions gives an accepted connection what it may not have inherited. Errors are those of a connection
 // already broken, which shows itself soon.

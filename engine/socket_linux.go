@@ -17,6 +17,11 @@ func setUserTimeout(fd int, d time.Duration) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 }
 
+// accept takes a connection that waits, in non-blocking mode and closed on exec. It has its listener's TCP_NODELAY.
+func accept(listener int) (int, unix.Sockaddr, error) {
+	return unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+}
+
 // inheritOptions does nothing: accepted connections have their listener's options.
 func inheritOptions(int, *Options) {}
 
@@ -32,6 +37,15 @@ func unsent(fd int) int {
 // shortWrite is up to how many bytes a write is made without telling the Go scheduler: it takes a few microseconds
 // and cannot wait, and the telling would cost a tenth of that.
 const shortWrite = 16 << 10
+
+// read is read(2) without telling the Go scheduler, as in write below.
+func read(fd int, p []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
 
 // gather is a loop's memory for the vector of a gathered write; unix.Writev would allocate one each time.
 type gather struct{ vector []unix.Iovec }

@@ -2,58 +2,13 @@ package engine
 
 import (
 	"io"
-	"log/slog"
-	"net"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/servercore-go/servercore/session"
 )
 
-type plain struct {
-	session.Session
-	connected chan struct{}
-}
-
-func (s *plain) OnConnected(net.Addr) { close(s.connected) }
-func (s *plain) OnRecv(data []byte)   { _ = s.Send(data) }
-
-// connect starts an engine and returns a client of it and the client's connection as the engine has it.
-func connect(t testing.TB, o Options) (net.Conn, *conn) {
-	t.Helper()
-	o.Loops, o.Logger = 1, slog.New(slog.DiscardHandler)
-	e, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &plain{connected: make(chan struct{})}
-	l, err := e.Listen("tcp", "127.0.0.1:0", func() session.Handler { return s })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Close() })
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	select {
-	case <-s.connected:
-	case <-time.After(5 * time.Second):
-		t.Fatal("no OnConnected within 5 s")
-	}
-	lp := e.loops[0]
-	lp.connsMu.Lock()
-	defer lp.connsMu.Unlock()
-	return c, lp.conns[0]
-}
-
-// Accepted connections have the options of their listener.
+// Accepted connections have the options of their listener, and keep them when gnet takes them.
 func TestSocketOptions(t *testing.T) {
 	for name, tt := range map[string]struct {
 		o                                        Options
@@ -65,52 +20,51 @@ func TestSocketOptions(t *testing.T) {
 		"off": {Options{KeepAlive: -1, UserTimeout: -1, SendBuffer: -1}, 0, 0, 0, 0, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, c := connect(t, tt.o)
-			// The descriptor is the loop's (I6): what is asked of it is asked there.
-			onLoop := func(ask func(fd int) (int, error)) int {
-				var n int
-				var err error
-				done := make(chan struct{})
-				if err := c.driver.Session().Post(func() { n, err = ask(int(c.fd)); close(done) }); err != nil {
-					t.Fatal(err)
-				}
-				select {
-				case <-done:
-				case <-time.After(5 * time.Second):
-					t.Fatal("a posted function did not run within 5 s")
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				return n
-			}
+			client, c := connect(t, tt.o)
 			get := func(level, option int) int {
-				return onLoop(func(fd int) (int, error) { return unix.GetsockoptInt(fd, level, option) })
+				return onLoop(t, c, func() int {
+					n, err := unix.GetsockoptInt(int(c.fd), level, option)
+					if err != nil {
+						t.Error(err)
+					}
+					return n
+				})
 			}
-			if n := get(unix.IPPROTO_TCP, unix.TCP_NODELAY); n != 1 {
-				t.Errorf("TCP_NODELAY is %d", n)
-			}
-			if n := get(unix.SOL_SOCKET, unix.SO_PROTOCOL); n != unix.IPPROTO_TCP {
-				t.Errorf("the protocol is %d, want TCP", n)
-			}
-			if n := get(unix.SOL_SOCKET, unix.SO_KEEPALIVE); n != tt.keep {
-				t.Errorf("SO_KEEPALIVE is %d, want %d", n, tt.keep)
-			}
-			if n := get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); n != tt.user {
-				t.Errorf("TCP_USER_TIMEOUT is %d ms, want %d", n, tt.user)
-			}
-			if n := get(unix.SOL_SOCKET, unix.SO_SNDBUF); tt.bound > 0 && n > tt.bound {
-				t.Errorf("SO_SNDBUF is %d, want at most %d", n, tt.bound)
-			}
-			if tt.keep == 1 {
-				idle, interval := get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE), get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
-				if count := get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT); idle != tt.idle || interval != tt.interval || count != tt.count {
-					t.Errorf("keep-alive is %d s, %d s, %d probes, want %d, %d, %d", idle, interval, count, tt.idle, tt.interval, tt.count)
+			for _, as := range []string{"a newcomer", "attached"} {
+				if as == "attached" {
+					becomeAttached(t, client, c)
 				}
-			}
-			flags := onLoop(func(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0) })
-			if flags&unix.FD_CLOEXEC == 0 {
-				t.Errorf("the descriptor would be inherited: flags %x", flags)
+				if n := get(unix.IPPROTO_TCP, unix.TCP_NODELAY); n != 1 {
+					t.Errorf(as+": TCP_NODELAY is %d", n)
+				}
+				if n := get(unix.SOL_SOCKET, unix.SO_PROTOCOL); n != unix.IPPROTO_TCP {
+					t.Errorf(as+": the protocol is %d, want TCP", n)
+				}
+				if n := get(unix.SOL_SOCKET, unix.SO_KEEPALIVE); n != tt.keep {
+					t.Errorf(as+": SO_KEEPALIVE is %d, want %d", n, tt.keep)
+				}
+				if n := get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); n != tt.user {
+					t.Errorf(as+": TCP_USER_TIMEOUT is %d ms, want %d", n, tt.user)
+				}
+				if n := get(unix.SOL_SOCKET, unix.SO_SNDBUF); tt.bound > 0 && n > tt.bound {
+					t.Errorf(as+": SO_SNDBUF is %d, want at most %d", n, tt.bound)
+				}
+				if tt.keep == 1 {
+					idle, interval := get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE), get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
+					if count := get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT); idle != tt.idle || interval != tt.interval || count != tt.count {
+						t.Errorf(as+": keep-alive is %d s, %d s, %d probes, want %d, %d, %d", idle, interval, count, tt.idle, tt.interval, tt.count)
+					}
+				}
+				flags := onLoop(t, c, func() int {
+					n, err := unix.FcntlInt(uintptr(c.fd), unix.F_GETFD, 0)
+					if err != nil {
+						t.Error(err)
+					}
+					return n
+				})
+				if flags&unix.FD_CLOEXEC == 0 {
+					t.Errorf(as+": the descriptor would be inherited: flags %x", flags)
+				}
 			}
 		})
 	}

@@ -36,7 +36,7 @@ type LoopStats struct {
 	MessagesOut  uint64 // Sends accepted, counted when their session is next flushed
 	Writes       uint64 // gathered writes that took bytes: calls of OnSend
 	WouldBlock   uint64 // gathered writes that found the kernel full (EAGAIN)
-	WakeUps      uint64 // times the loop was woken from outside its callbacks
+	WakeUps      uint64 // times the loop was woken for what other goroutines asked of its sessions
 	Pauses       uint64 // times the reading of a session was stopped
 	Ended        Ended
 }

@@ -44,6 +44,9 @@ func (d *Driver) Session() *Session { return (*Session)(d) }
 // Ended reports whether the session is closed, OnDisconnected has run and Done was called.
 func (d *Driver) Ended() bool { return d.done }
 
+// Refuse closes a session before its OnConnected, which then never comes, nor does any other callback.
+func (d *Driver) Refuse() { (*Session)(d).advance(phaseClosed) }
+
 // Connected runs OnConnected.
 func (d *Driver) Connected() {
 	s := (*Session)(d)

@@ -64,12 +64,15 @@ func (q *queue) control(op, fd int, key uint64, in Interest) error {
 	// The kernel keeps 64 bits for the caller and does not look at them. The
 	// binding calls their halves Fd and Pad.
 	ev := unix.EpollEvent{
-		Events: unix.EPOLLET | unix.EPOLLOUT,
+		Events: unix.EPOLLET,
 		Fd:     int32(uint32(key)),
 		Pad:    int32(uint32(key >> 32)),
 	}
-	if in == ReadWrite {
+	if in&Read != 0 {
 		ev.Events |= unix.EPOLLIN | unix.EPOLLRDHUP
+	}
+	if in&Write != 0 {
+		ev.Events |= unix.EPOLLOUT
 	}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(q.fd, op, fd, &ev))
 }

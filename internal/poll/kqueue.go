@@ -51,38 +51,54 @@ func (q *queue) open() error {
 	return nil
 }
 
+// filters are the two halves of an interest, a kevent each.
+var filters = [...]struct {
+	in     Interest
+	filter int
+}{{Read, unix.EVFILT_READ}, {Write, unix.EVFILT_WRITE}}
+
+// add relies on EV_ADD where a filter exists already: its key is replaced and
+// the state looked at afresh.
 func (q *queue) add(fd int, key uint64, in Interest) error {
-	if err := q.change(fd, unix.EVFILT_WRITE, unix.EV_ADD|unix.EV_CLEAR, key); err != nil {
-		return err
-	}
-	if in == Write {
-		return nil
-	}
-	err := q.change(fd, unix.EVFILT_READ, unix.EV_ADD|unix.EV_CLEAR, key)
-	if err != nil {
-		return errors.Join(err, q.change(fd, unix.EVFILT_WRITE, unix.EV_DELETE, 0))
+	for _, f := range filters {
+		if in&f.in == 0 {
+			continue
+		}
+		if err := q.change(fd, f.filter, unix.EV_ADD|unix.EV_CLEAR, key); err != nil {
+			_ = q.drop(fd, in)
+			return err
+		}
 	}
 	return nil
 }
 
-// modify relies on EV_ADD: for a filter that exists it replaces the key and
-// looks at the state afresh.
 func (q *queue) modify(fd int, key uint64, in Interest) error {
-	if in == Write {
-		err := q.change(fd, unix.EVFILT_READ, unix.EV_DELETE, 0)
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return err
-		}
+	if err := q.drop(fd, ReadWrite&^in); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
 	}
 	return q.add(fd, key, in)
 }
 
-func (q *queue) remove(fd int) error {
-	err := q.change(fd, unix.EVFILT_READ, unix.EV_DELETE, 0)
-	if errors.Is(err, unix.ENOENT) {
-		err = nil // the interest was Write
+func (q *queue) remove(fd int) error { return q.drop(fd, ReadWrite) }
+
+// drop deletes filters. It returns ENOENT if there was none of them.
+func (q *queue) drop(fd int, in Interest) error {
+	found := false
+	for _, f := range filters {
+		if in&f.in == 0 {
+			continue
+		}
+		switch err := q.change(fd, f.filter, unix.EV_DELETE, 0); {
+		case err == nil:
+			found = true
+		case !errors.Is(err, unix.ENOENT):
+			return err
+		}
 	}
-	return errors.Join(q.change(fd, unix.EVFILT_WRITE, unix.EV_DELETE, 0), err)
+	if !found {
+		return os.NewSyscallError("kevent", unix.ENOENT)
+	}
+	return nil
 }
 
 func (q *queue) change(fd, filter, flags int, key uint64) error {

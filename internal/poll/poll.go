@@ -44,11 +44,13 @@ import (
 type Interest uint8
 
 const (
+	// Read asks when there are bytes to read and when the peer closed its
+	// writing side.
+	Read Interest = 1 << iota
 	// Write asks when the descriptor takes bytes again.
-	Write Interest = iota + 1
-	// ReadWrite asks in addition when there are bytes to read and when the
-	// peer closed its writing side.
-	ReadWrite
+	Write
+	// ReadWrite asks for both.
+	ReadWrite = Read | Write
 )
 
 // Event is one announcement. Several of its fields may be set.
@@ -60,7 +62,7 @@ type Event struct {
 	Readable bool
 	Writable bool
 
-	// Hangup: the peer closed its writing side (with ReadWrite only), or the
+	// Hangup: the peer closed its writing side (with Read only), or the
 	// connection is closed in both directions or broken. There may still be
 	// bytes to read. The next read or write tells which it was.
 	Hangup bool
@@ -68,7 +70,7 @@ type Event struct {
 
 var errClosed = fmt.Errorf("poll: %w", net.ErrClosed)
 
-var errInterest = errors.New("poll: interest is neither Write nor ReadWrite")
+var errInterest = errors.New("poll: interest is none of Read, Write and ReadWrite")
 
 // A Poller watches descriptors that belong to somebody else: it never reads,
 // writes or closes them.
@@ -136,7 +138,7 @@ func (p *Poller) checkLocked(in Interest) error {
 	switch {
 	case p.closed:
 		return errClosed
-	case in != Write && in != ReadWrite:
+	case in == 0 || in > ReadWrite:
 		return errInterest
 	}
 	return nil

@@ -228,6 +228,33 @@ func TestWriteInterestIsNotToldOfReading(t *testing.T) {
 	await(t, p, func(ev Event) bool { return ev.Readable })
 }
 
+func TestReadInterestIsNotToldOfRoom(t *testing.T) {
+	p := newPoller(t)
+	a, b, _ := newPair(t)
+	if err := p.Add(a, 1, Read); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, a)
+	drain(t, b)
+	for _, ev := range settle(t, p) {
+		if ev.Writable {
+			t.Errorf("%+v", ev)
+		}
+	}
+	if _, err := unix.Write(b, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	await(t, p, func(ev Event) bool { return ev.Readable })
+	if err := p.Modify(a, 1, ReadWrite); err != nil {
+		t.Fatal(err)
+	}
+	await(t, p, func(ev Event) bool { return ev.Writable })
+	if err := unix.Shutdown(b, unix.SHUT_WR); err != nil {
+		t.Fatal(err)
+	}
+	await(t, p, func(ev Event) bool { return ev.Hangup })
+}
+
 func TestHalfClose(t *testing.T) {
 	p := newPoller(t)
 	a, b, _ := newPair(t)
@@ -251,7 +278,7 @@ func TestHalfClose(t *testing.T) {
 }
 
 func TestPeerGone(t *testing.T) {
-	for _, in := range []Interest{Write, ReadWrite} {
+	for _, in := range []Interest{Read, Write, ReadWrite} {
 		p := newPoller(t)
 		a, b, closeEnd := newPair(t)
 		fill(t, a)
@@ -270,7 +297,7 @@ func TestReset(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	for _, in := range []Interest{Write, ReadWrite} {
+	for _, in := range []Interest{Read, Write, ReadWrite} {
 		client, err := net.Dial("tcp", ln.Addr().String())
 		if err != nil {
 			t.Fatal(err)
