@@ -1,0 +1,205 @@
+package bench
+
+import (
+	"fmt"
+	"runtime"
+	"time"
+)
+
+// distributionTexts name the distributions in a result, the modes' own first.
+var distributionTexts = [distributions]struct{ name, about string }{
+	replyTime:    {"reply", "from the send to the reply"},
+	plannedTime:  {"planned", "from the planned send to the reply: what a user who does not wait for others sees"},
+	pacingLag:    {"pacing_lag", "from the planned send to the actual one where nothing stood in its way: the client's own lateness"},
+	connectTime:  {"connect", "from connect to connected"},
+	cycleTime:    {"cycle", "from connect to the last byte of the reply"},
+	deliveryTime: {"delivery", "from the publisher's send to one subscriber"},
+	roundTime:    {"round", "from the publisher's send to the last subscriber"},
+}
+
+// busyPct is the share of its cores from which the client is taken for the limit of a run.
+const busyPct = 90
+
+// result makes the result of a run whose workers have ended.
+func (r *run) result(c *collector, m marks) (*Result, error) {
+	p := &r.plan
+	out := &Result{
+		Schema: SchemaVersion, Mode: p.Mode, Started: m.started, Interrupted: m.interrupted,
+		Parameters: p.parameters(), Machine: thisMachine(m.started),
+		Errors: c.total.errors, ErrorSamples: r.samples, Series: c.series, Warnings: r.notes, Steps: []Step{},
+	}
+	if out.ErrorSamples == nil {
+		out.ErrorSamples = []ErrorSample{}
+	}
+	if out.Series == nil {
+		out.Series = []Point{}
+	}
+	s := m.length.Seconds()
+	per := func(n uint64) float64 {
+		if s == 0 {
+			return 0
+		}
+		return float64(n) / s
+	}
+	t := &c.total
+	out.Totals = Totals{
+		MeasuredS: s, Messages: t.messages, MessagesPerS: per(t.messages), BytesPerS: per(t.bytes),
+		Planned: t.planned, Sent: t.sent, Unanswered: t.cut, Cycles: t.cycles, CyclesPerS: per(t.cycles),
+		ConnsOpened: t.opened, ConnsAtStart: int(m.connected), BytesVerified: t.bytes,
+	}
+	out.Distributions = r.distributions(t)
+	out.Client = client(m, p.Threads, t.messages)
+	out.Server = server(m, p.PID, t.messages, r.heldAtEnd(c), c.series)
+	r.warn(out)
+	err := r.failure(out)
+	if err != nil {
+		out.Failure = err.Error()
+	}
+	return out, err
+}
+
+// heldAtEnd is the number of connections in the last full interval.
+func (r *run) heldAtEnd(c *collector) int {
+	for i := len(c.series) - 1; i >= 0; i-- {
+		if n := c.series[i].Conns; n > 0 {
+			return n
+		}
+	}
+	return 0
+}
+
+// failure says why the run as a whole has failed, or nil.
+func (r *run) failure(out *Result) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fatal != nil {
+		if out.Errors[NoPorts] > 0 {
+			return portAdvice(r.plan.Sources)
+		}
+		return r.firstError(r.fatal)
+	}
+	if out.Totals.ConnsOpened == 0 && !out.Interrupted {
+		return r.firstError(fmt.Errorf("%w to %s could be made", ErrNoConnection, r.plan.Addr))
+	}
+	return nil
+}
+
+// firstError adds to err what the first connection that failed has met. r.mu is held.
+func (r *run) firstError(err error) error {
+	if len(r.samples) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; first error: %s (%s)", err, r.samples[0].Detail, r.samples[0].Kind)
+}
+
+func (r *run) distributions(t *chunk) []Distribution {
+	list := []Distribution{}
+	add := func(d distribution) {
+		h := t.times[d]
+		if h == nil {
+			if d != r.plan.Mode.main() {
+				return
+			}
+			h = newHistogram()
+		}
+		text := distributionTexts[d]
+		if d == replyTime && r.plan.Mode == Rate {
+			text.about = "from the actual send to the reply; leaves out the time a message waited for its turn"
+		}
+		list = append(list, Distribution{Name: text.name, About: text.about, Summary: h.summary(), Curve: h.curve(), times: h})
+	}
+	add(r.plan.Mode.main())
+	for d := range distributions {
+		if d == r.plan.Mode.main() || d == pacingLag && r.plan.Mode != Rate || d == plannedTime {
+			continue
+		}
+		add(d)
+	}
+	return list
+}
+
+func client(m marks, threads int, messages uint64) Client {
+	used := m.clientTo.since(m.clientFrom)
+	out := Client{UserS: used.user, SystemS: used.system, Threads: threads}
+	if messages > 0 {
+		out.PerMessageUS = used.total() * 1e6 / float64(messages)
+	}
+	if s := m.length.Seconds(); s > 0 {
+		out.SharePct = 100 * used.total() / s / float64(min(threads, runtime.GOMAXPROCS(0)))
+	}
+	return out
+}
+
+func server(m marks, pid int, messages uint64, conns int, series []Point) *Server {
+	if !m.serverFrom.ok || !m.serverTo.ok {
+		return nil
+	}
+	used := m.serverTo.cpu.since(m.serverFrom.cpu)
+	out := &Server{
+		PID: pid, UserS: used.user, SystemS: used.system,
+		RSSBefore: m.serverBefore.rss, RSSEnd: m.serverTo.rss, RSSMax: max(m.serverFrom.rss, m.serverTo.rss),
+	}
+	for _, p := range series {
+		if p.ServerRSS != nil {
+			out.RSSMax = max(out.RSSMax, *p.ServerRSS)
+		}
+	}
+	if messages > 0 {
+		out.PerMessageUS = used.total() * 1e6 / float64(messages)
+	}
+	if s := m.length.Seconds(); s > 0 {
+		out.SharePct = 100 * used.total() / s
+	}
+	if conns > 0 {
+		out.RSSPerConn = (float64(m.serverTo.rss) - float64(m.serverBefore.rss)) / float64(conns)
+	}
+	return out
+}
+
+// warn adds what a reader must know before using the figures.
+func (r *run) warn(out *Result) {
+	add := func(format string, args ...any) { out.Warnings = append(out.Warnings, fmt.Sprintf(format, args...)) }
+	if out.Warnings == nil {
+		out.Warnings = []string{}
+	}
+	p, t := &r.plan, &out.Totals
+	if out.Client.SharePct > busyPct {
+		add("the client used %.0f %% of the cores its threads can use: the figures are its limit, not the server's; use more -threads, or another machine",
+			out.Client.SharePct)
+	}
+	if out.Errors[NoPorts] > 0 {
+		add("%v", portAdvice(p.Sources))
+	}
+	if p.Mode == Rate && t.MeasuredS > 0 {
+		if due := p.Rate * t.MeasuredS; float64(t.Planned) < 0.95*due && p.Arrival == Uniform {
+			add("the client planned %d messages where %.0f were due: it could not keep up", t.Planned, due)
+		}
+		if lag := out.Find("pacing_lag"); lag != nil && lag.P99 > 1000 && lag.P99 > out.Main().P99/10 {
+			add("the client sent late by itself: by %s at the 99th percentile", duration(lag.P99))
+		}
+	}
+	if h := int(t.ConnsAtStart); p.Mode != Churn && p.Mode != Ramp && h < p.total() && t.MeasuredS > 0 {
+		add("only %d of %d connections could be made", h, p.total())
+	}
+	if n := out.Main().Count; n > 0 && n < 10000 {
+		add("%d values: p99.99 is the largest of them%s", n, map[bool]string{true: ", and so is p99.9"}[n < 1000])
+	}
+}
+
+func (p *Plan) parameters() Parameters {
+	return Parameters{
+		Addr: p.Addr, Conns: p.Conns, SizeBytes: p.Size, DurationS: p.Duration.Seconds(), WarmupS: p.Warmup.Seconds(),
+		Threads: p.Threads, Sources: p.Sources, TimeoutS: p.Timeout.Seconds(), Seed: p.Seed, Depth: p.Depth,
+		RatePerS: p.Rate, Arrival: p.Arrival, Messages: p.Messages, Linger0: p.Linger0, Active: p.Active,
+		ConnectRatePerS: p.ConnectRate, EveryS: p.Every.Seconds(), Stream: p.Stream, WindowBytes: p.Window,
+		P99LimitUS: float64(p.P99) / 1e3, StepS: p.Step.Seconds(), PID: p.PID, SeriesIntervalS: p.interval().Seconds(),
+	}
+}
+
+func thisMachine(at time.Time) Machine {
+	kernel, cpu := machineNames()
+	return Machine{
+		OS: runtime.GOOS, Arch: runtime.GOARCH, Kernel: kernel, CPU: cpu, Cores: runtime.NumCPU(),
+		GoVersion: runtime.Version(), DescriptorLimit: descriptorLimit(), Date: at.Format(time.RFC3339),
+	}
+}

@@ -1,0 +1,66 @@
+package bench
+
+// States of a connection.
+const (
+	closed     uint8 = iota // no descriptor
+	connecting              // connect is under way
+	open
+)
+
+// A slot remembers when one message was due and when it left.
+type slot struct{ planned, sent int64 }
+
+// conn is one connection, or one place that connections take turns in (churn). Only its worker touches it.
+//
+// Messages are numbered from 0, and four cursors part them, in this order:
+//
+//	v.next    those before have come back, or were found wrong or lost
+//	credited  those before no longer count as in flight: answered, or overdue
+//	sent      those before have left, or have begun to
+//	planned   those before were due
+type conn struct {
+	v verifier
+
+	credited, sent, planned uint64
+	slots                   []slot // a ring of a power of two, by sequence number; holds v.next to planned
+
+	fd    int
+	gen   uint32 // of the descriptor: events of an earlier one are void
+	index int32  // in the worker's conns
+	begun int64  // when connect was called
+	left  int    // bytes of message sent-1 that have not left
+	state uint8
+	again bool  // on the worker's list of those with more to read
+	rest  int64 // when to dial again; 0 for not
+	quit  bool  // given up by us: what is outstanding took too long
+}
+
+func (c *conn) key() uint64 { return uint64(uint32(c.index)) | uint64(c.gen)<<32 }
+
+// inFlight is the number of messages that have left and may still be answered in time.
+func (c *conn) inFlight() uint64 { return c.sent - c.credited }
+
+func (c *conn) slot(seq uint64) *slot { return &c.slots[seq&uint64(len(c.slots)-1)] }
+
+// plan adds a message that is due at the given time.
+func (c *conn) plan(at int64) {
+	if int(c.planned-c.v.next) == len(c.slots) {
+		c.grow()
+	}
+	*c.slot(c.planned) = slot{planned: at}
+	c.planned++
+}
+
+func (c *conn) grow() {
+	old := *c
+	c.slots = make([]slot, max(4, 2*len(old.slots)))
+	for seq := old.v.next; seq < old.planned; seq++ {
+		*c.slot(seq) = *old.slot(seq)
+	}
+}
+
+// restart makes the place ready for a new connection whose stream has the given id. The ring is kept.
+func (c *conn) restart(id uint32) {
+	c.v = verifier{id: id}
+	c.credited, c.sent, c.planned, c.left, c.quit = 0, 0, 0, 0, false
+}

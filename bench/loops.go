@@ -1,0 +1,295 @@
+package bench
+
+// forever is the time of what never comes.
+const forever = int64(1) << 62
+
+// exchange is what all loads have in common that get back on a connection what they sent on it.
+type exchange struct{}
+
+func (exchange) ready(w *worker, now int64) bool {
+	w.dialMore(len(w.conns), now)
+	return w.dialled == len(w.conns) && w.dialing+w.resting == 0
+}
+
+func (exchange) limit(c *conn) uint64               { return c.sent }
+func (exchange) closing(*worker, *conn)             {}
+func (exchange) opened(w *worker, c *conn, _ int64) { w.live = append(w.live, c.index) }
+
+func (exchange) writable(w *worker, c *conn) {
+	if c.left > 0 || c.sent < c.planned {
+		w.flush(c, w.run.now())
+	}
+}
+
+func (exchange) message(w *worker, c *conn, seq uint64, now int64) {
+	s := c.slot(seq)
+	if seq < c.credited {
+		w.error(Late, 1, c, "the reply came after the timeout", now)
+	}
+	if w.run.measured(s.planned) {
+		w.rec.now.messages++
+		w.rec.now.bytes += uint64(w.run.pattern.size)
+		w.rec.time(replyTime, now-s.sent)
+	}
+}
+
+// ended counts what was outstanding on c.
+func (exchange) ended(w *worker, c *conn, now int64) {
+	w.drop(c)
+	w.rec.now.sent += c.sent
+	overdue, rest := c.credited-c.v.next, c.planned-c.credited
+	if w.over || c.quit {
+		overdue, rest = overdue+rest, 0
+	}
+	if overdue > 0 {
+		w.error(Timeout, overdue, c, "no reply", now)
+	}
+	w.rec.now.cut += rest
+}
+
+// drop takes c from those the load sends on.
+func (w *worker) drop(c *conn) {
+	for i, index := range w.live {
+		if index == c.index {
+			w.live = append(w.live[:i], w.live[i+1:]...)
+			return
+		}
+	}
+}
+
+// scan takes messages that are overdue out of the flight, so that the load goes on. A connection on which twice as
+// many are overdue as may be in flight is given up.
+func (exchange) scan(w *worker, now int64) {
+	timeout, depth := int64(w.run.plan.Timeout), uint64(w.run.plan.Depth)
+	for i := range w.conns {
+		c := &w.conns[i]
+		if c.state != open {
+			continue
+		}
+		before := c.credited
+		for c.credited < c.sent && now-c.slot(c.credited).sent > timeout {
+			c.credited++
+		}
+		if c.credited-c.v.next >= 2*depth {
+			c.quit = true
+			w.hangUp(c)
+			w.load.ended(w, c, now)
+		} else if c.credited != before {
+			w.load.received(w, c, now)
+		}
+	}
+}
+
+func (exchange) idle(w *worker, _ int64) bool {
+	for i := range w.conns {
+		c := &w.conns[i]
+		if c.state == connecting || c.state == open && c.v.next < c.planned {
+			return false
+		}
+	}
+	return true
+}
+
+// closedLoop keeps depth messages in flight on each connection: echo.
+type closedLoop struct {
+	exchange
+	begun bool
+}
+
+func (l *closedLoop) tick(w *worker, now int64) int64 {
+	if w.begun && !l.begun {
+		l.begun = true
+		for _, i := range append([]int32(nil), w.live...) {
+			l.received(w, &w.conns[i], w.run.now())
+		}
+	}
+	if !w.begun {
+		return w.run.startOrForever()
+	}
+	return forever
+}
+
+// received sends a message for each that is no longer in flight, all of them in one write.
+func (l *closedLoop) received(w *worker, c *conn, now int64) {
+	c.credited = max(c.credited, c.v.next)
+	if !l.begun || now >= w.run.end.Load() {
+		return
+	}
+	for depth := uint64(w.run.plan.Depth); c.planned-c.credited < depth; {
+		c.plan(now)
+	}
+	w.flush(c, now)
+}
+
+// openLoop sends when it is time, whatever has come back: rate, idle, ramp. Each message has its connection, in
+// turn; there it waits while depth messages are in flight.
+type openLoop struct {
+	exchange
+	pace   *pacer // nil for no messages
+	next   int    // in worker.live
+	active int    // connections that send; those after them in worker.conns are silent
+
+	dials *pacer // ramp: when connections are due; nil: all of them before the load
+	due   int    // connections that were due so far
+	every float64
+}
+
+func (l *openLoop) opened(w *worker, c *conn, now int64) {
+	if int(c.index) < l.active {
+		l.exchange.opened(w, c, now)
+	}
+}
+
+func (l *openLoop) ready(w *worker, now int64) bool {
+	return l.dials != nil || l.exchange.ready(w, now)
+}
+
+func (l *openLoop) tick(w *worker, now int64) int64 {
+	if !w.begun {
+		return w.run.startOrForever()
+	}
+	start, end := w.run.start.Load(), w.run.end.Load()
+	until := forever
+	if l.dials != nil {
+		until = l.dial(w, now, start)
+	}
+	if l.pace == nil || now >= end {
+		return until
+	}
+	for range 1024 { // then what has arrived has its turn
+		due := start + l.pace.peek()
+		if due > now || due >= end {
+			return min(until, due)
+		}
+		if l.dials != nil {
+			l.pace.gap = l.every / float64(max(len(w.live), 1))
+		}
+		l.pace.advance()
+		if len(w.live) > 0 {
+			l.send(w, due)
+		} else if l.dials == nil {
+			w.rec.now.cut++ // there is no connection left to send it on
+		}
+	}
+	return now
+}
+
+func (l *openLoop) send(w *worker, due int64) {
+	l.next++
+	if l.next >= len(w.live) {
+		l.next = 0
+	}
+	c := &w.conns[w.live[l.next]]
+	free := c.planned == c.sent && c.inFlight() < uint64(w.run.plan.Depth)
+	c.plan(due)
+	now := w.run.now()
+	if w.run.measured(due) {
+		w.rec.now.planned++
+		if free {
+			w.rec.time(pacingLag, now-due)
+		}
+	}
+	w.flush(c, now)
+}
+
+// dial begins the connections that are due.
+func (l *openLoop) dial(w *worker, now, start int64) int64 {
+	for l.due < len(w.conns) && start+l.dials.peek() <= now {
+		l.dials.advance()
+		l.due++
+	}
+	w.dialMore(l.due, now)
+	if w.dialled == len(w.conns) {
+		return forever
+	}
+	return start + l.dials.peek()
+}
+
+func (l *openLoop) message(w *worker, c *conn, seq uint64, now int64) {
+	l.exchange.message(w, c, seq, now)
+	if planned := c.slot(seq).planned; w.run.measured(planned) {
+		w.rec.time(plannedTime, now-planned)
+	}
+}
+
+// received sends what has waited for a place in flight.
+func (l *openLoop) received(w *worker, c *conn, now int64) {
+	c.credited = max(c.credited, c.v.next)
+	if c.sent < c.planned {
+		w.flush(c, now)
+	}
+}
+
+// ended counts the messages without a reply by their age: leaving them out would flatter the server.
+func (l *openLoop) ended(w *worker, c *conn, now int64) {
+	for seq := c.v.next; seq < c.planned; seq++ {
+		if planned := c.slot(seq).planned; w.run.measured(planned) {
+			w.rec.time(plannedTime, now-planned)
+		}
+	}
+	l.exchange.ended(w, c, now)
+}
+
+// churnLoop makes a connection, exchanges messages on it, closes it, and makes the next: churn.
+type churnLoop struct {
+	exchange
+	begun bool
+	next  uint32 // stream id: one for each connection ever made
+}
+
+func (l *churnLoop) ready(*worker, int64) bool { return true }
+
+func (l *churnLoop) tick(w *worker, now int64) int64 {
+	if w.begun {
+		w.dialMore(len(w.conns), now)
+		return forever
+	}
+	return w.run.startOrForever()
+}
+
+func (l *churnLoop) opened(w *worker, c *conn, now int64) { l.received(w, c, now) }
+
+func (l *churnLoop) received(w *worker, c *conn, now int64) {
+	c.credited = max(c.credited, c.v.next)
+	messages := uint64(w.run.plan.Messages)
+	if c.v.next >= messages {
+		l.cycle(w, c, now)
+		return
+	}
+	for depth := uint64(w.run.plan.Depth); c.planned < messages && c.planned-c.credited < depth; {
+		c.plan(now)
+	}
+	w.flush(c, now)
+}
+
+// cycle closes a connection that has done its work.
+func (l *churnLoop) cycle(w *worker, c *conn, now int64) {
+	if w.run.measured(c.begun) {
+		w.rec.now.cycles++
+		w.rec.time(cycleTime, now-c.begun)
+	}
+	if w.run.plan.Linger0 {
+		resetOnClose(c.fd)
+	}
+	w.rec.now.sent += c.sent
+	w.hangUp(c)
+	l.again(w, c, now, false)
+}
+
+func (l *churnLoop) ended(w *worker, c *conn, now int64) {
+	l.exchange.ended(w, c, now)
+	l.again(w, c, now, !c.quit)
+}
+
+// again makes the next connection in the place of c, after a rest when something is wrong.
+func (l *churnLoop) again(w *worker, c *conn, now int64, rest bool) {
+	l.next++
+	c.restart(l.next*uint32(w.run.plan.Threads) + uint32(w.n))
+	switch {
+	case w.over || now >= w.run.end.Load():
+	case rest:
+		w.pause(c, now)
+	default:
+		w.dial(c)
+	}
+}

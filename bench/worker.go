@@ -1,0 +1,355 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	longestWait  = 20 * time.Millisecond // so that a worker sees within that time that the run has ended
+	eventsAtOnce = 256
+	readsAtOnce  = 8         // per connection, before the others have their turn
+	readBuffer   = 256 << 10 // shared by the connections of a worker
+	writeBuffer  = 128 << 10
+	dialsAtOnce  = 64 // per worker: listen queues are short
+)
+
+// An event is a descriptor that is ready, by the key it was added with.
+type event struct {
+	key              uint64
+	readable, closed bool // closed: the peer has closed, or the connection failed; a read tells
+	writable         bool
+}
+
+// A load decides what a worker's connections do. All calls come from the worker.
+type load interface {
+	// ready does what comes before the load, and is called until it is true; the load waits for all workers.
+	ready(w *worker, now int64) bool
+	// tick does what is due, and returns when it wants to be called again at the latest.
+	tick(w *worker, now int64) int64
+	// opened: the connection is established.
+	opened(w *worker, c *conn, now int64)
+	// message: message seq came whole and right.
+	message(w *worker, c *conn, seq uint64, now int64)
+	// received: the bytes at hand were looked at; v.next may have moved.
+	received(w *worker, c *conn, now int64)
+	// limit is the number of messages that can have come on c.
+	limit(c *conn) uint64
+	// writable: the kernel takes bytes again.
+	writable(w *worker, c *conn)
+	// closing: the descriptor is about to be closed.
+	closing(w *worker, c *conn)
+	// ended: the connection is gone, or could not be made; the conn still holds its cursors.
+	ended(w *worker, c *conn, now int64)
+	// scan is called every tenth of the timeout, for what takes too long.
+	scan(w *worker, now int64)
+	// idle reports whether nothing is outstanding: the run may end.
+	idle(w *worker, now int64) bool
+}
+
+// A worker is a reactor on a thread of its own: some of the run's connections, served by one goroutine.
+type worker struct {
+	run  *run
+	n    int // its number
+	load load
+	poll *poller
+	rec  *recorder
+
+	conns   []conn
+	live    []int32 // connections the load sends on, in turn
+	more    []int32 // connections whose last read left something
+	dialled int     // conns that were dialled so far
+	dialing int     // connects under way
+	resting int     // connects that are tried again
+	begun   bool    // the load has begun
+	over    bool    // the run has ended: what is outstanding was waited for
+	settled bool
+
+	nextScan, nextRedial int64
+
+	events  []event
+	in, out []byte
+}
+
+func newWorker(r *run, n, conns int) (*worker, error) {
+	poll, err := newPoller(eventsAtOnce)
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{
+		run: r, n: n, poll: poll, rec: newRecorder(r.chunks, int64(r.interval)),
+		conns: make([]conn, conns), live: make([]int32, 0, conns),
+		events: make([]event, eventsAtOnce), in: make([]byte, readBuffer), out: make([]byte, writeBuffer),
+	}
+	for i := range w.conns {
+		c := &w.conns[i]
+		c.index, c.fd = int32(i), -1
+		c.restart(uint32(n + i*r.plan.Threads))
+	}
+	return w, nil
+}
+
+// serve is the worker's goroutine. It returns when the run has ended and replies were waited for.
+func (w *worker) serve() {
+	// A thread of its own keeps the reactor's caches warm and lets its timers be sharp.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	sharpenTimers()
+	for {
+		now := w.run.now()
+		until, over := w.turn(now)
+		if over {
+			break
+		}
+		if len(w.more) > 0 {
+			until = now
+		}
+		n, err := w.poll.wait(w.events, min(time.Duration(until-now), longestWait))
+		if err != nil {
+			w.run.fail(err)
+			break
+		}
+		for _, ev := range w.events[:n] {
+			w.handle(ev)
+		}
+		w.readMore()
+	}
+	w.finish()
+}
+
+// turn does what does not depend on events, and returns when the next turn is due.
+func (w *worker) turn(now int64) (until int64, over bool) {
+	r := w.run
+	start, end := r.start.Load(), r.end.Load()
+	if now >= end {
+		if now >= end+r.grace.Load() || w.load.idle(w, now) {
+			return 0, true
+		}
+	} else if start != 0 && now >= start && !w.begun {
+		w.begun = true
+		w.rec.begin(r.from)
+	}
+	if w.begun {
+		w.rec.roll(min(now, end))
+	}
+	if now >= w.nextScan {
+		w.nextScan = now + int64(r.plan.Timeout)/10
+		w.scanDials(now)
+		w.load.scan(w, now)
+	}
+	until = min(w.load.tick(w, now), w.nextScan)
+	w.redial(now)
+	if w.resting > 0 {
+		until = min(until, now+retryAfter)
+	}
+	if !w.settled {
+		if w.load.ready(w, now) {
+			w.settled = true
+			r.settle()
+		}
+		until = min(until, now+int64(2*time.Millisecond))
+	}
+	return until, false
+}
+
+// handle serves one event.
+func (w *worker) handle(ev event) {
+	c := &w.conns[uint32(ev.key)]
+	if c.gen != uint32(ev.key>>32) || c.state == closed {
+		return
+	}
+	if c.state == connecting {
+		if !ev.writable && !ev.closed {
+			return
+		}
+		w.connected(c)
+		if c.state != open {
+			return
+		}
+	}
+	if ev.writable {
+		w.load.writable(w, c)
+	}
+	if (ev.readable || ev.closed) && c.state == open {
+		w.read(c, ev.closed)
+	}
+}
+
+func (w *worker) readMore() {
+	list := w.more
+	w.more = w.more[:0]
+	for _, i := range list { // read appends behind what was taken
+		c := &w.conns[i]
+		c.again = false
+		if c.state == open {
+			w.read(c, false)
+		}
+	}
+}
+
+// read takes what has arrived. toEnd: the peer has closed, so that a short read is not the last one.
+func (w *worker) read(c *conn, toEnd bool) {
+	for range readsAtOnce {
+		n, errno := read(c.fd, w.in)
+		now := w.run.now() // the bytes are here now: this is the moment their latency is counted to
+		switch {
+		case errno == unix.EAGAIN:
+			return
+		case errno == unix.EINTR:
+			continue
+		case errno != 0:
+			w.end(c, classify(errno), errno.Error(), now)
+			return
+		case n == 0:
+			w.end(c, EarlyEnd, "the peer closed the connection", now)
+			return
+		}
+		gen := c.gen
+		w.take(c, w.in[:n], now)
+		if c.state != open || c.gen != gen || n < len(w.in) && !toEnd {
+			return
+		}
+	}
+	if !c.again {
+		c.again = true
+		w.more = append(w.more, c.index)
+	}
+}
+
+// take checks bytes that arrived.
+func (w *worker) take(c *conn, b []byte, now int64) {
+	p := w.run.pattern
+	limit := w.load.limit(c)
+	for len(b) > 0 {
+		v := c.v.step(p, b, limit)
+		if v.wrong|v.lost != 0 || v.repeated {
+			w.blame(c, v, now)
+		}
+		if v.done && !v.repeated {
+			w.load.message(w, c, v.seq, now)
+		}
+		b = b[v.n:]
+	}
+	w.load.received(w, c, now)
+}
+
+// blame counts what a verifier found wrong.
+func (w *worker) blame(c *conn, v verdict, now int64) {
+	where := ""
+	if w.run.sampling() {
+		where = fmt.Sprintf("near message %d of stream %d", c.v.next, c.v.id)
+	}
+	if v.wrong > 0 {
+		w.error(WrongBytes, uint64(v.wrong), c, where, now)
+	}
+	if v.lost > 0 {
+		w.error(LostMessage, uint64(v.lost), c, where, now)
+	}
+	if v.repeated {
+		w.error(RepeatedMessage, 1, c, where, now)
+	}
+}
+
+// flush sends what was planned, as far as depth and the kernel allow.
+func (w *worker) flush(c *conn, now int64) {
+	r := w.run
+	size, depth := r.pattern.size, uint64(r.plan.Depth)
+	for c.state == open {
+		n := 0
+		first, left := c.sent, c.left
+		if left > 0 {
+			n = r.pattern.fill(w.out, c.v.id, c.sent-1, size-left)
+			left -= n
+		}
+		for left == 0 && n < len(w.out) && c.sent < c.planned && c.inFlight() < depth {
+			c.slot(c.sent).sent = now
+			k := r.pattern.fill(w.out[n:], c.v.id, c.sent, 0)
+			c.sent++
+			left = size - k
+			n += k
+		}
+		if n == 0 {
+			return
+		}
+		k, errno := write(c.fd, w.out[:n])
+		if errno != 0 {
+			k = 0
+		}
+		if k < n {
+			w.unsend(c, first, n-k, left)
+		} else {
+			c.left = left
+		}
+		switch errno {
+		case 0, unix.EINTR:
+		case unix.EAGAIN:
+			return // an event tells when to go on
+		default:
+			w.end(c, classify(errno), errno.Error(), now)
+			return
+		}
+	}
+}
+
+// unsend sets the cursors back to what has left, for a write that took rest bytes less than it was given. left is
+// what of the last message had not been in the buffer at all.
+func (w *worker) unsend(c *conn, first uint64, rest, left int) {
+	size := w.run.pattern.size
+	total := rest + left // bytes up to the end of message sent-1 that have not left
+	for total >= size && c.sent > first {
+		total -= size
+		c.sent--
+	}
+	c.left = total
+}
+
+// error counts n errors of one kind.
+func (w *worker) error(k Kind, n uint64, c *conn, detail string, now int64) {
+	w.rec.now.errors[k] += n
+	w.run.sample(k, w.n+int(c.index)*w.run.plan.Threads, detail, now)
+}
+
+// end closes a connection that ended by itself and counts why.
+func (w *worker) end(c *conn, why Kind, detail string, now int64) {
+	w.error(why, 1, c, detail, now)
+	w.hangUp(c)
+	w.load.ended(w, c, now)
+}
+
+// hangUp closes the descriptor.
+func (w *worker) hangUp(c *conn) {
+	if c.state == closed {
+		return
+	}
+	if c.state == open {
+		w.run.open.Add(-1)
+	} else {
+		w.dialing--
+	}
+	w.load.closing(w, c)
+	unix.Close(c.fd)
+	c.state, c.fd, c.begun = closed, -1, 0
+	c.gen++
+}
+
+func (w *worker) finish() {
+	now := w.run.now()
+	w.over = true
+	for i := range w.conns {
+		c := &w.conns[i]
+		if c.state == open {
+			w.hangUp(c)
+			w.load.ended(w, c, now)
+		}
+		w.hangUp(c)
+	}
+	w.rec.roll(min(now, w.run.end.Load()))
+	w.rec.finish()
+	if err := w.poll.close(); err != nil {
+		w.run.fail(errors.Join(errors.New("bench: poller"), err))
+	}
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/servercore-go/servercore/bench"
+)
+
+// config is the command line, checked.
+type config struct {
+	plan       bench.Plan
+	json, hgrm string
+	quiet      bool
+}
+
+// A command is one sub-command that loads a server.
+type command struct {
+	name     string
+	about    string   // one line
+	text     string   // what it does, for its -h
+	examples []string // arguments after "netbench NAME -addr 127.0.0.1:7777"
+	flags    []string // besides the common ones
+}
+
+var commands = []command{
+	{
+		name: "echo", about: "closed loop: the next message leaves when the reply has come",
+		text: "Finds how many messages per second go through when nobody waits for anything but replies. Latency from such a\n" +
+			"load says little about users who do not wait for each other: use rate for that.",
+		examples: []string{"", "-conns 1000 -size 4096 -duration 30s", "-conns 16 -depth 16      # pipelined"},
+		flags:    []string{"depth"},
+	},
+	{
+		name: "rate", about: "open loop: messages leave when they are due, at a fixed rate",
+		text: "Measures latency at a load that does not depend on the server. Latency is counted from the moment a message was due\n" +
+			"(planned); beside it stands that from the moment it really left (reply). A message waits for its turn while -depth\n" +
+			"messages are in flight on its connection, so a server that stalls shows in planned, not in reply.",
+		examples: []string{"-rate 20000", "-rate 20000 -arrival poisson -conns 500", "-rate 5000 -json run.json -hgrm run.hgrm"},
+		flags:    []string{"rate", "arrival", "depth"},
+	},
+	{
+		name: "churn", about: "connect, send, receive, close, again",
+		text: "Measures how many connections per second a server takes and serves. Connections are closed by the client, so its\n" +
+			"ports rest in TIME_WAIT: use -sources for more of them, or -linger0 to close with a reset.",
+		examples: []string{"-conns 50", "-conns 50 -sources 8", "-conns 50 -messages 10 -linger0"},
+		flags:    []string{"messages", "linger0"},
+	},
+	{
+		name: "idle", about: "hold many connections, some of them active",
+		text: "Holds -conns connections; -active of them exchange -rate messages per second in all. With -pid, memory per\n" +
+			"connection is reported. Above 28,000 connections use -sources.",
+		examples: []string{"-conns 10000", "-conns 10000 -active 100 -rate 1000 -pid 4711", "-conns 50000 -sources 4"},
+		flags:    []string{"active", "rate"},
+	},
+	{
+		name: "fanout", about: "one publisher, many subscribers",
+		text: "For servers that send what one client sends to every other client, such as echoserver -mode broadcast. One\n" +
+			"connection publishes, -conns subscribe. The publisher sends the next message when all subscribers have got the last\n" +
+			"one; with -stream it does not wait but stays at most -window bytes ahead of the slowest subscriber.",
+		examples: []string{"-conns 1000", "-conns 100 -size 32 -stream", "-conns 100 -stream -window 65536"},
+		flags:    []string{"stream", "window"},
+	},
+	{
+		name: "ramp", about: "add connections at a rate",
+		text: "Adds -connect-rate connections per second up to -conns; each sends a message every -every from then on. Shows how\n" +
+			"long connects take and which fail while a server fills up.",
+		examples: []string{"-conns 5000 -connect-rate 1000", "-conns 20000 -connect-rate 5000 -sources 4 -every 5s"},
+		flags:    []string{"connect-rate", "every"},
+	},
+	{
+		name: "search", about: "find the highest rate whose p99 stays under a limit",
+		text: "Doubles the rate, from -rate on, until the 99th percentile of latency from the planned time reaches -p99, or errors\n" +
+			"occur, or messages are missing; then halves the distance. Every step lasts -step. The figures are those of the best\n" +
+			"step; all steps are listed.",
+		examples: []string{"-p99 5ms", "-p99 1ms -conns 1000 -step 5s", "-rate 50000 -p99 2ms -arrival poisson"},
+		flags:    []string{"p99", "rate", "step", "arrival", "depth"},
+	},
+}
+
+func find(name string) (*command, bool) {
+	for i := range commands {
+		if commands[i].name == name {
+			return &commands[i], true
+		}
+	}
+	return nil, false
+}
+
+// common are the flags of every command that loads a server.
+var common = []string{"addr", "conns", "size", "duration", "warmup", "threads", "sources", "timeout", "seed", "pid", "json", "hgrm", "quiet"}
+
+// define binds every flag there is; the command's own set takes over those it knows.
+func define(fs *flag.FlagSet, c *config) {
+	p := &c.plan
+	d := p.WithDefaults()
+	fs.StringVar(&p.Addr, "addr", "", "the server: `host:port`, or unix:PATH. Required.")
+	fs.IntVar(&p.Conns, "conns", d.Conns, "`number` of connections; for fanout, of subscribers.")
+	fs.IntVar(&p.Size, "size", d.Size, fmt.Sprintf("`bytes` of a message, 1 to %d. From 16 on a message carries a header by which lost\nmessages are told from wrong bytes.", bench.MaxSize))
+	fs.DurationVar(&p.Duration, "duration", d.Duration, "`time` of the measured part, such as 30s or 2m; for search, the most it may take in all.")
+	fs.DurationVar(&p.Warmup, "warmup", d.Warmup, "`time` of load before the measured part. For search: before each step.")
+	fs.IntVar(&p.Threads, "threads", d.Threads, "`number` of reactors, each on a thread of its own. The default is half of the cores.")
+	fs.IntVar(&p.Sources, "sources", 0, "`number` of source addresses, 127.0.0.2 and up, used in turn; each has some 28,000 ports.\nFor servers on a 127.x.x.x address. 0: the system chooses.")
+	fs.DurationVar(&p.Timeout, "timeout", d.Timeout, "`time` after which a connect fails and a reply is late; also the longest wait for\nreplies at the end.")
+	fs.Uint64Var(&p.Seed, "seed", d.Seed, "`number` that decides the bytes sent and the Poisson arrivals.")
+	fs.IntVar(&p.PID, "pid", 0, "process `id` of the server, if it runs here: its CPU and memory are reported.")
+	fs.IntVar(&p.Depth, "depth", d.Depth, "`number` of messages in flight on each connection, at most.")
+	fs.Float64Var(&p.Rate, "rate", d.Rate, "messages per second in all, a `number`. For search: the first rate tried.")
+	fs.StringVar(&p.Arrival, "arrival", d.Arrival, "how planned times are spread: uniform (equal gaps) or poisson (a `name`).")
+	fs.IntVar(&p.Messages, "messages", d.Messages, "`number` of messages on each connection.")
+	fs.BoolVar(&p.Linger0, "linger0", false, "close with a reset, which leaves no port in TIME_WAIT.")
+	fs.IntVar(&p.Active, "active", 0, "`number` of connections that exchange messages.")
+	fs.Float64Var(&p.ConnectRate, "connect-rate", d.ConnectRate, "new connections per second, a `number`.")
+	fs.DurationVar(&p.Every, "every", d.Every, "`time` between two messages of one connection.")
+	fs.BoolVar(&p.Stream, "stream", false, "the publisher does not wait for the subscribers.")
+	fs.IntVar(&p.Window, "window", d.Window, "with -stream: `bytes` the publisher may be ahead of the slowest subscriber.")
+	fs.DurationVar(&p.P99, "p99", d.P99, "the limit, a `time`.")
+	fs.DurationVar(&p.Step, "step", d.Step, "`time` of the measured part of each step.")
+	fs.StringVar(&c.json, "json", "", "`file` for the result as JSON (bench/schema.json describes it); - for standard output\nin place of the table.")
+	fs.StringVar(&c.hgrm, "hgrm", "", "`file` for the latency distribution in HdrHistogram's text format.")
+	fs.BoolVar(&c.quiet, "quiet", false, "no live line and no table; errors are still told by the exit code.")
+}
+
+// flagSet returns the flags of the command, bound to c.
+func (cmd *command) flagSet(c *config) *flag.FlagSet {
+	c.plan.Mode = bench.Mode(cmd.name)
+	all := flag.NewFlagSet(cmd.name, flag.ContinueOnError)
+	define(all, c)
+	own := flag.NewFlagSet(cmd.name, flag.ContinueOnError)
+	own.SetOutput(io.Discard)
+	own.Usage = func() {}
+	all.VisitAll(func(f *flag.Flag) {
+		if slices.Contains(common, f.Name) || slices.Contains(cmd.flags, f.Name) {
+			own.Var(f.Value, f.Name, f.Usage)
+		}
+	})
+	return own
+}
+
+// parse reads the command line. Its error says what to change, or is flag.ErrHelp.
+func parse(cmd *command, args []string) (*config, error) {
+	c := new(config)
+	fs := cmd.flagSet(c)
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	if fs.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q: everything is set by flags", fs.Arg(0))
+	}
+	if c.plan.Addr == "" {
+		return nil, errors.New("-addr is missing: say where the server listens, such as -addr 127.0.0.1:7777")
+	}
+	// A zero in a plan stands for the default, but here somebody has typed it.
+	var err error
+	fs.Visit(func(f *flag.Flag) {
+		switch f.Name {
+		case "conns", "size", "threads", "depth", "rate", "messages", "connect-rate", "window", "duration", "timeout", "every", "p99", "step":
+			if v := f.Value.String(); err == nil && (v == "0" || v == "0s" || strings.HasPrefix(v, "-")) {
+				err = &bench.PlanError{Field: f.Name, Value: v, Advice: "use a positive value, or leave it out for the default"}
+			}
+		case "warmup":
+			if c.plan.Warmup == 0 {
+				c.plan.Warmup = -1
+			} else if c.plan.Warmup < 0 {
+				err = &bench.PlanError{Field: f.Name, Value: f.Value.String(), Advice: "use 0 or a positive time"}
+			}
+		}
+	})
+	if err == nil {
+		err = c.plan.Validate()
+	}
+	return c, err
+}
+
+func (cmd *command) helpText() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "netbench %s: %s\n\n%s\n\n", cmd.name, cmd.about, cmd.text)
+	for _, e := range cmd.examples {
+		fmt.Fprintf(&b, "  %s\n", strings.TrimSpace("netbench "+cmd.name+" -addr 127.0.0.1:7777 "+e))
+	}
+	b.WriteString("\n" + exitText + "\nFlags of " + cmd.name + ":\n")
+	print := func(names []string) {
+		fs := flag.NewFlagSet("", flag.ContinueOnError)
+		fs.SetOutput(&b)
+		cmd.flagSet(new(config)).VisitAll(func(f *flag.Flag) {
+			if slices.Contains(names, f.Name) {
+				fs.Var(f.Value, f.Name, f.Usage)
+			}
+		})
+		fs.PrintDefaults()
+	}
+	print(cmd.flags)
+	b.WriteString("\nCommon flags:\n")
+	print(common)
+	return b.String()
+}
+
+const exitText = `Every byte that comes back is verified. Ctrl-C ends a run early and reports what there is.
+Exit codes: 0 no errors; 1 could not run; 2 bad flags; 3 the run met errors, which its first line counts.
+`
+
+func overview() string {
+	var b strings.Builder
+	b.WriteString("netbench loads a TCP server, checks every byte that comes back, and says what it saw.\n\n" +
+		"  go run ./cmd/echoserver                          a server to load, on port 7777\n" +
+		"  netbench echo -addr 127.0.0.1:7777               how much goes through\n" +
+		"  netbench rate -addr 127.0.0.1:7777 -rate 10000   how long it takes at a given load\n\nCommands:\n")
+	for _, c := range commands {
+		fmt.Fprintf(&b, "  %-8s %s\n", c.name, c.about)
+	}
+	b.WriteString("  compare  show results that -json has written side by side\n\n" +
+		"netbench COMMAND -h has examples and every flag.\n\n" + exitText)
+	return b.String()
+}
