@@ -26,10 +26,7 @@ func (r *run) result(c *collector, m marks) (*Result, error) {
 	out := &Result{
 		Schema: SchemaVersion, Mode: p.Mode, Started: m.started, Interrupted: m.interrupted,
 		Parameters: p.parameters(), Machine: thisMachine(m.started),
-		Errors: c.total.errors, ErrorSamples: r.samples, Series: c.series, Warnings: r.notes, Steps: []Step{},
-	}
-	if out.ErrorSamples == nil {
-		out.ErrorSamples = []ErrorSample{}
+		Errors: c.total.errors, ErrorSamples: r.errorSamples(), Series: c.series, Warnings: r.notes, Steps: []Step{},
 	}
 	if out.Series == nil {
 		out.Series = []Point{}
@@ -56,6 +53,20 @@ func (r *run) result(c *collector, m marks) (*Result, error) {
 		out.Failure = err.Error()
 	}
 	return out, err
+}
+
+// errorSamples dates the samples from the measured part on, or from the start if there was none.
+func (r *run) errorSamples() []ErrorSample {
+	zero := r.from
+	if zero == 0 {
+		zero = int64(headStart)
+	}
+	list := make([]ErrorSample, 0, len(r.samples))
+	for _, s := range r.samples {
+		s.At = float64(s.at-zero) / 1e9
+		list = append(list, s.ErrorSample)
+	}
+	return list
 }
 
 // heldAtEnd is the number of connections in the last full interval.

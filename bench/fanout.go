@@ -302,6 +302,7 @@ func (l *fanLoad) ended(w *worker, c *conn, now int64) {
 		l.credit(c, l.done+uint64(len(l.remaining)))
 		l.subs--
 		l.progress(w, now)
+		w.lastOne()
 	}
 }
 

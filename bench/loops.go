@@ -45,6 +45,7 @@ func (exchange) ended(w *worker, c *conn, now int64) {
 		w.error(Timeout, overdue, c, "no reply", now)
 	}
 	w.rec.now.cut += rest
+	w.lastOne()
 }
 
 // drop takes c from those the load sends on.

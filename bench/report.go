@@ -35,6 +35,9 @@ func (r *Result) headline(t *table) {
 	switch n := r.Errors.Total(); {
 	case r.Failure != "":
 		t.line("FAILED   %s", r.Failure)
+		if n > 0 {
+			t.line("ERRORS   %d: %s", n, r.errorSummary())
+		}
 	case n > 0:
 		t.line("ERRORS   %d: %s", n, r.errorSummary())
 	case r.Interrupted:
@@ -143,7 +146,7 @@ func (r *Result) latencies(t *table) {
 			duration(d.P99), duration(d.P999), duration(d.P9999), duration(d.Max), duration(d.Mean), d.Count)
 	}
 	for _, d := range list {
-		t.line("  %-10s%s", d.Name, d.About)
+		t.line("  %-12s%s", d.Name, d.About)
 	}
 }
 
@@ -161,7 +164,10 @@ func (r *Result) cost(t *table) {
 		"client", c.UserS, c.SystemS, c.PerMessageUS, unit, c.SharePct)
 	if s := r.Server; s != nil {
 		t.line("%-9s CPU %.2f s user + %.2f s system, %.2f us %s, %.0f %% of one core", "server", s.UserS, s.SystemS, s.PerMessageUS, unit, s.SharePct)
-		t.line("%-9s RSS %s before, %s at most, %s at the end: %.0f B per connection", "", mebibytes(s.RSSBefore), mebibytes(s.RSSMax), mebibytes(s.RSSEnd), s.RSSPerConn)
+		t.line("%-9s RSS %s before, %s at most, %s at the end", "", mebibytes(s.RSSBefore), mebibytes(s.RSSMax), mebibytes(s.RSSEnd))
+		if r.Mode == Idle || r.Mode == Ramp {
+			t.line("%-9s RSS grew by %.0f B per connection", "", s.RSSPerConn)
+		}
 	}
 }
 

@@ -92,8 +92,14 @@ type run struct {
 	mu      sync.Mutex
 	fatal   error
 	notes   []string
-	samples []ErrorSample
+	samples []sampled
 	full    atomic.Bool // samples
+}
+
+// sampled is an error with its time on the run's clock: when the measured part begins may not be known yet.
+type sampled struct {
+	at int64
+	ErrorSample
 }
 
 func (r *run) now() int64 { return int64(time.Since(r.base)) }
@@ -139,7 +145,9 @@ func (r *run) fail(err error) {
 // finishEarly ends the load in order because there is nothing left to load.
 func (r *run) finishEarly(note string) {
 	r.mu.Lock()
-	r.notes = append(r.notes, "the run ended early: "+note)
+	if len(r.notes) == 0 {
+		r.notes = append(r.notes, "the run ended early: "+note)
+	}
 	r.mu.Unlock()
 	r.stop(0)
 }
@@ -156,11 +164,14 @@ func (r *run) sample(k Kind, conn int, detail string, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.samples) < samplesKept {
-		r.samples = append(r.samples, ErrorSample{At: float64(now-r.from) / 1e9, Kind: k.String(), Conn: conn, Detail: detail})
+		r.samples = append(r.samples, sampled{now, ErrorSample{Kind: k.String(), Conn: conn, Detail: detail}})
 	} else {
 		r.full.Store(true)
 	}
 }
+
+// headStart is what a run's clock shows at its beginning: not 0, which stands for a time that is not known.
+const headStart = time.Second
 
 func newRun(plan Plan) (*run, error) {
 	if limit := descriptorLimit(); limit != 0 && uint64(plan.total()+spareDescriptors) > limit {
@@ -171,7 +182,7 @@ func newRun(plan Plan) (*run, error) {
 		return nil, err
 	}
 	r := &run{
-		plan: plan, target: to, pattern: newPattern(plan.Seed, plan.Size), base: time.Now().Add(-time.Second),
+		plan: plan, target: to, pattern: newPattern(plan.Seed, plan.Size), base: time.Now().Add(-headStart),
 		interval: plan.interval(), chunks: make(chan *chunk, 64),
 		ready: make(chan struct{}), changed: make(chan struct{}),
 	}

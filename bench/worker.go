@@ -320,6 +320,21 @@ func (w *worker) end(c *conn, why Kind, detail string, now int64) {
 	w.load.ended(w, c, now)
 }
 
+// lastOne ends a run that has lost all the connections it should hold.
+func (w *worker) lastOne() {
+	r := w.run
+	left := int64(0)
+	switch {
+	case w.over || r.start.Load() == 0 || r.plan.Mode == Churn || r.plan.Mode == Ramp:
+		return
+	case r.plan.Mode == Fanout:
+		left = 1 // the publisher
+	}
+	if r.open.Load() <= left {
+		r.finishEarly("no connection is left")
+	}
+}
+
 // hangUp closes the descriptor.
 func (w *worker) hangUp(c *conn) {
 	if c.state == closed {

@@ -16,6 +16,7 @@ type config struct {
 	plan       bench.Plan
 	json, hgrm string
 	quiet      bool
+	table      bool // there are figures to show
 }
 
 // A command is one sub-command that loads a server.
@@ -143,7 +144,7 @@ func (cmd *command) flagSet(c *config) *flag.FlagSet {
 
 // parse reads the command line. Its error says what to change, or is flag.ErrHelp.
 func parse(cmd *command, args []string) (*config, error) {
-	c := new(config)
+	c := &config{table: true}
 	fs := cmd.flagSet(c)
 	if err := fs.Parse(args); err != nil {
 		return nil, err

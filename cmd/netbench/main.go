@@ -102,6 +102,9 @@ func load(ctx context.Context, cmd *command, cfg *config, stdout, stderr io.Writ
 	if result == nil {
 		return code
 	}
+	if err != nil && result.Totals.MeasuredS == 0 {
+		cfg.table = false // the error says it all
+	}
 	if err := files.write(result, cfg, stdout); err != nil {
 		fmt.Fprintf(stderr, "netbench: %v\n", err)
 		return exitFault

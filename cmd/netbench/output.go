@@ -42,7 +42,7 @@ func (o outputs) write(r *bench.Result, cfg *config, stdout io.Writer) error {
 	var errs []error
 	if cfg.json == "-" {
 		errs = append(errs, r.WriteJSON(stdout))
-	} else if !cfg.quiet {
+	} else if cfg.table && !cfg.quiet {
 		errs = append(errs, r.WriteTable(stdout))
 	}
 	if o.json != nil {
