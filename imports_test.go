@@ -32,6 +32,7 @@ const (
 	gnet       = "github.com/panjf2000/gnet/v2"
 	bytebuffer = "github.com/valyala/bytebufferpool"
 	sys        = "golang.org/x/sys/unix"
+	histogram  = "github.com/HdrHistogram/hdrhistogram-go"
 	testkit    = "internal/testkit"
 )
 
@@ -45,12 +46,12 @@ var rooms = []room{
 	{dir: "pool", may: []string{bytebuffer}, tests: []string{"pool"}},
 	{dir: "internal", may: []string{sys}, tests: []string{"internal/"}},
 	{dir: testkit, may: append([]string{"session", "pool", sys}, testLibraries...), tests: []string{"internal/"}},
-	{dir: "bench", may: []string{sys}, tests: []string{"bench"}}, // nothing of ours: it can load any server
+	{dir: "bench", may: []string{sys, histogram}, tests: []string{"bench"}}, // nothing of ours: it can load any server
 	{dir: "trials", may: []string{"engine", "session", "pool", "bench", "internal/", sys}},
 }
 
 // testLibraries are for test files (and the kit that serves them) only.
-var testLibraries = []string{"go.uber.org/goleak", "pgregory.net/rapid"}
+var testLibraries = []string{"go.uber.org/goleak", "pgregory.net/rapid", "github.com/santhosh-tekuri/jsonschema/v6"}
 
 // forbidden says why the file may not import imp, or "".
 func forbidden(file, imp string) string {
@@ -220,6 +221,11 @@ func TestImportRule(t *testing.T) {
 		{"pool/pool.go", module + "/session", false},
 		{"pool/pool.go", gnet, false},
 		{"bench/plan.go", module + "/session", false},
+		{"bench/poller_linux.go", sys, true},
+		{"bench/histogram.go", histogram, true},
+		{"bench/plan.go", gnet, false},
+		{"bench/result_test.go", testLibraries[2], true},
+		{"cmd/netbench/main.go", histogram, false},
 		{"bench/plan_test.go", module + "/engine", false},
 		{"bench/plan_test.go", module + "/bench", true},
 		{"internal/poll/poll.go", sys, true},

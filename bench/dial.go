@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A target is where connections go: what an address of a plan stands for.
+// A target is where connections go: what an address of a plan stands for. Each worker has its own: a Sockaddr keeps
+// the system's form of itself inside and writes it anew at each use.
 type target struct {
 	family int
 	addr   unix.Sockaddr
@@ -47,6 +48,27 @@ func resolve(p *Plan) (*target, error) {
 		t.sources = append(t.sources, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(2 + i)}})
 	}
 	return t, nil
+}
+
+// clone returns a target that shares nothing with t.
+func (t *target) clone() *target {
+	c := &target{family: t.family, addr: cloneAddr(t.addr)}
+	for _, source := range t.sources {
+		c.sources = append(c.sources, cloneAddr(source))
+	}
+	return c
+}
+
+func cloneAddr(a unix.Sockaddr) unix.Sockaddr {
+	switch a := a.(type) {
+	case *unix.SockaddrInet4:
+		return &unix.SockaddrInet4{Port: a.Port, Addr: a.Addr}
+	case *unix.SockaddrInet6:
+		return &unix.SockaddrInet6{Port: a.Port, Addr: a.Addr, ZoneId: a.ZoneId}
+	case *unix.SockaddrUnix:
+		return &unix.SockaddrUnix{Name: a.Name}
+	}
+	panic("bench: unknown kind of address") // resolve makes no other
 }
 
 // connect begins a connection; id chooses the source address. It does not wait.
@@ -89,7 +111,7 @@ func (w *worker) dial(c *conn) {
 	if c.begun == 0 {
 		c.begun = now
 	}
-	fd, err := w.run.target.connect(c.v.id)
+	fd, err := w.target.connect(c.v.id)
 	if err == nil {
 		if err = w.poll.add(fd, c.key()); err != nil {
 			unix.Close(fd)
@@ -99,7 +121,7 @@ func (w *worker) dial(c *conn) {
 	case err == nil:
 		c.fd, c.state = fd, connecting
 		w.dialing++
-	case w.run.target.family == unix.AF_UNIX && errors.Is(err, unix.EAGAIN) && now-c.begun < int64(w.run.plan.Timeout):
+	case w.target.family == unix.AF_UNIX && errors.Is(err, unix.EAGAIN) && now-c.begun < int64(w.run.plan.Timeout):
 		w.pause(c, now) // the listener's queue is full: for a unix socket the system does not wait
 	default:
 		w.dialFailed(c, err, now)

@@ -53,11 +53,12 @@ type load interface {
 
 // A worker is a reactor on a thread of its own: some of the run's connections, served by one goroutine.
 type worker struct {
-	run  *run
-	n    int // its number
-	load load
-	poll *poller
-	rec  *recorder
+	run    *run
+	n      int // its number
+	load   load
+	target *target
+	poll   *poller
+	rec    *recorder
 
 	conns   []conn
 	live    []int32 // connections the load sends on, in turn
@@ -81,7 +82,7 @@ func newWorker(r *run, n, conns int) (*worker, error) {
 		return nil, err
 	}
 	w := &worker{
-		run: r, n: n, poll: poll, rec: newRecorder(r.chunks, int64(r.interval)),
+		run: r, n: n, target: r.target.clone(), poll: poll, rec: newRecorder(r.chunks, int64(r.interval)),
 		conns: make([]conn, conns), live: make([]int32, 0, conns),
 		events: make([]event, eventsAtOnce), in: make([]byte, readBuffer), out: make([]byte, writeBuffer),
 	}

@@ -1,0 +1,160 @@
+package bench
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	before := descriptors()
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(), goleak.Cleanup(func(code int) {
+		if after := descriptors(); code == 0 && after > before {
+			println("descriptors open before:", before, "after:", after)
+			code = 1
+		}
+		os.Exit(code)
+	}))
+}
+
+// descriptors counts the open ones. The poller of Go's runtime opens some of its own and keeps them, so one listener
+// is opened before the first count.
+func descriptors() int {
+	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
+		l.Close()
+	}
+	names, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		return 0
+	}
+	return len(names)
+}
+
+// A peer is a server in the test: serve is called for each connection, n counts them from 0, and the connection is
+// closed when it returns.
+func peer(t *testing.T, serve func(n int, c *net.TCPConn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	var conns []net.Conn
+	group.Go(func() {
+		for n := 0; ; n++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			conns = append(conns, c)
+			mu.Unlock()
+			group.Go(func() {
+				defer c.Close()
+				serve(n, c.(*net.TCPConn))
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		for _, c := range conns {
+			c.Close()
+		}
+		mu.Unlock()
+		group.Wait()
+	})
+	return l.Addr().String()
+}
+
+// echoes sends back what change makes of each message, by its number on the connection, until the client closes.
+func echoes(size int, change func(n int, message []byte) []byte) func(int, *net.TCPConn) {
+	return func(_ int, c *net.TCPConn) {
+		message := make([]byte, size)
+		for n := 0; ; n++ {
+			if _, err := io.ReadFull(c, message); err != nil {
+				return
+			}
+			reply := change(n, message)
+			if reply == nil {
+				continue
+			}
+			if _, err := c.Write(reply); err != nil {
+				return
+			}
+		}
+	}
+}
+
+func plainEcho(_ int, c *net.TCPConn) { io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c}) }
+
+// broadcast sends what one client sends to every other one.
+func broadcast() func(int, *net.TCPConn) {
+	var mu sync.Mutex
+	members := map[*net.TCPConn]bool{}
+	return func(_ int, c *net.TCPConn) {
+		mu.Lock()
+		members[c] = true
+		mu.Unlock()
+		b := make([]byte, 64<<10)
+		for {
+			n, err := c.Read(b)
+			mu.Lock()
+			if err != nil {
+				delete(members, c)
+				mu.Unlock()
+				return
+			}
+			for m := range members {
+				if m != c {
+					m.Write(b[:n])
+				}
+			}
+			mu.Unlock()
+		}
+	}
+}
+
+// short is a plan that takes no longer than it must.
+func short(mode Mode, addr string) Plan {
+	return Plan{Mode: mode, Addr: addr, Conns: 4, Duration: 150 * time.Millisecond, Warmup: -1, Timeout: 10 * time.Second, Threads: 2}
+}
+
+// outcome runs the plan within patience. It does not want an error.
+func outcome(t *testing.T, p Plan) *Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	r, err := Run(ctx, p, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Interrupted {
+		t.Fatal("the run hung")
+	}
+	return r
+}
+
+// wantErrors compares the counts of the kinds given, and wants all others to be 0.
+func wantErrors(t *testing.T, r *Result, want map[Kind]func(uint64) bool) {
+	t.Helper()
+	for _, k := range Kinds() {
+		ok := r.Errors[k] == 0
+		if f := want[k]; f != nil {
+			ok = f(r.Errors[k])
+		}
+		if !ok {
+			t.Errorf("%v: %d; all: %v; samples %+v", k, r.Errors[k], r.Errors, r.ErrorSamples)
+		}
+	}
+}
+
+func exactly(n uint64) func(uint64) bool { return func(got uint64) bool { return got == n } }
+func some(got uint64) bool               { return got > 0 }

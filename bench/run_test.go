@@ -1,0 +1,219 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestModes(t *testing.T) {
+	echo := peer(t, plainEcho)
+	for _, tt := range []struct {
+		name   string
+		change func(*Plan)
+	}{
+		{"echo", func(p *Plan) { p.Mode = Echo }},
+		{"pipelined", func(p *Plan) { p.Mode, p.Depth = Echo, 16 }},
+		{"one byte", func(p *Plan) { p.Mode, p.Size, p.Depth = Echo, 1, 7 }},
+		{"header only", func(p *Plan) { p.Mode, p.Size, p.Depth = Echo, headerSize, 3 }},
+		{"larger than every buffer", func(p *Plan) { p.Mode, p.Size, p.Depth = Echo, 1<<20+13, 2 }},
+		{"from several addresses", func(p *Plan) { p.Mode, p.Sources = Echo, 3 }},
+		{"more threads than connections", func(p *Plan) { p.Mode, p.Conns, p.Threads = Echo, 1, 4 }},
+		{"rate", func(p *Plan) { p.Mode, p.Rate = Rate, 2000 }},
+		{"rate, poisson, deep", func(p *Plan) { p.Mode, p.Rate, p.Arrival, p.Depth = Rate, 2000, Poisson, 8 }},
+		{"churn", func(p *Plan) { p.Mode = Churn }},
+		{"churn with resets", func(p *Plan) { p.Mode, p.Linger0, p.Messages, p.Depth = Churn, true, 5, 2 }},
+		{"idle", func(p *Plan) { p.Mode, p.Conns, p.Active, p.Rate = Idle, 50, 5, 500 }},
+		{"ramp", func(p *Plan) { p.Mode, p.Conns, p.ConnectRate, p.Every = Ramp, 20, 200, 5*time.Millisecond }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := short(Echo, echo)
+			tt.change(&p)
+			r := outcome(t, p)
+			wantErrors(t, r, nil)
+			if r.Totals.Messages == 0 || r.Main().Count == 0 || r.Totals.Unanswered != 0 {
+				t.Errorf("totals %+v, %d latencies", r.Totals, r.Main().Count)
+			}
+			if got := r.Totals.BytesVerified; got != r.Totals.Messages*uint64(max(p.Size, r.Parameters.SizeBytes)) {
+				t.Errorf("%d bytes in %d messages", got, r.Totals.Messages)
+			}
+			if p.Mode == Rate && r.Main().Count != r.Totals.Planned {
+				t.Errorf("%d planned, %d latencies from the planned time", r.Totals.Planned, r.Main().Count)
+			}
+		})
+	}
+}
+
+func TestIdleWithoutTraffic(t *testing.T) {
+	p := short(Idle, peer(t, plainEcho))
+	r := outcome(t, p)
+	wantErrors(t, r, nil)
+	if r.Totals.Messages != 0 || r.Totals.ConnsAtStart != p.Conns || len(r.Series) == 0 {
+		t.Errorf("totals %+v, %d points", r.Totals, len(r.Series))
+	}
+}
+
+func TestUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			group.Go(func() { defer c.Close(); io.Copy(c, c) })
+		}
+	})
+	defer group.Wait()
+	defer l.Close()
+	for _, mode := range []Mode{Echo, Churn} {
+		r := outcome(t, short(mode, "unix:"+path))
+		wantErrors(t, r, nil)
+		if r.Totals.Messages == 0 {
+			t.Errorf("%s: no message", mode)
+		}
+	}
+}
+
+func TestFanout(t *testing.T) {
+	for _, stream := range []bool{false, true} {
+		p := short(Fanout, peer(t, broadcast()))
+		p.Conns, p.Stream, p.Window = 9, stream, 4096
+		r := outcome(t, p)
+		wantErrors(t, r, nil)
+		if r.Totals.Messages == 0 || r.Totals.Messages != 9*r.Totals.Cycles {
+			t.Errorf("stream %v: %d deliveries in %d rounds to 9 subscribers", stream, r.Totals.Messages, r.Totals.Cycles)
+		}
+	}
+}
+
+func TestFanoutAgainstEcho(t *testing.T) {
+	p := short(Fanout, peer(t, plainEcho))
+	p.Timeout = 200 * time.Millisecond
+	r, err := Run(t.Context(), p, Options{})
+	if !errors.Is(err, ErrNotBroadcast) || r == nil || r.Failure == "" {
+		t.Errorf("error %v", err)
+	}
+}
+
+// A subscriber that leaves is counted once, and the others go on.
+func TestFanoutLosesSubscriber(t *testing.T) {
+	all := broadcast()
+	p := short(Fanout, peer(t, func(n int, c *net.TCPConn) {
+		if n == 3 {
+			time.AfterFunc(50*time.Millisecond, func() { c.CloseRead(); c.CloseWrite() })
+		}
+		all(n, c)
+	}))
+	p.Duration = 400 * time.Millisecond
+	r := outcome(t, p)
+	if n := r.Errors[EarlyEnd] + r.Errors[Reset]; n == 0 {
+		t.Errorf("errors %v", r.Errors)
+	}
+}
+
+func TestSearch(t *testing.T) {
+	p := short(Search, peer(t, plainEcho))
+	p.Rate, p.Step, p.P99, p.Duration = 500, 100*time.Millisecond, time.Second, 1500*time.Millisecond
+	r := outcome(t, p)
+	if len(r.Steps) < 2 || !r.Steps[0].Passed || r.Steps[1].RatePerS != 1000 || r.Mode != Search {
+		t.Errorf("steps %+v", r.Steps)
+	}
+	p.P99 = time.Microsecond // nothing is as fast as that
+	r = outcome(t, p)
+	if len(r.Steps) < 2 || r.Steps[0].Passed || r.Steps[1].RatePerS != 250 {
+		t.Errorf("steps %+v", r.Steps)
+	}
+}
+
+func TestInterrupt(t *testing.T) {
+	addr := peer(t, plainEcho)
+	for _, mode := range []Mode{Echo, Rate, Churn, Idle, Search} {
+		ctx, cancel := context.WithCancel(t.Context())
+		p := short(mode, addr)
+		p.Duration, p.Step, p.Active = time.Minute, time.Minute, 2
+		var once sync.Once
+		r, err := Run(ctx, p, Options{Progress: func(p Progress) {
+			if p.Phase == "running" && p.Elapsed > 50*time.Millisecond {
+				once.Do(cancel)
+			}
+		}})
+		cancel()
+		if err != nil || !r.Interrupted || r.Totals.Messages == 0 {
+			t.Fatalf("%s: error %v, result %+v", mode, err, r)
+		}
+		if s := r.Totals.MeasuredS; s <= 0 || s > 20 {
+			t.Errorf("%s: measured for %v s", mode, s)
+		}
+		wantErrors(t, r, nil)
+	}
+}
+
+func TestInterruptWhileConnecting(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r, err := Run(ctx, short(Echo, peer(t, plainEcho)), Options{})
+	if err != nil || !r.Interrupted || r.Totals.MeasuredS != 0 {
+		t.Errorf("error %v, result %+v", err, r)
+	}
+}
+
+// The server takes connections and stops answering for a second. Whoever was due in that second has waited, though
+// few messages were on the way: time from the plan says so, time from the send does not.
+func TestStallShowsFromPlannedTime(t *testing.T) {
+	const stall = time.Second
+	var gate sync.RWMutex
+	addr := peer(t, echoes(64, func(_ int, m []byte) []byte {
+		gate.RLock()
+		defer gate.RUnlock()
+		return m
+	}))
+	p := short(Rate, addr)
+	p.Conns, p.Rate, p.Duration, p.Threads = 2, 2000, 2*time.Second, 1
+	var once sync.Once
+	stalled := make(chan struct{})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	r, err := Run(ctx, p, Options{Progress: func(p Progress) {
+		if p.Phase == "running" && p.Elapsed > 200*time.Millisecond {
+			once.Do(func() {
+				gate.Lock()
+				time.AfterFunc(stall, func() { gate.Unlock(); close(stalled) })
+			})
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-stalled
+	wantErrors(t, r, nil)
+	planned, actual := r.Find("planned"), r.Find("reply")
+	if planned.P999 < 500e3 || planned.Max < 900e3 {
+		t.Errorf("from the planned time: %+v", planned.Summary)
+	}
+	if actual.P999 > 500e3 {
+		t.Errorf("from the actual send: %+v", actual.Summary)
+	}
+	if actual.Max < 900e3 { // the few that were on the way saw it all the same
+		t.Errorf("from the actual send, max: %+v", actual.Summary)
+	}
+	slow := 0
+	for _, point := range r.Series {
+		if point.Max > 500e3 {
+			slow++
+		}
+	}
+	if slow == 0 {
+		t.Error("the series does not show the stall")
+	}
+}

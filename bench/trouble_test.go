@@ -1,0 +1,170 @@
+package bench
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// Each fault of a server is reported by its kind, and by no other.
+
+func TestFlippedByte(t *testing.T) {
+	for _, size := range []int{8, 64, 5000} {
+		for _, at := range []int{0, 7, size - 1} {
+			addr := peer(t, echoes(size, func(n int, m []byte) []byte {
+				if n == 10 {
+					m[at] ^= 0x20
+				}
+				return m
+			}))
+			p := short(Echo, addr)
+			p.Size, p.Conns = size, 1
+			p.Duration = 60 * time.Millisecond
+			r := outcome(t, p)
+			wantErrors(t, r, map[Kind]func(uint64) bool{WrongBytes: exactly(1)})
+			if r.Totals.Messages < 12 {
+				t.Errorf("size %d: only %d messages: the run did not go on", size, r.Totals.Messages)
+			}
+		}
+	}
+}
+
+func TestDroppedMessage(t *testing.T) {
+	addr := peer(t, echoes(64, func(n int, m []byte) []byte {
+		if n == 10 {
+			return nil
+		}
+		return m
+	}))
+	p := short(Echo, addr)
+	p.Conns, p.Depth = 1, 4
+	wantErrors(t, outcome(t, p), map[Kind]func(uint64) bool{LostMessage: exactly(1)})
+}
+
+func TestRepeatedMessage(t *testing.T) {
+	addr := peer(t, echoes(64, func(n int, m []byte) []byte {
+		if n == 10 {
+			return append(bytes.Clone(m), m...)
+		}
+		return m
+	}))
+	p := short(Echo, addr)
+	p.Conns = 1
+	wantErrors(t, outcome(t, p), map[Kind]func(uint64) bool{RepeatedMessage: exactly(1)})
+}
+
+// Two clients get each other's messages.
+func TestForeignBytes(t *testing.T) {
+	swap := make(chan []byte)
+	addr := peer(t, func(_ int, c *net.TCPConn) {
+		echoes(64, func(n int, m []byte) []byte {
+			if n != 10 {
+				return m
+			}
+			own := bytes.Clone(m)
+			select {
+			case swap <- own:
+				return <-swap
+			case other := <-swap:
+				swap <- own
+				return other
+			case <-t.Context().Done():
+				return m
+			}
+		})(0, c)
+	})
+	p := short(Echo, addr)
+	p.Conns = 2
+	wantErrors(t, outcome(t, p), map[Kind]func(uint64) bool{WrongBytes: exactly(2)})
+}
+
+func TestLateReply(t *testing.T) {
+	const timeout = 400 * time.Millisecond
+	addr := peer(t, echoes(64, func(n int, m []byte) []byte {
+		if n == 10 {
+			time.Sleep(timeout * 3 / 2) // being late takes time
+		}
+		return m
+	}))
+	p := short(Echo, addr)
+	p.Conns, p.Depth, p.Timeout, p.Duration = 1, 4, timeout, 2*timeout
+	r := outcome(t, p)
+	wantErrors(t, r, map[Kind]func(uint64) bool{Late: some})
+	if r.Main().Max < 400e3 {
+		t.Errorf("the late reply is not among the latencies: max %v us", r.Main().Max)
+	}
+}
+
+func TestNeverAnswers(t *testing.T) {
+	addr := peer(t, func(_ int, c *net.TCPConn) { io.Copy(io.Discard, c) })
+	for _, mode := range []Mode{Echo, Rate, Churn} {
+		p := short(mode, addr)
+		p.Timeout, p.Duration, p.Conns = 100*time.Millisecond, 50*time.Millisecond, 2
+		r := outcome(t, p)
+		wantErrors(t, r, map[Kind]func(uint64) bool{Timeout: some})
+		if mode == Rate && r.Main().Count != r.Totals.Planned {
+			t.Errorf("%d messages were due, %d have an age", r.Totals.Planned, r.Main().Count)
+		}
+	}
+}
+
+func TestEarlyEnd(t *testing.T) {
+	addr := peer(t, func(_ int, c *net.TCPConn) { io.CopyN(c, c, 64*10) })
+	for _, mode := range []Mode{Echo, Rate} {
+		p := short(mode, addr)
+		p.Conns, p.Duration = 3, 20*time.Second // it ends by itself: no connection is left
+		p.Rate = 3000
+		r := outcome(t, p)
+		// What was on the way when the server closed makes its close a reset.
+		if n := r.Errors[EarlyEnd] + r.Errors[Reset]; n != 3 || r.Errors.Total() != 3 {
+			t.Errorf("%s: errors %v", mode, r.Errors)
+		}
+		if len(r.Warnings) == 0 {
+			t.Errorf("%s: no word about the early end", mode)
+		}
+	}
+}
+
+func TestReset(t *testing.T) {
+	addr := peer(t, func(_ int, c *net.TCPConn) {
+		io.CopyN(c, c, 64*10)
+		c.SetLinger(0)
+	})
+	p := short(Echo, addr)
+	p.Conns, p.Duration = 3, 20*time.Second
+	wantErrors(t, outcome(t, p), map[Kind]func(uint64) bool{Reset: exactly(3)})
+}
+
+func TestRefused(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	for _, mode := range []Mode{Echo, Churn, Ramp} {
+		p := short(mode, addr)
+		p.ConnectRate = 1000
+		r, err := Run(t.Context(), p, Options{})
+		if !errors.Is(err, ErrNoConnection) || r == nil {
+			t.Fatalf("%s: error %v", mode, err)
+		}
+		wantErrors(t, r, map[Kind]func(uint64) bool{Refused: some})
+	}
+}
+
+func TestTooManyConnections(t *testing.T) {
+	limit := descriptorLimit()
+	if limit == 0 || limit > MaxConns {
+		limit = MaxConns + 1
+	}
+	p := short(Idle, "127.0.0.1:1")
+	p.Conns = int(min(limit, MaxConns))
+	_, err := Run(t.Context(), p, Options{})
+	if uint64(p.Conns)+spareDescriptors > descriptorLimit() && !errors.Is(err, ErrNoDescriptors) {
+		t.Errorf("error %v", err)
+	}
+}
