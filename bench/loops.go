@@ -234,8 +234,7 @@ func (l *openLoop) ended(w *worker, c *conn, now int64) {
 // churnLoop makes a connection, exchanges messages on it, closes it, and makes the next: churn.
 type churnLoop struct {
 	exchange
-	begun bool
-	next  uint32 // stream id: one for each connection ever made
+	next uint32 // stream id: one for each connection ever made
 }
 
 func (l *churnLoop) ready(*worker, int64) bool { return true }

@@ -127,8 +127,8 @@ func short(mode Mode, addr string) Plan {
 	return Plan{Mode: mode, Addr: addr, Conns: 4, Duration: 150 * time.Millisecond, Warmup: -1, Timeout: 10 * time.Second, Threads: 2}
 }
 
-// outcome runs the plan within patience. It does not want an error.
-func outcome(t *testing.T, p Plan) *Result {
+// carryOut runs the plan within patience. It does not want an error.
+func carryOut(t *testing.T, p Plan) *Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

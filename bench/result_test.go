@@ -65,7 +65,7 @@ func TestResultsMatchTheSchema(t *testing.T) {
 		if _, err := newProbe(os.Getpid()); err == nil {
 			p.PID = os.Getpid()
 		}
-		r := outcome(t, p)
+		r := carryOut(t, p)
 		var b bytes.Buffer
 		if err := r.WriteJSON(&b); err != nil {
 			t.Fatal(err)
@@ -95,7 +95,7 @@ func TestResultsMatchTheSchema(t *testing.T) {
 }
 
 func TestSchemaCanFail(t *testing.T) {
-	r := outcome(t, short(Echo, peer(t, plainEcho)))
+	r := carryOut(t, short(Echo, peer(t, plainEcho)))
 	var b bytes.Buffer
 	if err := r.WriteJSON(&b); err != nil {
 		t.Fatal(err)
@@ -118,7 +118,7 @@ func TestSchemaCanFail(t *testing.T) {
 
 // The points of the series and the totals are two views of the same messages.
 func TestSeriesAddsUp(t *testing.T) {
-	r := outcome(t, short(Rate, peer(t, plainEcho)))
+	r := carryOut(t, short(Rate, peer(t, plainEcho)))
 	sum, length := 0.0, 0.0
 	for _, p := range r.Series {
 		sum += p.Messages * p.Length

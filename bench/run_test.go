@@ -22,7 +22,6 @@ func TestModes(t *testing.T) {
 		{"one byte", func(p *Plan) { p.Mode, p.Size, p.Depth = Echo, 1, 7 }},
 		{"header only", func(p *Plan) { p.Mode, p.Size, p.Depth = Echo, headerSize, 3 }},
 		{"larger than every buffer", func(p *Plan) { p.Mode, p.Size, p.Depth = Echo, 1<<20+13, 2 }},
-		{"from several addresses", func(p *Plan) { p.Mode, p.Sources = Echo, 3 }},
 		{"more threads than connections", func(p *Plan) { p.Mode, p.Conns, p.Threads = Echo, 1, 4 }},
 		{"rate", func(p *Plan) { p.Mode, p.Rate = Rate, 2000 }},
 		{"rate, poisson, deep", func(p *Plan) { p.Mode, p.Rate, p.Arrival, p.Depth = Rate, 2000, Poisson, 8 }},
@@ -34,7 +33,7 @@ func TestModes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := short(Echo, echo)
 			tt.change(&p)
-			r := outcome(t, p)
+			r := carryOut(t, p)
 			wantErrors(t, r, nil)
 			if r.Totals.Messages == 0 || r.Main().Count == 0 || r.Totals.Unanswered != 0 {
 				t.Errorf("totals %+v, %d latencies", r.Totals, r.Main().Count)
@@ -51,7 +50,7 @@ func TestModes(t *testing.T) {
 
 func TestIdleWithoutTraffic(t *testing.T) {
 	p := short(Idle, peer(t, plainEcho))
-	r := outcome(t, p)
+	r := carryOut(t, p)
 	wantErrors(t, r, nil)
 	if r.Totals.Messages != 0 || r.Totals.ConnsAtStart != p.Conns || len(r.Series) == 0 {
 		t.Errorf("totals %+v, %d points", r.Totals, len(r.Series))
@@ -77,7 +76,7 @@ func TestUnixSocket(t *testing.T) {
 	defer group.Wait()
 	defer l.Close()
 	for _, mode := range []Mode{Echo, Churn} {
-		r := outcome(t, short(mode, "unix:"+path))
+		r := carryOut(t, short(mode, "unix:"+path))
 		wantErrors(t, r, nil)
 		if r.Totals.Messages == 0 {
 			t.Errorf("%s: no message", mode)
@@ -89,7 +88,7 @@ func TestFanout(t *testing.T) {
 	for _, stream := range []bool{false, true} {
 		p := short(Fanout, peer(t, broadcast()))
 		p.Conns, p.Stream, p.Window = 9, stream, 4096
-		r := outcome(t, p)
+		r := carryOut(t, p)
 		wantErrors(t, r, nil)
 		if r.Totals.Messages == 0 || r.Totals.Messages != 9*r.Totals.Cycles {
 			t.Errorf("stream %v: %d deliveries in %d rounds to 9 subscribers", stream, r.Totals.Messages, r.Totals.Cycles)
@@ -116,7 +115,7 @@ func TestFanoutLosesSubscriber(t *testing.T) {
 		all(n, c)
 	}))
 	p.Duration = 400 * time.Millisecond
-	r := outcome(t, p)
+	r := carryOut(t, p)
 	if n := r.Errors[EarlyEnd] + r.Errors[Reset]; n == 0 {
 		t.Errorf("errors %v", r.Errors)
 	}
@@ -125,12 +124,12 @@ func TestFanoutLosesSubscriber(t *testing.T) {
 func TestSearch(t *testing.T) {
 	p := short(Search, peer(t, plainEcho))
 	p.Rate, p.Step, p.P99, p.Duration = 500, 100*time.Millisecond, time.Second, 1500*time.Millisecond
-	r := outcome(t, p)
+	r := carryOut(t, p)
 	if len(r.Steps) < 2 || !r.Steps[0].Passed || r.Steps[1].RatePerS != 1000 || r.Mode != Search {
 		t.Errorf("steps %+v", r.Steps)
 	}
 	p.P99 = time.Microsecond // nothing is as fast as that
-	r = outcome(t, p)
+	r = carryOut(t, p)
 	if len(r.Steps) < 2 || r.Steps[0].Passed || r.Steps[1].RatePerS != 250 {
 		t.Errorf("steps %+v", r.Steps)
 	}

@@ -23,7 +23,7 @@ func TestFlippedByte(t *testing.T) {
 			p := short(Echo, addr)
 			p.Size, p.Conns = size, 1
 			p.Duration = 60 * time.Millisecond
-			r := outcome(t, p)
+			r := carryOut(t, p)
 			wantErrors(t, r, map[Kind]func(uint64) bool{WrongBytes: exactly(1)})
 			if r.Totals.Messages < 12 {
 				t.Errorf("size %d: only %d messages: the run did not go on", size, r.Totals.Messages)
@@ -41,7 +41,7 @@ func TestDroppedMessage(t *testing.T) {
 	}))
 	p := short(Echo, addr)
 	p.Conns, p.Depth = 1, 4
-	wantErrors(t, outcome(t, p), map[Kind]func(uint64) bool{LostMessage: exactly(1)})
+	wantErrors(t, carryOut(t, p), map[Kind]func(uint64) bool{LostMessage: exactly(1)})
 }
 
 func TestRepeatedMessage(t *testing.T) {
@@ -53,7 +53,7 @@ func TestRepeatedMessage(t *testing.T) {
 	}))
 	p := short(Echo, addr)
 	p.Conns = 1
-	wantErrors(t, outcome(t, p), map[Kind]func(uint64) bool{RepeatedMessage: exactly(1)})
+	wantErrors(t, carryOut(t, p), map[Kind]func(uint64) bool{RepeatedMessage: exactly(1)})
 }
 
 // Two clients get each other's messages.
@@ -78,7 +78,7 @@ func TestForeignBytes(t *testing.T) {
 	})
 	p := short(Echo, addr)
 	p.Conns = 2
-	wantErrors(t, outcome(t, p), map[Kind]func(uint64) bool{WrongBytes: exactly(2)})
+	wantErrors(t, carryOut(t, p), map[Kind]func(uint64) bool{WrongBytes: exactly(2)})
 }
 
 func TestLateReply(t *testing.T) {
@@ -91,7 +91,7 @@ func TestLateReply(t *testing.T) {
 	}))
 	p := short(Echo, addr)
 	p.Conns, p.Depth, p.Timeout, p.Duration = 1, 4, timeout, 2*timeout
-	r := outcome(t, p)
+	r := carryOut(t, p)
 	wantErrors(t, r, map[Kind]func(uint64) bool{Late: some})
 	if r.Main().Max < 400e3 {
 		t.Errorf("the late reply is not among the latencies: max %v us", r.Main().Max)
@@ -103,7 +103,7 @@ func TestNeverAnswers(t *testing.T) {
 	for _, mode := range []Mode{Echo, Rate, Churn} {
 		p := short(mode, addr)
 		p.Timeout, p.Duration, p.Conns = 100*time.Millisecond, 50*time.Millisecond, 2
-		r := outcome(t, p)
+		r := carryOut(t, p)
 		wantErrors(t, r, map[Kind]func(uint64) bool{Timeout: some})
 		if mode == Rate && r.Main().Count != r.Totals.Planned {
 			t.Errorf("%d messages were due, %d have an age", r.Totals.Planned, r.Main().Count)
@@ -117,7 +117,7 @@ func TestEarlyEnd(t *testing.T) {
 		p := short(mode, addr)
 		p.Conns, p.Duration = 3, 20*time.Second // it ends by itself: no connection is left
 		p.Rate = 3000
-		r := outcome(t, p)
+		r := carryOut(t, p)
 		// What was on the way when the server closed makes its close a reset.
 		if n := r.Errors[EarlyEnd] + r.Errors[Reset]; n != 3 || r.Errors.Total() != 3 {
 			t.Errorf("%s: errors %v", mode, r.Errors)
@@ -135,7 +135,7 @@ func TestReset(t *testing.T) {
 	})
 	p := short(Echo, addr)
 	p.Conns, p.Duration = 3, 20*time.Second
-	wantErrors(t, outcome(t, p), map[Kind]func(uint64) bool{Reset: exactly(3)})
+	wantErrors(t, carryOut(t, p), map[Kind]func(uint64) bool{Reset: exactly(3)})
 }
 
 func TestRefused(t *testing.T) {
