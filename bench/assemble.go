@@ -175,7 +175,7 @@ func (r *run) warn(out *Result) {
 	}
 	p, t := &r.plan, &out.Totals
 	if out.Client.SharePct > busyPct {
-		add("the client used %.0f %% of the cores its threads can use: the figures are its limit, not the server's; use more -threads, or another machine",
+		add("the client used %.0f %% of the cores its threads can use: it may be the limit rather than the server; use more -threads, or another machine",
 			out.Client.SharePct)
 	}
 	if out.Errors[NoPorts] > 0 {

@@ -92,7 +92,7 @@ func find(name string) (*command, bool) {
 	return nil, false
 }
 
-// common are the flags of every command that loads a server.
+// common are the flags of every command that loads a server; ramp has no warm-up.
 var common = []string{"addr", "conns", "size", "duration", "warmup", "threads", "sources", "timeout", "seed", "pid", "json", "hgrm", "quiet"}
 
 // define binds every flag there is; the command's own set takes over those it knows.
@@ -100,26 +100,36 @@ func define(fs *flag.FlagSet, c *config) {
 	p := &c.plan
 	d := p.WithDefaults()
 	fs.StringVar(&p.Addr, "addr", "", "the server: `host:port`, or unix:PATH. Required.")
-	fs.IntVar(&p.Conns, "conns", d.Conns, "`number` of connections; for fanout, of subscribers.")
+	// say returns what a flag means to the command at hand.
+	say := func(usual string, mode bench.Mode, special string) string {
+		if p.Mode == mode {
+			return special
+		}
+		return usual
+	}
+	fs.IntVar(&p.Conns, "conns", d.Conns, say("`number` of connections.", bench.Fanout, "`number` of subscribers."))
 	fs.IntVar(&p.Size, "size", d.Size, fmt.Sprintf("`bytes` of a message, 1 to %d. From 16 on a message carries a header by which lost\nmessages are told from wrong bytes.", bench.MaxSize))
-	fs.DurationVar(&p.Duration, "duration", d.Duration, "`time` of the measured part, such as 30s or 2m; for search, the most it may take in all.")
-	fs.DurationVar(&p.Warmup, "warmup", d.Warmup, "`time` of load before the measured part. For search: before each step.")
+	fs.DurationVar(&p.Duration, "duration", d.Duration,
+		say("`time` of the measured part, such as 30s or 2m.", bench.Search, "`time` the whole search may take, such as 30s or 2m."))
+	fs.DurationVar(&p.Warmup, "warmup", d.Warmup,
+		say("`time` of load before the measured part.", bench.Search, "`time` of load before the measured part of each step, not longer than -step."))
 	fs.IntVar(&p.Threads, "threads", d.Threads, "`number` of reactors, each on a thread of its own. The default is half of the cores.")
 	fs.IntVar(&p.Sources, "sources", 0, "`number` of source addresses, 127.0.0.2 and up, used in turn; each has some 28,000 ports.\nFor servers on a 127.x.x.x address. 0: the system chooses.")
 	fs.DurationVar(&p.Timeout, "timeout", d.Timeout, "`time` after which a connect fails and a reply is late; also the longest wait for\nreplies at the end.")
 	fs.Uint64Var(&p.Seed, "seed", d.Seed, "`number` that decides the bytes sent and the Poisson arrivals.")
 	fs.IntVar(&p.PID, "pid", 0, "process `id` of the server, if it runs here: its CPU and memory are reported.")
 	fs.IntVar(&p.Depth, "depth", d.Depth, "`number` of messages in flight on each connection, at most.")
-	fs.Float64Var(&p.Rate, "rate", d.Rate, "messages per second in all, a `number`. For search: the first rate tried.")
-	fs.StringVar(&p.Arrival, "arrival", d.Arrival, "how planned times are spread: uniform (equal gaps) or poisson (a `name`).")
+	fs.Float64Var(&p.Rate, "rate", d.Rate,
+		say("`number` of messages per second, all connections together.", bench.Search, "`number` of messages per second that is tried first."))
+	fs.StringVar(&p.Arrival, "arrival", d.Arrival, "how planned times are spread, a `name`: uniform (equal gaps) or poisson (as many\nindependent clients make them).")
 	fs.IntVar(&p.Messages, "messages", d.Messages, "`number` of messages on each connection.")
 	fs.BoolVar(&p.Linger0, "linger0", false, "close with a reset, which leaves no port in TIME_WAIT.")
 	fs.IntVar(&p.Active, "active", 0, "`number` of connections that exchange messages.")
-	fs.Float64Var(&p.ConnectRate, "connect-rate", d.ConnectRate, "new connections per second, a `number`.")
+	fs.Float64Var(&p.ConnectRate, "connect-rate", d.ConnectRate, "`number` of new connections per second.")
 	fs.DurationVar(&p.Every, "every", d.Every, "`time` between two messages of one connection.")
 	fs.BoolVar(&p.Stream, "stream", false, "the publisher does not wait for the subscribers.")
 	fs.IntVar(&p.Window, "window", d.Window, "with -stream: `bytes` the publisher may be ahead of the slowest subscriber.")
-	fs.DurationVar(&p.P99, "p99", d.P99, "the limit, a `time`.")
+	fs.DurationVar(&p.P99, "p99", d.P99, "the `time` that the 99th percentile must stay under.")
 	fs.DurationVar(&p.Step, "step", d.Step, "`time` of the measured part of each step.")
 	fs.StringVar(&c.json, "json", "", "`file` for the result as JSON (bench/schema.json describes it); - for standard output\nin place of the table.")
 	fs.StringVar(&c.hgrm, "hgrm", "", "`file` for the latency distribution in HdrHistogram's text format.")

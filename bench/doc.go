@@ -1,0 +1,39 @@
+// Package bench loads a TCP server, verifies every byte that comes back, and measures. It imports nothing of this module,
+// so that a fault of the engine cannot hide in the tool, and can load any server. Command netbench is a thin layer
+// over it.
+//
+// # A run
+//
+// A [Plan] says what to do; [Run] carries it out and returns a [Result]. In between:
+//
+//	plan.go       what to run, validated
+//	run.go        the phases: connect, warm up, measure, wait for replies; the goroutines
+//	worker.go     a reactor: one thread, its share of the connections (poller_*.go, socket_*.go, dial.go, conn.go)
+//	loops.go      what a worker does with its connections: closed loop, open loop, churn; fanout.go
+//	pacer.go      planned send times
+//	stream.go     the bytes that are sent; verify.go, what is made of those that come back
+//	recorder.go   what one worker measured in one interval; histogram.go
+//	collect.go    totals and series
+//	assemble.go   the result (result.go, schema.json); report.go and compare.go write it for people
+//	search.go     several runs, to find a rate
+//
+// # What is counted
+//
+// A message belongs to the figures if it was due in the measured part, whenever its reply came. Latency ends with the
+// read that brought the last byte. In an open loop it begins when the message was due ("planned"), and beside it,
+// when it left ("reply"); in the other modes, when it left. Messages that were due and never answered enter "planned"
+// with their age. Percentiles are taken of all values together, never averaged.
+//
+// Errors are counted by [Kind] over the whole run, warm-up and waiting included, and end a run only when nothing is
+// left to load.
+//
+// # Guaranteed
+//
+// No wait is without bound: a connect and a reply have Plan.Timeout, a worker looks up every 20 ms. The byte path
+// allocates nothing. A run leaves no goroutine, descriptor or signal handler behind.
+//
+// # Not guaranteed
+//
+// That the client is not the limit: Result.Client tells what it cost, and a warning says when it was busy. That messages
+// shorter than a header (16 bytes) are told apart: a lost one shows as wrong bytes.
+package bench
