@@ -34,17 +34,19 @@ const (
 	sys        = "golang.org/x/sys/unix"
 	histogram  = "github.com/HdrHistogram/hdrhistogram-go"
 	testkit    = "internal/testkit"
+	echoserver = "internal/echoserver"
 )
 
 var rooms = []room{
 	{dir: ".", tests: []string{"engine", "session", "pool", "bench", testkit, sys}},
-	{dir: "cmd", may: []string{"engine", "session", "bench", sys}, tests: []string{"pool", testkit}},
+	{dir: "cmd", may: []string{"engine", "session", "bench", echoserver, sys}, tests: []string{"pool", testkit}},
 	{dir: "engine", may: []string{"session", "pool", "internal/", gnet, gnet + "/", sys}},
 	{dir: "session", may: []string{"pool"}, tests: []string{"session", testkit},
 		// It opens no socket and asks no operating system: the loop does.
 		not: []string{"syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
 	{dir: "pool", may: []string{bytebuffer}, tests: []string{"pool"}},
 	{dir: "internal", may: []string{sys}, tests: []string{"internal/"}},
+	{dir: echoserver, may: []string{"engine", "session", sys}, tests: []string{"pool", testkit}}, // a command's inside
 	{dir: testkit, may: append([]string{"session", "pool", sys}, testLibraries...), tests: []string{"internal/"}},
 	{dir: "bench", may: []string{sys, histogram}, tests: []string{"bench"}}, // nothing of ours: it can load any server
 	{dir: "trials", may: []string{"engine", "session", "pool", "bench", "internal/", sys}},
@@ -195,6 +197,13 @@ func TestImportRule(t *testing.T) {
 		{"cmd/echoserver/main.go", module + "/pool", false},
 		{"cmd/echoserver/main.go", module + "/internal/poll", false},
 		{"cmd/echoserver/main.go", gnet, false},
+		{"cmd/echoserver/main.go", module + "/" + echoserver, true},
+		{"cmd/netbench/demo.go", module + "/" + echoserver, true},
+		{echoserver + "/modes.go", module + "/engine", true},
+		{echoserver + "/modes.go", module + "/session", true},
+		{echoserver + "/modes.go", module + "/bench", false},
+		{echoserver + "/modes.go", gnet, false},
+		{"bench/html.go", module + "/" + echoserver, false},
 		{"cmd/echoserver/main_test.go", module + "/pool", true},
 		{"cmd/echoserver/main_test.go", testLibraries[0], true},
 		{"cmd/netbench/main.go", module + "/cmd/echoserver/part", false},

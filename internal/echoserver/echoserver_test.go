@@ -1,4 +1,4 @@
-package main
+package echoserver
 
 import (
 	"bytes"
@@ -27,7 +27,7 @@ const asServer = "ECHOSERVER_TEST_AS_SERVER"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asServer) != "" {
-		main() // does not return
+		os.Exit(Main(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	}
 	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(),
 		// An idle worker of the pool that gnet keeps for the whole process; one at work has another top.
@@ -93,7 +93,7 @@ func TestParseFlags(t *testing.T) {
 			t.Errorf("%q: error %v does not say %q", tt.args, err, tt.advice)
 		}
 		var stdout, stderr bytes.Buffer
-		if code := run(t.Context(), args, &stdout, &stderr); code != exitUsage {
+		if code := Main(t.Context(), args, &stdout, &stderr); code != exitUsage {
 			t.Errorf("%q: exit code %d, want %d", tt.args, code, exitUsage)
 		}
 		if stdout.Len() > 0 || !strings.Contains(stderr.String(), tt.advice) {
@@ -105,7 +105,7 @@ func TestParseFlags(t *testing.T) {
 func TestHelpNamesEveryFlagAndExitCode(t *testing.T) {
 	for _, arg := range []string{"-h", "--help"} {
 		var stdout, stderr bytes.Buffer
-		if code := run(t.Context(), []string{arg}, &stdout, &stderr); code != exitOK || stderr.Len() > 0 {
+		if code := Main(t.Context(), []string{arg}, &stdout, &stderr); code != exitOK || stderr.Len() > 0 {
 			t.Fatalf("%s: exit code %d, stderr %q", arg, code, &stderr)
 		}
 		flagSet(new(config)).VisitAll(func(f *flag.Flag) {
@@ -163,7 +163,7 @@ func TestAddressInUse(t *testing.T) {
 		s := start(t, "-addr", addr)
 		used := formatAddr(s.addr())
 		var stdout, stderr bytes.Buffer
-		if code := run(t.Context(), []string{"-addr", used}, &stdout, &stderr); code != exitFault {
+		if code := Main(t.Context(), []string{"-addr", used}, &stdout, &stderr); code != exitFault {
 			t.Errorf("%s: exit code %d, want %d", used, code, exitFault)
 		}
 		if stdout.Len() > 0 || !strings.Contains(stderr.String(), used) {
@@ -228,7 +228,7 @@ func start(t *testing.T, args ...string) *server {
 	ctx, cancel := context.WithCancel(context.Background())
 	exit := make(chan int, 1)
 	go func() {
-		exit <- run(ctx, args, s.out, s.log)
+		exit <- Main(ctx, args, s.out, s.log)
 		s.out.close()
 		s.log.close()
 	}()

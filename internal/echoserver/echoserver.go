@@ -1,0 +1,300 @@
+// Package echoserver is the reference server of this module: the engine with four small handlers, every limit within
+// reach of a flag. It is all of command echoserver but its process, so that netbench can start the same server for its
+// demo without a second program to install.
+package echoserver
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/servercore-go/servercore/engine"
+)
+
+// Exit codes. A second signal is not a success: replies may have been cut off.
+const (
+	exitOK    = 0
+	exitFault = 1
+	exitUsage = 2
+)
+
+// drainTimeout is how long a stop may take: for the queue of each session (Options.DrainTimeout) and for all of
+// them together.
+const drainTimeout = 10 * time.Second
+
+// gcPercent is the heap's head-room, unless GOGC is set. Nearly all of this heap is sessions that stay, and serving
+// them allocates nothing, so the default of 100 would only keep memory from others.
+const gcPercent = 15
+
+// LimitHeap sets how far the heap of this process may grow above what lives in it, unless GOGC says so. It is for a
+// process that is the server and nothing else, before Main.
+func LimitHeap() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+}
+
+// Main is the whole program; args are those after its name. It drains and returns when ctx ends or on SIGINT or
+// SIGTERM, and returns the exit code. The first line on stdout is "listening on ADDRESS", in the form that -addr
+// takes; the status line follows there, the log goes to stderr.
+func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cfg, err := parseFlags(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, helpText())
+		return exitOK
+	case err != nil:
+		return usage(stderr, err)
+	}
+
+	// Two signals at most mean something; room for both, so that neither is lost while the server starts.
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+
+	screen := newScreen(stdout, stderr)
+	log := slog.New(slog.NewTextHandler(screen.log(), &slog.HandlerOptions{Level: cfg.logLevel}))
+
+	e, err := engine.New(cfg.options(log))
+	if err != nil {
+		return usage(stderr, err)
+	}
+	l, err := e.Listen(cfg.network, cfg.address, modes[cfg.mode].factory(log))
+	if err != nil {
+		return usage(stderr, fmt.Errorf("-addr %s: %w", cfg.addr, err))
+	}
+	if err := e.Start(); err != nil {
+		fmt.Fprintf(stderr, "echoserver: cannot listen on %s: %v\n", cfg.addr, err)
+		return exitFault
+	}
+	fmt.Fprintf(stdout, "listening on %s\n", formatAddr(l.Addr()))
+
+	if cfg.stats > 0 {
+		stop := screen.showStatus(cfg.stats, e.Stats)
+		defer stop()
+	}
+
+	select {
+	case <-e.Done(): // nobody asked for it
+		log.Error("engine stopped by itself", "err", e.Err())
+		return exitFault
+	case s := <-signals:
+		log.Info("draining; a second signal aborts", "signal", s.String(), "at_most", drainTimeout)
+	case <-ctx.Done():
+		log.Info("draining; a signal aborts", "at_most", drainTimeout)
+	}
+	return stop(e, signals, log)
+}
+
+// stop drains e and returns the exit code. A signal cuts the draining short; a further one finds the default
+// action of the system, so that even a server that hangs can be ended from the keyboard.
+func stop(e *engine.Engine, signals chan os.Signal, log *slog.Logger) int {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	drained := make(chan error, 1)
+	go func() { drained <- e.Shutdown(ctx) }()
+
+	select {
+	case s := <-signals:
+		signal.Stop(signals)
+		log.Warn("aborting every session", "signal", s.String())
+		if err := e.Close(); err != nil && !errors.Is(err, engine.ErrClosed) {
+			log.Error("abort", "err", err)
+		}
+		return exitFault
+	case err := <-drained:
+		switch {
+		case err == nil:
+			log.Info("stopped")
+		case errors.Is(err, context.DeadlineExceeded):
+			// The limit did what it is for: the stop was asked for and happened in time.
+			log.Warn("stopped; some peers did not take their bytes in time and were reset", "after", drainTimeout)
+		default:
+			log.Error("stop", "err", err)
+			return exitFault
+		}
+	}
+	// A fault while draining is still a fault.
+	if err := e.Err(); err != nil && !errors.Is(err, engine.ErrClosed) {
+		log.Error("engine failed while it was stopping", "err", err)
+		return exitFault
+	}
+	return exitOK
+}
+
+func usage(stderr io.Writer, err error) int {
+	fmt.Fprintf(stderr, "echoserver: %v\nRun echoserver -h for every flag and what it takes.\n", err)
+	return exitUsage
+}
+
+// config is the command line, checked.
+type config struct {
+	addr             string // as given
+	network, address string // addr, taken apart
+	loops            int
+	mode             string
+	maxSessions      int
+	sendLimit        int
+	idle             time.Duration
+	stats            time.Duration
+	logLevel         slog.Level
+}
+
+// smallestSendLimit leaves room for the largest chunk one OnRecv can bring (64 KiB) above the mark at which
+// reading pauses (a quarter of the limit): below it an echo could be refused its own reply.
+const smallestSendLimit = 128 << 10
+
+func (c *config) options(log *slog.Logger) engine.Options {
+	return engine.Options{
+		Loops:        c.loops,
+		MaxSessions:  c.maxSessions,
+		SendLimit:    c.sendLimit,
+		IdleTimeout:  c.idle,
+		DrainTimeout: drainTimeout,
+		Logger:       log,
+	}
+}
+
+// flagSet binds the flags to c, which holds the defaults until they are parsed. It prints nothing by itself: the
+// caller decides where text goes.
+func flagSet(c *config) *flag.FlagSet {
+	*c = config{addr: ":7777", mode: "echo", logLevel: slog.LevelInfo}
+	fs := flag.NewFlagSet("echoserver", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+
+	fs.StringVar(&c.addr, "addr", c.addr,
+		"where to listen: `host:port`, or unix:PATH for a unix socket. Without a host: every address\nof this machine. Port 0: any free port.")
+	fs.Func("loops",
+		"`number` of event loops. 0, the default: one for each CPU the program may use.",
+		number(&c.loops, 1, "0 (one for each CPU) or a positive number"))
+	fs.Func("mode", modeHelp(), func(s string) error {
+		if _, known := modes[s]; !known {
+			return errors.New("use " + modeNames("or"))
+		}
+		c.mode = s
+		return nil
+	})
+	fs.Func("max-sessions",
+		"`number` of sessions served at a time; connections beyond it are closed at once.\n0, the default: what the limit on open files (ulimit -n) allows.",
+		number(&c.maxSessions, 1, "0 (as many as open files allow) or a positive number"))
+	fs.Func("send-limit",
+		fmt.Sprintf("`bytes` that may wait for one slow client, %d or more. A client is not read while\na quarter of that waits for it. 0, the default: 1048576 (1 MiB).", smallestSendLimit),
+		number(&c.sendLimit, smallestSendLimit, fmt.Sprintf("0 (1 MiB) or at least %d", smallestSendLimit)))
+	fs.Func("idle",
+		"`time` after which a client that sends nothing is disconnected, such as 90s or 5m.\n0, the default: never.",
+		duration(&c.idle, "0 (never) or a time with its unit, such as 90s"))
+	fs.Func("stats",
+		"`time` between status lines on standard output, such as 1s; on a terminal the line is\nredrawn in place. A msg is one receive or one send of the handler, MB is 1,000,000 bytes.\n0, the default: no status line.",
+		duration(&c.stats, "0 (off) or a time with its unit, such as 1s"))
+	fs.Func("log-level",
+		"least `level` that reaches the log on standard error: debug, info (the default), warn, error.",
+		func(s string) error {
+			if c.logLevel.UnmarshalText([]byte(s)) != nil {
+				return errors.New("use debug, info, warn or error")
+			}
+			return nil
+		})
+	return fs
+}
+
+// number reads 0, which stands for a default, or a number of at least least.
+func number(p *int, least int, use string) func(string) error {
+	return func(s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil || n != 0 && n < least {
+			return errors.New("use " + use)
+		}
+		*p = n
+		return nil
+	}
+}
+
+// duration reads a time that is not negative.
+func duration(p *time.Duration, use string) func(string) error {
+	return func(s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 {
+			return errors.New("use " + use)
+		}
+		*p = d
+		return nil
+	}
+}
+
+// parseFlags reads the command line. Its error says what to change, or is flag.ErrHelp.
+func parseFlags(args []string) (*config, error) {
+	c := new(config)
+	fs := flagSet(c)
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	if fs.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q: everything is set by flags, such as -addr :7777", fs.Arg(0))
+	}
+	var err error
+	c.network, c.address, err = parseAddr(c.addr)
+	return c, err
+}
+
+// parseAddr takes the value of -addr apart into what Engine.Listen expects.
+func parseAddr(s string) (network, address string, err error) {
+	if path, ok := strings.CutPrefix(s, "unix:"); ok {
+		switch {
+		case path == "":
+			return "", "", fmt.Errorf("-addr %q has no path: use unix:PATH, such as unix:/tmp/echo.sock", s)
+		case strings.ContainsRune(path, 0):
+			return "", "", fmt.Errorf("-addr %q: a path cannot hold a zero byte", s)
+		}
+		return "unix", path, nil
+	}
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return "", "", fmt.Errorf("-addr %q: use host:port, such as :7777, 127.0.0.1:7777 or [::1]:7777, or unix:PATH", s)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", "", fmt.Errorf("-addr %q: the port must be a number from 0 to 65535 (0: any free one)", s)
+	}
+	return "tcp", s, nil
+}
+
+// formatAddr writes an address the way -addr takes it.
+func formatAddr(a net.Addr) string {
+	if a.Network() == "unix" {
+		return "unix:" + a.String()
+	}
+	return a.String()
+}
+
+func helpText() string {
+	var b strings.Builder
+	b.WriteString(`echoserver listens and, unless -mode says otherwise, sends back what it receives.
+
+  echoserver                                  echo on port 7777
+  echoserver -addr unix:/tmp/echo.sock        echo on a unix socket
+  echoserver -mode broadcast -stats 1s        a chat for nc, with a status line
+  nc 127.0.0.1 7777                           a client
+
+SIGINT (Ctrl-C) or SIGTERM stops accepting, delivers what is queued and exits, within ` + drainTimeout.String() + `.
+A second signal aborts at once.
+
+Exit codes: 0 stopped on request; 1 could not listen, failed, or was aborted; 2 bad flags.
+
+Flags:
+`)
+	fs := flagSet(new(config))
+	fs.SetOutput(&b)
+	fs.PrintDefaults()
+	return b.String()
+}
