@@ -16,7 +16,8 @@ type Compared struct {
 type row struct {
 	name   string
 	figure func(*Result) (value float64, ok bool)
-	format func(float64) string
+	format func(float64) string // for a terminal
+	page   func(float64) string
 }
 
 // WriteComparison writes the results side by side, each figure with its ratio to the first result's. At least two.
@@ -56,7 +57,9 @@ func WriteComparison(w io.Writer, list []Compared) error {
 			t.line("%-26s%s", r.name, cells)
 		}
 	}
-	comparability(t, list)
+	for _, text := range comparability(list) {
+		t.line("WARNING  %s", text)
+	}
 	_, err := io.WriteString(w, t.String())
 	return err
 }
@@ -65,21 +68,21 @@ func rows() []row {
 	plain := func(f float64) string { return fmt.Sprintf("%.0f", f) }
 	micro := func(f float64) string { return fmt.Sprintf("%.2f us", f) }
 	list := []row{
-		{"messages/s", func(r *Result) (float64, bool) { return r.Totals.MessagesPerS, r.Totals.Messages > 0 }, plain},
-		{"cycles/s", func(r *Result) (float64, bool) { return r.Totals.CyclesPerS, r.Totals.Cycles > 0 }, plain},
+		{"messages/s", func(r *Result) (float64, bool) { return r.Totals.MessagesPerS, r.Totals.Messages > 0 }, plain, rateText},
+		{"cycles/s", func(r *Result) (float64, bool) { return r.Totals.CyclesPerS, r.Totals.Cycles > 0 }, plain, rateText},
 		{"server CPU per message", func(r *Result) (float64, bool) {
 			if r.Server == nil {
 				return 0, false
 			}
 			return r.Server.PerMessageUS, r.Totals.Messages > 0
-		}, micro},
+		}, micro, timeText},
 		{"server RSS", func(r *Result) (float64, bool) {
 			if r.Server == nil {
 				return 0, false
 			}
 			return float64(r.Server.RSSMax), true
-		}, func(f float64) string { return mebibytes(uint64(f)) }},
-		{"client CPU per message", func(r *Result) (float64, bool) { return r.Client.PerMessageUS, r.Totals.Messages > 0 }, micro},
+		}, func(f float64) string { return mebibytes(uint64(f)) }, byteText},
+		{"client CPU per message", func(r *Result) (float64, bool) { return r.Client.PerMessageUS, r.Totals.Messages > 0 }, micro, timeText},
 	}
 	for _, d := range distributionTexts {
 		for _, f := range []struct {
@@ -95,30 +98,33 @@ func rows() []row {
 					return 0, false
 				}
 				return f.of(&found.Summary), true
-			}, duration})
+			}, duration, timeText})
 		}
 	}
-	return append(list, row{"errors", func(r *Result) (float64, bool) { return float64(r.Errors.Total()), true }, plain})
+	return append(list, row{"errors", func(r *Result) (float64, bool) { return float64(r.Errors.Total()), true }, plain, countText})
 }
 
 // comparability says what makes the results unfit to be compared.
-func comparability(t *table, list []Compared) {
+func comparability(list []Compared) []string {
+	var texts []string
+	add := func(format string, args ...any) { texts = append(texts, fmt.Sprintf(format, args...)) }
 	first := list[0].Result
 	for _, c := range list[1:] {
 		a, b := first.Parameters, c.Result.Parameters
 		a.Addr, b.Addr, a.PID, b.PID = "", "", 0, 0
 		if first.Mode != c.Result.Mode || a != b {
-			t.line("WARNING  %s was not run with the parameters of %s", c.Name, list[0].Name)
+			add("%s was not run with the parameters of %s", c.Name, list[0].Name)
 		}
 		m, n := first.Machine, c.Result.Machine
 		m.Date, n.Date = "", ""
 		if m != n {
-			t.line("WARNING  %s is from another machine, kernel or Go version than %s", c.Name, list[0].Name)
+			add("%s is from another machine, kernel or Go version than %s", c.Name, list[0].Name)
 		}
 	}
 	for _, c := range list {
 		if n := c.Result.Errors.Total(); n > 0 {
-			t.line("WARNING  %s has %d errors", c.Name, n)
+			add("%s has %d errors", c.Name, n)
 		}
 	}
+	return texts
 }

@@ -15,6 +15,9 @@
 //	recorder.go   what one worker measured in one interval; histogram.go
 //	collect.go    totals and series
 //	assemble.go   the result (result.go, schema.json); report.go and compare.go write it for people
+//	html.go       the same as a page: tiles.go, charts.go and comparepage.go choose what it shows, chart.go, axis.go and
+//	              bars.go draw, figures.go writes numbers, thin.go shortens long series, page.html is the frame
+//	summary.go    a line for each of several results
 //	search.go     several runs, to find a rate
 //
 // # What is counted
