@@ -1,6 +1,7 @@
 // Command netbench loads a TCP server, verifies every byte that comes back, and reports throughput, latency and cost.
 // It is a thin layer over package bench: flags, signals, files, exit codes. Run it with -h for the commands, and
-// netbench COMMAND -h for examples and flags.
+// netbench COMMAND -h for examples and flags. Without arguments it starts a server of its own, makes a tour of ten
+// seconds, and writes a page with charts.
 //
 // Exit codes: 0 no errors; 1 could not run; 2 bad flags; 3 the run met errors, which its first line counts.
 //

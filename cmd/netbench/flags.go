@@ -13,10 +13,10 @@ import (
 
 // config is the command line, checked.
 type config struct {
-	plan       bench.Plan
-	json, hgrm string
-	quiet      bool
-	table      bool // there are figures to show
+	plan             bench.Plan
+	json, hgrm, html string
+	quiet            bool
+	table            bool // there are figures to show
 }
 
 // A command is one sub-command that loads a server.
@@ -41,7 +41,7 @@ var commands = []command{
 		text: "Measures latency at a load that does not depend on the server. Latency is counted from the moment a message was due\n" +
 			"(planned); beside it stands that from the moment it really left (reply). A message waits for its turn while -depth\n" +
 			"messages are in flight on its connection, so a server that stalls shows in planned, not in reply.",
-		examples: []string{"-rate 20000", "-rate 20000 -arrival poisson -conns 500", "-rate 5000 -json run.json -hgrm run.hgrm"},
+		examples: []string{"-rate 20000", "-rate 20000 -arrival poisson -conns 500", "-rate 5000 -json run.json -html run.html -hgrm run.hgrm"},
 		flags:    []string{"rate", "arrival", "depth"},
 	},
 	{
@@ -93,7 +93,7 @@ func find(name string) (*command, bool) {
 }
 
 // common are the flags of every command that loads a server; ramp has no warm-up.
-var common = []string{"addr", "conns", "size", "duration", "warmup", "threads", "sources", "timeout", "seed", "pid", "json", "hgrm", "quiet"}
+var common = []string{"addr", "conns", "size", "duration", "warmup", "threads", "sources", "timeout", "seed", "pid", "json", "hgrm", "html", "quiet"}
 
 // define binds every flag there is; the command's own set takes over those it knows.
 func define(fs *flag.FlagSet, c *config) {
@@ -133,6 +133,7 @@ func define(fs *flag.FlagSet, c *config) {
 	fs.DurationVar(&p.Step, "step", d.Step, "`time` of the measured part of each step.")
 	fs.StringVar(&c.json, "json", "", "`file` for the result as JSON (bench/schema.json describes it); - for standard output\nin place of the table.")
 	fs.StringVar(&c.hgrm, "hgrm", "", "`file` for the latency distribution in HdrHistogram's text format.")
+	fs.StringVar(&c.html, "html", "", "`file` for the result as one page with charts, which needs nothing from elsewhere.")
 	fs.BoolVar(&c.quiet, "quiet", false, "no live line and no table; errors are still told by the exit code.")
 }
 
@@ -217,13 +218,15 @@ Exit codes: 0 no errors; 1 could not run; 2 bad flags; 3 the run met errors, whi
 func overview() string {
 	var b strings.Builder
 	b.WriteString("netbench loads a TCP server, checks every byte that comes back, and says what it saw.\n\n" +
+		"  netbench                                         a tour of ten seconds, and a page with charts\n" +
 		"  go run ./cmd/echoserver                          a server to load, on port 7777\n" +
 		"  netbench echo -addr 127.0.0.1:7777               how much goes through\n" +
 		"  netbench rate -addr 127.0.0.1:7777 -rate 10000   how long it takes at a given load\n\nCommands:\n")
 	for _, c := range commands {
 		fmt.Fprintf(&b, "  %-8s %s\n", c.name, c.about)
 	}
-	b.WriteString("  compare  show results that -json has written side by side\n\n" +
+	b.WriteString("  compare  show results that -json has written side by side\n" +
+		"  demo     start a server and load it in five ways; also without a command\n\n" +
 		"netbench COMMAND -h has examples and every flag.\n\n" + exitText)
 	return b.String()
 }

@@ -31,12 +31,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		name, rest = args[0], args[1:]
 	}
 	switch name {
-	case "", "-h", "--help", "-help", "help":
+	case "-h", "--help", "-help", "help":
 		fmt.Fprint(stdout, overview())
-		if name == "" {
-			return exitUsage
-		}
 		return exitOK
+	case "", "demo":
+		return demo(ctx, rest, stdout, stderr)
+	case childCommand:
+		return serveChild(ctx, rest, os.Stdin, stdout, stderr)
 	case "compare":
 		return compare(rest, stdout, stderr)
 	}
@@ -65,14 +66,21 @@ func usage(stderr io.Writer, cmd *command, err error) int {
 	return exitUsage
 }
 
-// load carries out a run and writes what came of it.
-func load(ctx context.Context, cmd *command, cfg *config, stdout, stderr io.Writer) int {
-	ctx, restore := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer restore()
+// untilSignal returns a context that SIGINT or SIGTERM ends; a second one finds the default action. restore must be
+// called.
+func untilSignal(ctx context.Context) (_ context.Context, restore func()) {
+	ctx, restore = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	go func() { // it ends with ctx, which restore ends
 		<-ctx.Done()
 		restore()
 	}()
+	return ctx, restore
+}
+
+// load carries out a run and writes what came of it.
+func load(ctx context.Context, cmd *command, cfg *config, stdout, stderr io.Writer) int {
+	ctx, restore := untilSignal(ctx)
+	defer restore()
 
 	// Files are opened first: a typing error in a name should not cost a run.
 	files, err := openFiles(cfg)

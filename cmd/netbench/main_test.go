@@ -18,6 +18,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == childCommand { // the demo starts this binary as its server
+		os.Exit(asChild())
+	}
 	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(),
 		// The runtime's own, from the first signal.Notify on.
 		goleak.IgnoreTopFunction("os/signal.signal_recv"), goleak.IgnoreTopFunction("os/signal.loop"))
@@ -90,7 +93,8 @@ func TestExitCodes(t *testing.T) {
 		{"echo" + brief + nobody, exitFault, "", "connection refused"},
 		{"fanout -timeout 100ms" + brief + good, exitFault, "", "not a broadcast server"},
 		{"echo -json /nonexistent/x" + brief + good, exitFault, "", "/nonexistent/x"},
-		{"", exitUsage, "netbench loads", ""},
+		{"echo -html /nonexistent/x" + brief + good, exitFault, "", "/nonexistent/x"},
+		{"demo -html /nonexistent/x", exitFault, "", "/nonexistent/x"},
 		{"-h", exitOK, "netbench loads", ""},
 		{"load", exitUsage, "", `unknown command "load"`},
 	} {
@@ -118,6 +122,11 @@ func TestBadFlags(t *testing.T) {
 		{"idle -addr h:1 -conns 2 -active 3", "-active 3: there are only 2 connections"},
 		{"ramp -addr h:1 -conns 5000 -connect-rate 10", "-duration 10s: 5000 connections"},
 		{"compare one.json", "1 file(s) given"},
+		{"compare one.json -html x.html", "1 file(s) given"},
+		{"compare one.json -color two.json", "-color"},
+		{"demo more", "everything is set by flags"},
+		{"demo -html=", "-html is empty"},
+		{"demo -color", "-color"},
 	} {
 		code, stdout, stderr := netbench(t.Context(), tt.line)
 		if code != exitUsage || stdout != "" || !strings.Contains(stderr, tt.advice) || !strings.Contains(stderr, " -h for ") {
@@ -169,9 +178,9 @@ func TestZeroOfAFlag(t *testing.T) {
 
 func TestFilesAndCompare(t *testing.T) {
 	dir := t.TempDir()
-	a, b, curve := filepath.Join(dir, "a.json"), filepath.Join(dir, "b.json"), filepath.Join(dir, "a.hgrm")
+	a, b, curve, page := filepath.Join(dir, "a.json"), filepath.Join(dir, "b.json"), filepath.Join(dir, "a.hgrm"), filepath.Join(dir, "a.html")
 	addr := echo(t, false)
-	for _, line := range []string{"echo -json " + a + " -hgrm " + curve + brief + addr, "echo -json " + b + brief + addr} {
+	for _, line := range []string{"echo -json " + a + " -hgrm " + curve + " -html " + page + brief + addr, "echo -json " + b + brief + addr} {
 		if code, _, stderr := netbench(t.Context(), line); code != exitOK {
 			t.Fatalf("netbench %s: code %d, stderr %q", line, code, stderr)
 		}
@@ -182,6 +191,19 @@ func TestFilesAndCompare(t *testing.T) {
 	code, stdout, stderr := netbench(t.Context(), "compare "+a+" "+b)
 	if code != exitOK || !strings.Contains(stdout, "messages/s") || !strings.Contains(stdout, "reply p99.9") {
 		t.Errorf("code %d, stderr %q\n%s", code, stderr, stdout)
+	}
+	compared := filepath.Join(dir, "compared.html")
+	for _, line := range []string{a + " " + b + " -html " + compared, "-html " + compared + " " + a + " -- " + b, a + " -html=" + compared + " " + b} {
+		os.Remove(compared)
+		if code, _, stderr := netbench(t.Context(), "compare "+line); code != exitOK {
+			t.Errorf("compare %s: code %d, stderr %q", line, code, stderr)
+		}
+		if text, err := os.ReadFile(compared); err != nil || !bytes.Contains(text, []byte("</html>")) || !bytes.Contains(text, []byte(b)) {
+			t.Errorf("compare %s: %v: %.200s", line, err, text)
+		}
+	}
+	if text, err := os.ReadFile(page); err != nil || !bytes.Contains(text, []byte("</html>")) {
+		t.Errorf("%v: %.200s", err, text)
 	}
 	for _, bad := range []string{curve, filepath.Join(dir, "none.json")} {
 		if code, _, stderr := netbench(t.Context(), "compare "+a+" "+bad); code != exitFault || !strings.Contains(stderr, bad) {

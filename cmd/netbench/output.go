@@ -2,8 +2,6 @@ package main
 
 import (
 	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"os"
 
@@ -11,7 +9,7 @@ import (
 )
 
 // outputs are the files of a run, nil where none was asked for.
-type outputs struct{ json, hgrm *os.File }
+type outputs struct{ json, hgrm, html *os.File }
 
 func openFiles(cfg *config) (outputs, error) {
 	var o outputs
@@ -24,7 +22,7 @@ func openFiles(cfg *config) (outputs, error) {
 		f, err = os.Create(name)
 		return f
 	}
-	o.json, o.hgrm = create(cfg.json), create(cfg.hgrm)
+	o.json, o.hgrm, o.html = create(cfg.json), create(cfg.hgrm), create(cfg.html)
 	if err != nil {
 		o.close()
 	}
@@ -35,6 +33,7 @@ func openFiles(cfg *config) (outputs, error) {
 func (o outputs) close() {
 	o.json.Close()
 	o.hgrm.Close()
+	o.html.Close()
 }
 
 // write writes the table to stdout, unless JSON goes there or -quiet was given, and the files.
@@ -51,57 +50,8 @@ func (o outputs) write(r *bench.Result, cfg *config, stdout io.Writer) error {
 	if o.hgrm != nil {
 		errs = append(errs, r.WriteHGRM(o.hgrm), o.hgrm.Close())
 	}
+	if o.html != nil {
+		errs = append(errs, r.WriteHTML(o.html), o.html.Close())
+	}
 	return errors.Join(errs...)
-}
-
-const compareHelp = `netbench compare shows results side by side, each figure with its ratio to that of the first file.
-
-  netbench echo -addr 127.0.0.1:7777 -json a.json
-  netbench echo -addr 127.0.0.1:8888 -json b.json
-  netbench compare a.json b.json
-
-It says so when the results are from different machines or were run with different parameters.
-
-Exit codes: 0 compared; 1 a file could not be read; 2 fewer than two files.
-`
-
-func compare(args []string, stdout, stderr io.Writer) int {
-	fs := flag.NewFlagSet("compare", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.Usage = func() {}
-	err := fs.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		fmt.Fprint(stdout, compareHelp)
-		return exitOK
-	}
-	if err == nil && fs.NArg() < 2 {
-		err = fmt.Errorf("%d file(s) given: name two or more that -json has written", fs.NArg())
-	}
-	if err != nil {
-		fmt.Fprintf(stderr, "netbench compare: %v\nRun netbench compare -h for an example.\n", err)
-		return exitUsage
-	}
-	var list []bench.Compared
-	for _, name := range fs.Args() {
-		r, err := readFile(name)
-		if err != nil {
-			fmt.Fprintf(stderr, "netbench compare: %s: %v\n", name, err)
-			return exitFault
-		}
-		list = append(list, bench.Compared{Name: name, Result: r})
-	}
-	if err := bench.WriteComparison(stdout, list); err != nil {
-		fmt.Fprintf(stderr, "netbench compare: %v\n", err)
-		return exitFault
-	}
-	return exitOK
-}
-
-func readFile(name string) (*bench.Result, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return bench.ReadResult(f)
 }

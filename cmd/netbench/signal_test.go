@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A real Ctrl-C, of a process of its own, ends the run and reports.
@@ -49,6 +50,9 @@ const asProgram = "NETBENCH_TEST_AS_PROGRAM"
 // TestAsProgram is netbench itself when another test starts this binary.
 func TestAsProgram(t *testing.T) {
 	if line := os.Getenv(asProgram); line != "" {
+		if strings.HasPrefix(line, "demo") {
+			demoTime = time.Minute // it must not end by itself
+		}
 		os.Exit(run(t.Context(), strings.Fields(line), os.Stdout, os.Stderr))
 	}
 }

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/servercore-go/servercore/bench"
+)
+
+const demoHelp = `netbench demo starts the reference echo server on a free port of this machine, loads it in five ways for two seconds
+each, prints what it saw, and writes one page with charts. Without a command netbench does the same.
+
+  netbench
+  netbench demo -html tour.html -json tour.json
+
+The server runs in a process of its own, and ends with the tour. Its CPU time and memory are reported on Linux.
+Client and server share the cores of this machine: the figures show what a report looks like, and what this machine does
+with both on it.
+
+` + exitText + `
+Flags of demo:
+`
+
+// A tour is what netbench demo does.
+type tour struct {
+	html, json string
+	measured   time.Duration // of each stop
+	warmup     time.Duration
+}
+
+func demoFlags(t *tour) *flag.FlagSet {
+	*t = tour{html: "netbench-demo.html", measured: 1700 * time.Millisecond, warmup: 300 * time.Millisecond}
+	fs := flag.NewFlagSet("demo", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	fs.StringVar(&t.html, "html", t.html, "`file` for the page.")
+	fs.StringVar(&t.json, "json", "", "`file` for the results as JSON: an array with one result for each way, as\nbench/schema.json describes it; - for standard output in place of the tables.")
+	return fs
+}
+
+// demoTime, if set, is how long a test lets each stop of the tour take.
+var demoTime time.Duration
+
+// demo parses the command line and makes the tour; it returns the exit code.
+func demo(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var t tour
+	fs := demoFlags(&t)
+	err := fs.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(stdout, demoHelp)
+		fs.SetOutput(stdout)
+		fs.PrintDefaults()
+		return exitOK
+	}
+	switch {
+	case err != nil:
+	case fs.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q: everything is set by flags", fs.Arg(0))
+	case t.html == "":
+		err = errors.New("-html is empty: name a file for the page, or leave it out")
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "netbench demo: %v\nRun netbench demo -h for an example.\n", err)
+		return exitUsage
+	}
+	if demoTime != 0 {
+		t.measured, t.warmup = demoTime, demoTime/4
+	}
+	ctx, restore := untilSignal(ctx)
+	defer restore()
+	code, err := t.make(ctx, stdout, stderr)
+	if err != nil {
+		fmt.Fprintf(stderr, "netbench demo: %v\n", err)
+		return exitFault
+	}
+	return code
+}
+
+// A stop of the tour is one run.
+type stop struct {
+	name, mode string // of the server
+	plan       func(before []bench.Compared) bench.Plan
+}
+
+// stops are the tour. The connections of churn are reset rather than closed, so that the tour can be made again at once:
+// no port is left in TIME_WAIT.
+var stops = []stop{
+	{"echo", "echo", func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Echo} }},
+	{"pipelined", "echo", func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Echo, Depth: 16} }},
+	{"rate", "echo", func(before []bench.Compared) bench.Plan {
+		return bench.Plan{Mode: bench.Rate, Rate: half(before[0].Result.Totals.MessagesPerS)}
+	}},
+	{"churn", "echo", func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Churn, Linger0: true} }},
+	{"fanout", "broadcast", func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Fanout} }},
+}
+
+// half is about half of the rate, as a number one can say: where a server is neither idle nor full.
+func half(rate float64) float64 {
+	unit := math.Pow(10, max(0, math.Floor(math.Log10(max(rate, 1)))-1))
+	return max(100, math.Round(rate/2/unit)*unit)
+}
+
+// make carries out the tour and writes what came of it. The files are opened first, so that a typing error in a name does
+// not cost a tour.
+func (t *tour) make(ctx context.Context, stdout, stderr io.Writer) (code int, err error) {
+	files, err := openFiles(&config{json: t.json, html: t.html})
+	if err != nil {
+		return exitFault, err
+	}
+	defer files.close()
+	tables := stdout
+	if t.json == "-" {
+		tables = io.Discard
+	}
+	results, failed := t.run(ctx, tables, stderr)
+	if len(results) == 0 {
+		files.remove()
+		if failed == nil {
+			fmt.Fprintln(stderr, "netbench demo: interrupted before anything was measured")
+		}
+		return exitOK, failed
+	}
+	if err := t.write(results, files, tables, stdout); err != nil {
+		return exitFault, errors.Join(failed, err)
+	}
+	for _, r := range results {
+		if r.Result.Errors.Total() > 0 {
+			code = exitErrors
+		}
+	}
+	return code, failed
+}
+
+// run makes the stops, as far as ctx lets it. Results come with the error that ended the tour early, too.
+func (t *tour) run(ctx context.Context, tables, stderr io.Writer) (results []bench.Compared, err error) {
+	var s *child
+	defer func() {
+		if s != nil {
+			err = errors.Join(err, s.stop())
+		}
+	}()
+	live := bench.NewLive(stderr)
+	defer live.Clear()
+	mode := ""
+	for i, stop := range stops {
+		if ctx.Err() != nil {
+			return results, nil
+		}
+		if stop.mode != mode {
+			if s != nil {
+				err := s.stop()
+				if s = nil; err != nil {
+					return results, err
+				}
+			}
+			if s, err = startChild(ctx, stop.mode); err != nil {
+				if ctx.Err() != nil {
+					err = nil // it was told to stop while it started
+				}
+				return results, err
+			}
+			mode = stop.mode
+		}
+		plan := stop.plan(results)
+		plan.Addr, plan.Duration, plan.Warmup = s.addr, t.measured, t.warmup
+		if runtime.GOOS == "linux" { // the only system where another process's figures can be read
+			plan.PID = s.pid()
+		}
+		r, err := bench.Run(ctx, plan, bench.Options{Progress: live.Show})
+		live.Clear()
+		if r != nil && (r.Totals.MeasuredS > 0 || !r.Interrupted) {
+			results = append(results, bench.Compared{Name: stop.name, Result: r})
+			fmt.Fprintf(tables, "== %d of %d: %s\n", i+1, len(stops), stop.name)
+			r.WriteTable(tables)
+			fmt.Fprintln(tables)
+		}
+		if err != nil {
+			return results, fmt.Errorf("%s: %w", stop.name, err)
+		}
+	}
+	return results, nil
+}
+
+const demoTitle = "A tour of the reference echo server"
+
+// write writes the summary, the page and the JSON.
+func (t *tour) write(results []bench.Compared, files outputs, tables, stdout io.Writer) error {
+	errs := []error{bench.WriteSummary(tables, results)}
+	errs = append(errs, bench.WriteTour(files.html, demoTitle, results), files.html.Close())
+	list := make([]*bench.Result, len(results))
+	for i, r := range results {
+		list[i] = r.Result
+	}
+	encode := func(w io.Writer) error {
+		e := json.NewEncoder(w)
+		e.SetIndent("", " ")
+		e.SetEscapeHTML(false)
+		return e.Encode(list)
+	}
+	if files.json != nil {
+		errs = append(errs, encode(files.json), files.json.Close())
+	} else if t.json == "-" {
+		errs = append(errs, encode(stdout))
+	}
+	where := t.html
+	if absolute, err := filepath.Abs(where); err == nil {
+		where = absolute
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(tables, "\nThe page with charts is %s\n", where)
+	return err
+}
+
+// remove takes away files in which nothing was written.
+func (o outputs) remove() {
+	for _, f := range []*os.File{o.json, o.hgrm, o.html} {
+		if f != nil {
+			os.Remove(f.Name())
+		}
+	}
+}
