@@ -113,6 +113,9 @@ func messagesOf(p *Point) (float64, bool) { return p.Messages, true }
 
 func throughputFigure(mode Mode, series []Point, note string) (figure, bool) {
 	title, unit, t := throughputOf(mode)
+	if n := len(series); (mode == Idle || mode == Ramp) && n > 1 && series[n-1].Conns == 0 {
+		series = series[:n-1] // the connections are closed before the last interval is
+	}
 	c, ok := over(series, unit, false, t)
 	c.label = title
 	c.tell(series, func(p *Point) string {

@@ -16,8 +16,8 @@ type comparisonView struct {
 }
 
 type comparedName struct {
-	Sample           template.HTML
-	Name, What, When string
+	Sample                 template.HTML
+	Name, Full, What, When string
 }
 
 type comparedRow struct {
@@ -34,13 +34,15 @@ func WriteComparisonHTML(w io.Writer, list []Compared) error {
 	if len(list) < 2 {
 		return fmt.Errorf("bench: %d result(s): a comparison needs two or more", len(list))
 	}
+	full := list
+	list = briefNames(list)
 	var names []string
 	v := &comparisonView{Rows: comparedRows(list), Figures: comparedFigures(list)}
 	p := &page{Kind: "netbench compare", Comparison: v, Lead: list[0].Result.circumstances()[1:]}
 	for i, c := range list {
 		r := c.Result
 		names = append(names, c.Name)
-		v.Names = append(v.Names, comparedName{sample(i, true), c.Name,
+		v.Names = append(v.Names, comparedName{sample(i, true), c.Name, full[i].Name,
 			fmt.Sprintf("%s, %s, %s, %d B", r.Mode, r.Parameters.Addr, r.shape(), r.Parameters.SizeBytes), r.circumstances()[0]})
 		if a := r.status(); a.Class != "ok" {
 			a.Head = c.Name + ": " + a.Head
@@ -49,12 +51,37 @@ func WriteComparisonHTML(w io.Writer, list []Compared) error {
 		p.Runs = append(p.Runs, &section{Name: c.Name, Facts: r.section().Facts})
 	}
 	p.praise()
-	p.Heading = strings.Join(names, " · ")
+	p.Heading = strings.Join(names, space+"· ")
+	if len(list) > headingNames {
+		p.Heading = fmt.Sprintf("%d results side by side", len(list))
+	}
 	p.Title = "netbench compare " + strings.Join(names, " ")
 	for _, text := range comparability(list) {
 		p.Alarms = append(p.Alarms, alarm{"warn", "Careful", text})
 	}
 	return pages.Execute(w, p)
+}
+
+// headingNames is how many names a heading can hold; nameLength, how many characters a name in a chart.
+const (
+	headingNames = 3
+	nameLength   = 28
+)
+
+// briefNames leaves out the folder that all names have in common, and cuts what is still too long.
+func briefNames(list []Compared) []Compared {
+	common := list[0].Name
+	for _, c := range list {
+		for !strings.HasPrefix(c.Name, common) {
+			common = common[:len(common)-1]
+		}
+	}
+	common = common[:strings.LastIndex(common, "/")+1]
+	brief := make([]Compared, len(list))
+	for i, c := range list {
+		brief[i] = Compared{cut(c.Name[len(common):], nameLength), c.Result}
+	}
+	return brief
 }
 
 func comparedRows(list []Compared) []comparedRow {

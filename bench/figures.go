@@ -91,12 +91,14 @@ func timeText(us float64) string { return joined(scaled(us, timeUnits, digits)) 
 func byteText(n float64) string  { return joined(scaled(n, byteUnits, digits)) }
 func flowText(n float64) string  { return joined(scaled(n, flowUnits, digits)) }
 
-// countText writes whole numbers below 1000 as they are.
-func countText(n float64) string {
+func countText(n float64) string { return joined(countParts(n)) }
+
+// countParts writes small whole numbers as they are.
+func countParts(n float64) (number, unit string) {
 	if n == math.Trunc(n) && math.Abs(n) < 1000 {
-		return strconv.FormatFloat(n, 'f', 0, 64)
+		return strconv.FormatFloat(n, 'f', 0, 64), ""
 	}
-	return joined(scaled(n, countUnits, digits))
+	return scaled(n, countUnits, digits)
 }
 
 // rateText is a count per second: 850/s, 90.6 k/s.

@@ -70,11 +70,12 @@ type section struct {
 	ID, Name, Heading, Line string
 	Alarms                  []alarm
 	Tiles                   []tile
-	Search, Figures, Server []figure // Search stands beside Steps
+	Figures, Server         []figure
+	Search, Trouble         []figure // what stands beside Steps and Errors; one at most
 	Latency                 *latencyView
 	Steps                   []stepView
 	Errors                  []ErrorSample
-	MoreErrors              uint64
+	MoreErrors              string
 	Facts                   []facts
 }
 
@@ -103,11 +104,14 @@ func (r *Result) section() *section {
 		title = string(r.Mode)
 	}
 	s := &section{
-		Heading: title + " · " + p.Addr,
-		Line:    fmt.Sprintf("%s, %d B messages, %s measured after %s of warm-up", r.shape(), p.SizeBytes, timeTick(1e6*r.Totals.MeasuredS), timeTick(1e6*p.WarmupS)),
+		Heading: title + space + "· " + p.Addr,
+		Line:    fmt.Sprintf("%s, %d B messages, %s measured", r.shape(), p.SizeBytes, timeTick(1e6*r.Totals.MeasuredS)),
 		Alarms:  []alarm{r.status()}, Tiles: r.tiles(), Latency: r.latencyView(), Steps: r.stepViews(),
 		Server: serverFigures(r, series, note), Errors: r.ErrorSamples,
 		Facts: []facts{{"Parameters", pairs(r.Parameters)}, {"Machine", pairs(r.Machine)}, {"Totals", pairs(r.Totals)}, {"Client", pairs(r.Client)}},
+	}
+	if p.WarmupS > 0 {
+		s.Line += fmt.Sprintf(" after %s of warm-up", timeTick(1e6*p.WarmupS))
 	}
 	if r.Server != nil {
 		s.Facts = append(s.Facts, facts{"Server", pairs(*r.Server)})
@@ -117,7 +121,7 @@ func (r *Result) section() *section {
 		s.Alarms = append(s.Alarms, alarm{"warn", "Note", w})
 	}
 	if n := uint64(len(r.ErrorSamples)); r.Errors.Total() > n {
-		s.MoreErrors = r.Errors.Total() - n
+		s.MoreErrors = grouped(r.Errors.Total() - n)
 	}
 	add := func(f figure, ok bool) {
 		if ok {
@@ -127,7 +131,9 @@ func (r *Result) section() *section {
 	if f, ok := stepsFigure(r); ok {
 		s.Search = []figure{f}
 	}
-	add(errorsFigure(series, note))
+	if f, ok := errorsFigure(series, note); ok {
+		s.Trouble = []figure{f}
+	}
 	add(throughputFigure(r.Mode, series, note))
 	add(latencyFigure(r, series, note))
 	add(curvesFigure(r))

@@ -177,6 +177,28 @@ func TestPageNeedsNothing(t *testing.T) {
 	}
 }
 
+func TestBriefNames(t *testing.T) {
+	for _, tt := range []struct{ names, want string }{
+		{"a.json b.json", "a.json b.json"},
+		{"/x/y/a.json /x/y/b.json /x/ya", "y/a.json y/b.json ya"},
+		{"x/a x/a", "a a"},
+		{"one two", "one two"},
+		{strings.Repeat("0123456789", 5) + " é/é", "…" + strings.Repeat("0123456789", 5)[23:] + " é/é"},
+	} {
+		var list []Compared
+		for _, name := range strings.Fields(tt.names) {
+			list = append(list, Compared{Name: name})
+		}
+		var got []string
+		for _, c := range briefNames(list) {
+			got = append(got, c.Name)
+		}
+		if strings.Join(got, " ") != tt.want {
+			t.Errorf("%s: %q, want %s", tt.names, got, tt.want)
+		}
+	}
+}
+
 func TestPageEscapes(t *testing.T) {
 	const evil = `"'></title></svg></style><script>alert(1)</script><img src=x onerror=alert(2)>&amp;{{.}}`
 	r := aSearch()

@@ -41,7 +41,10 @@ func (r *Result) tiles() []tile {
 		list = append(list, cost("Client", r.Client.PerMessageUS))
 		n, unit := scaled(r.Totals.BytesPerS, flowUnits, digits)
 		number("Received", n, unit, "payload, verified")
-		number("Connections", grouped(r.Totals.ConnsOpened), "", "opened in all")
+		n, unit = countParts(float64(r.Totals.Sent))
+		number("Sent", n, unit, "messages, whole run")
+		n, unit = countParts(float64(r.Totals.ConnsOpened))
+		number("Connections", n, unit, "opened, whole run")
 	}
 	number("Client load", fmt.Sprintf("%.0f", r.Client.SharePct), "%", "of its cores")
 	return list

@@ -274,6 +274,7 @@ func TestPagesCanFail(t *testing.T) {
 		"overlap":  svg + `<text x="5" y="20">one</text><text x="9" y="22">two</text></svg>`,
 		"outside":  svg + `<text x="90" y="20">too long a text</text></svg>`,
 		"clipped":  `<dl class="tiles"><dd style="width:20px;white-space:nowrap;overflow:hidden">12345678</dd></dl>`,
+		"squeezed": `<table><td style="width:1px;overflow-wrap:anywhere">squeezed</td></table>`,
 		"console":  `<script>console.error("oh no")</script>`,
 		"resource": `<img src="/nowhere.png">`,
 	}
@@ -289,6 +290,7 @@ func TestPagesCanFail(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"wide": "wider than its window", "overlap": "overlap", "outside": "leaves its drawing", "clipped": "does not fit",
+		"squeezed": "squeezed: ",
 	} {
 		if !strings.Contains(found[name], want) {
 			t.Errorf("%s: found %q, not %q", name, found[name], want)
