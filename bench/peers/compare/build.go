@@ -1,0 +1,89 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"debug/buildinfo"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	module = "github.com/servercore-go/servercore"
+	nested = module + "/bench/peers"
+)
+
+// build makes every program in dir. Ours are built in their own module, with the requirements a user gets.
+func build(ctx context.Context, dir string) error {
+	root, err := output(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", module)
+	if err != nil {
+		return fmt.Errorf("%w\nRun compare from the folder bench/peers of the repository.", err)
+	}
+	peers, err := output(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", nested)
+	if err != nil {
+		return err
+	}
+	for _, c := range [][]string{
+		{root, "go", "build", "-o", dir + "/", "./cmd/echoserver", "./cmd/netbench"},
+		{peers, "go", "build", "-o", dir + "/", "./gnet", "./netpoll", "./nbio", "./std"},
+		{peers, "gcc", "-O2", "-o", filepath.Join(dir, "cepoll"), "cepoll/cepoll.c"},
+		{peers, "gcc", "-O2", "-o", filepath.Join(dir, "cload"), "cload/cload.c"},
+	} {
+		if _, err := output(ctx, c[0], c[1], c[2:]...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func output(ctx context.Context, dir, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		text := ""
+		if exit, ok := err.(*exec.ExitError); ok {
+			text = "\n" + strings.TrimSpace(string(exit.Stderr))
+		}
+		return "", fmt.Errorf("%s: %w%s", strings.Join(cmd.Args, " "), err, text)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// versions tells what the programs in dir were built from.
+func versions(dir string) map[string]string {
+	found := map[string]string{}
+	for program, path := range map[string]string{
+		"gnet": "github.com/panjf2000/gnet/v2", "netpoll": "github.com/cloudwego/netpoll", "nbio": "github.com/lesismal/nbio",
+	} {
+		info, err := buildinfo.ReadFile(filepath.Join(dir, program))
+		if err != nil {
+			continue
+		}
+		for _, d := range info.Deps {
+			if d.Path == path {
+				found[program] = d.Version
+			}
+		}
+	}
+	if info, err := buildinfo.ReadFile(filepath.Join(dir, "echoserver")); err == nil {
+		setting := map[string]string{}
+		for _, s := range info.Settings {
+			setting[s.Key] = s.Value
+		}
+		if revision := setting["vcs.revision"]; revision != "" {
+			found[ours] = revision[:min(12, len(revision))]
+			if setting["vcs.modified"] == "true" {
+				found[ours] += ", modified"
+			}
+		}
+		found["std"] = info.GoVersion
+	}
+	if gcc, err := output(context.Background(), "", "gcc", "-dumpfullversion"); err == nil {
+		found[cepoll] = "gcc " + gcc
+	}
+	return found
+}

@@ -1,0 +1,20 @@
+// Command compare loads our echo server and its peers in turn and tells what each costs. From this folder:
+//
+//	go run ./compare                                        every workload, every server
+//	go run ./compare -server-cpu 1 -client-cpu 0 -rounds 11 for a claim
+//	go run ./compare -workloads churn,idle -servers ours,gnet,gnet-reuseport
+//	go run ./compare -cross-check                           netbench against an independent client
+//
+// It builds everything into a temporary folder; nothing else is written but what -out names. In each round each server is
+// started anew, loaded by netbench, and killed: A B C A B C. Linux only: it pins processes and reads /proc.
+//
+//	main.go       flags, signals, exit codes
+//	workloads.go  what is measured; servers.go, on what
+//	build.go      the programs; process.go, one of them running
+//	measure.go    one measurement; rounds.go, all of them in turn, with progress
+//	figures.go    medians, paired ratios, what can be told from noise
+//	report.go     markdown and JSON; crosscheck.go, the check of the tool itself
+//
+// Exit codes: 0 no errors; 1 could not run, or was interrupted; 2 bad flags; 3 a server failed or met errors, or the
+// cross-check does not agree.
+package main

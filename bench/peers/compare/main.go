@@ -1,0 +1,224 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFault  = 1
+	exitUsage  = 2
+	exitErrors = 3
+)
+
+func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is the whole program; it returns the exit code. The first SIGINT or SIGTERM ends the measuring and reports what
+// there is; a second one finds the default action.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cfg, err := parse(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(stderr, "compare: %v\nRun compare -h for every flag.\n", err)
+		return exitUsage
+	}
+	ctx, restore := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer restore()
+	go func() {
+		<-ctx.Done()
+		restore()
+	}()
+	rep, err := compare(ctx, cfg, stderr)
+	if err == nil {
+		rep.Command = strings.Join(append([]string{"go run ./compare"}, args...), " ")
+		err = write(rep, cfg, stdout, stderr)
+	}
+	switch {
+	case err != nil:
+		fmt.Fprintf(stderr, "compare: %v\n", err)
+		return exitFault
+	case rep.Interrupted:
+		return exitFault
+	case rep.faults():
+		return exitErrors
+	}
+	return exitOK
+}
+
+func compare(ctx context.Context, cfg config, log io.Writer) (*report, error) {
+	dir, err := os.MkdirTemp("", "compare-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	starter, err := newStarter()
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintln(log, "building the servers and netbench")
+	if err := build(ctx, dir); err != nil {
+		return nil, err
+	}
+	r := &runner{cfg: cfg, dir: dir, starter: starter, log: log}
+	rep := &report{Date: time.Now(), Versions: versions(dir), Rounds: cfg.rounds,
+		DurationS: cfg.duration.Seconds(), WarmupS: cfg.warmup.Seconds(), ServerCPU: cfg.serverCPU, ClientCPU: cfg.clientCPU}
+	if cfg.crossCheck {
+		var last sample
+		rep.CrossChecks, last = r.crossCheck(ctx)
+		rep.Machine = last.machine
+	} else {
+		rep.Outcomes, rep.Machine = r.run(ctx)
+	}
+	rep.Interrupted = ctx.Err() != nil
+	return rep, nil
+}
+
+// write writes the tables to stdout, and both files.
+func write(rep *report, cfg config, stdout, stderr io.Writer) error {
+	if err := rep.writeMarkdown(stdout); err != nil || cfg.out == "" {
+		return err
+	}
+	for _, f := range []struct {
+		ending string
+		write  func(io.Writer) error
+	}{{".md", rep.writeMarkdown}, {".json", rep.writeJSON}} {
+		file, err := os.Create(cfg.out + f.ending)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.write(file), file.Close()); err != nil {
+			return err
+		}
+		fmt.Fprintf(stderr, "wrote %s\n", file.Name())
+	}
+	return nil
+}
+
+// config is the command line, checked.
+type config struct {
+	workloads            []workload
+	servers              []server
+	rounds               int
+	duration, warmup     time.Duration
+	serverCPU, clientCPU []int
+	out                  string
+	crossCheck           bool
+}
+
+func parse(args []string, stderr io.Writer) (config, error) {
+	var c config
+	fs := flag.NewFlagSet("compare", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	loads := fs.String("workloads", "all", "`list` with commas: "+names(workloads))
+	on := fs.String("servers", "all", "`list` with commas: "+names(servers))
+	fs.IntVar(&c.rounds, "rounds", 5, "`number` of times each server is measured; 11 for a claim under 10 %")
+	fs.DurationVar(&c.duration, "duration", 3*time.Second, "`time` of the measured part")
+	fs.DurationVar(&c.warmup, "warmup", time.Second, "`time` of load before it, on the same connections")
+	fs.Func("server-cpu", "`list` of processors for the servers, such as 1 or 2,3 or 2-5; they get one loop for each", processors(&c.serverCPU))
+	fs.Func("client-cpu", "`list` of processors for netbench, one reactor on each", processors(&c.clientCPU))
+	fs.StringVar(&c.out, "out", "results", "`path` without ending of the two files, .md and .json; \"\" for none")
+	fs.BoolVar(&c.crossCheck, "cross-check", false, "hold netbench against an independent client instead, on plain gnet")
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(stderr, "compare loads our echo server and its peers in turn and tells what each costs.")
+			fs.SetOutput(stderr)
+			fs.PrintDefaults()
+		}
+		return c, err
+	}
+	var err error
+	if c.workloads, err = pick("workloads", *loads, workloads); err != nil {
+		return c, err
+	}
+	if c.servers, err = pick("servers", *on, servers); err != nil {
+		return c, err
+	}
+	switch {
+	case fs.NArg() > 0:
+		return c, fmt.Errorf("unexpected argument %q: everything is set by flags", fs.Arg(0))
+	case c.rounds < 1:
+		return c, fmt.Errorf("-rounds %d: use a positive number", c.rounds)
+	case c.duration < 100*time.Millisecond:
+		return c, fmt.Errorf("-duration %v: use 100ms or more; processor time is counted in steps of 10 ms", c.duration)
+	case c.warmup < 0:
+		return c, fmt.Errorf("-warmup %v: use 0 or a positive time", c.warmup)
+	}
+	if c.out != "" { // a typing error should not cost an hour
+		if info, err := os.Stat(filepath.Dir(c.out)); err != nil || !info.IsDir() {
+			return c, fmt.Errorf("-out %s: there is no folder %s; make it first", c.out, filepath.Dir(c.out))
+		}
+	}
+	return c, nil
+}
+
+func names[T fmt.Stringer](all []T) string {
+	var s []string
+	for _, t := range all {
+		s = append(s, t.String())
+	}
+	return strings.Join(s, ", ")
+}
+
+// pick returns those that list names, in the order of all.
+func pick[T fmt.Stringer](flag, list string, all []T) ([]T, error) {
+	if list == "all" {
+		return all, nil
+	}
+	want := map[string]bool{}
+	for name := range strings.SplitSeq(list, ",") {
+		want[strings.TrimSpace(name)] = true
+	}
+	var found []T
+	for _, t := range all {
+		if want[t.String()] {
+			found = append(found, t)
+			delete(want, t.String())
+		}
+	}
+	for name := range want {
+		return nil, fmt.Errorf("-%s: there is no %q; use all, or some of %s", flag, name, names(all))
+	}
+	return found, nil
+}
+
+func processors(p *[]int) func(string) error {
+	return func(list string) error {
+		bad := errors.New("use numbers and ranges with commas, such as 1 or 2,4-6")
+		var found []int
+		for part := range strings.SplitSeq(list, ",") {
+			from, to, isRange := strings.Cut(part, "-")
+			if !isRange {
+				to = from
+			}
+			first, err1 := strconv.Atoi(from)
+			last, err2 := strconv.Atoi(to)
+			if err1 != nil || err2 != nil || first < 0 || last < first || last > 1023 {
+				return bad
+			}
+			for n := first; n <= last; n++ {
+				if !slices.Contains(found, n) {
+					found = append(found, n)
+				}
+			}
+		}
+		*p = found
+		return nil
+	}
+}

@@ -1,0 +1,200 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A starter starts processes that are pinned from their first instruction: a child begins with the affinity of the
+// thread that makes it, so one thread is kept for nothing else. That thread lives as long as this program, which lets
+// the kernel end the children when it dies.
+type starter struct {
+	jobs chan func()
+	all  unix.CPUSet // what this program may use
+}
+
+func newStarter() (*starter, error) {
+	s := &starter{jobs: make(chan func())}
+	if err := unix.SchedGetaffinity(0, &s.all); err != nil {
+		return nil, os.NewSyscallError("sched_getaffinity", err)
+	}
+	go func() {
+		runtime.LockOSThread()
+		for job := range s.jobs {
+			job()
+		}
+	}()
+	return s, nil
+}
+
+// start starts cmd on cpus; none stands for all there are. Ctrl-C does not reach it: it has a process group of its own.
+func (s *starter) start(cmd *exec.Cmd, cpus []int) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	set := s.all
+	if len(cpus) > 0 {
+		set.Zero()
+		for _, c := range cpus {
+			set.Set(c)
+		}
+	}
+	cmd.Env = append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(set.Count()))
+	done := make(chan error, 1)
+	s.jobs <- func() {
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			done <- fmt.Errorf("cannot pin to processors %v: %w; there are %d on this machine", cpus, err, runtime.NumCPU())
+			return
+		}
+		done <- cmd.Start()
+	}
+	return <-done
+}
+
+// count returns how many processors start would give.
+func (s *starter) count(cpus []int) int {
+	if len(cpus) > 0 {
+		return len(cpus)
+	}
+	return s.all.Count()
+}
+
+// A running server.
+type running struct {
+	cmd   *exec.Cmd
+	addr  string
+	said  *transcript
+	ended chan struct{} // closed when the process is gone
+}
+
+const startPatience = 5 * time.Second
+
+// launch starts a server and returns when it listens.
+func (r *runner) launch(ctx context.Context, s server, mode string) (*running, error) {
+	loops := r.starter.count(r.cfg.serverCPU)
+	if s.single {
+		loops = 1
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	args := append([]string{"-addr", addr, "-mode", mode, "-loops", strconv.Itoa(loops)}, s.args...)
+	p := &running{cmd: exec.Command(filepath.Join(r.dir, s.program), args...), said: newTranscript(), ended: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
+	if err := r.starter.start(p.cmd, r.cfg.serverCPU); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(p.ended)
+		p.cmd.Wait()
+	}()
+	select {
+	case p.addr = <-p.said.listening:
+		return p, nil
+	case <-p.ended:
+		err = fmt.Errorf("it ended before it listened (%v): %s", p.cmd.ProcessState, p.said.tail())
+	case <-time.After(startPatience):
+		err = fmt.Errorf("it did not say that it listens within %v: %s", startPatience, p.said.tail())
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	p.kill()
+	return nil, err
+}
+
+// kill ends the process. Its error says that it was gone already, and why.
+func (p *running) kill() error {
+	select {
+	case <-p.ended:
+		return fmt.Errorf("the server ended during the run (%v): %s", p.cmd.ProcessState, p.said.tail())
+	default:
+	}
+	p.cmd.Process.Kill()
+	<-p.ended
+	return nil
+}
+
+var port struct {
+	sync.Mutex
+	next int
+}
+
+// freeAddr returns an address with a port below those that clients get, and not the one it returned last: what rests in
+// TIME_WAIT from another measurement is then in nobody's way.
+func freeAddr() (string, error) {
+	const first, last = 12_000, 32_000
+	port.Lock()
+	defer port.Unlock()
+	if port.next == 0 {
+		port.next = first + os.Getpid()%(last-first)
+	}
+	for range last - first {
+		if port.next++; port.next >= last {
+			port.next = first
+		}
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port.next))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr, nil
+		}
+	}
+	return "", errors.New("no port from 12000 to 31999 is free on 127.0.0.1")
+}
+
+// A transcript is what a process has written; the line "listening on ADDRESS" is looked for.
+type transcript struct {
+	listening chan string
+	mu        sync.Mutex
+	text      []byte
+	told      bool
+}
+
+func newTranscript() *transcript { return &transcript{listening: make(chan string, 1)} }
+
+func (t *transcript) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	const keep = 64 << 10 // a server that complains for ever must not fill the memory
+	if len(t.text) < keep || t.told {
+		t.text = append(t.text, b...)
+	}
+	if !t.told {
+		for line := range bytes.Lines(t.text) {
+			if rest, ok := bytes.CutPrefix(line, []byte("listening on ")); ok && bytes.HasSuffix(rest, []byte("\n")) {
+				t.told = true
+				t.listening <- strings.TrimSpace(string(rest))
+				break
+			}
+		}
+	}
+	if len(t.text) > 2*keep {
+		t.text = append(t.text[:0], t.text[len(t.text)-keep:]...)
+	}
+	return len(b), nil
+}
+
+// tail returns the last lines, for an error message.
+func (t *transcript) tail() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	text := strings.TrimSpace(string(t.text[max(0, len(t.text)-400):]))
+	if text == "" {
+		return "it wrote nothing"
+	}
+	return text
+}

@@ -1,0 +1,312 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/servercore-go/servercore/bench"
+)
+
+// A report is everything a comparison brought; its JSON form has every sample.
+type report struct {
+	Date        time.Time         `json:"date"`
+	Command     string            `json:"command"`
+	Interrupted bool              `json:"interrupted"`
+	Machine     bench.Machine     `json:"machine"`
+	Versions    map[string]string `json:"versions"`
+	Rounds      int               `json:"rounds"`
+	DurationS   float64           `json:"duration_s"`
+	WarmupS     float64           `json:"warmup_s"`
+	ServerCPU   []int             `json:"server_cpu"` // empty: any
+	ClientCPU   []int             `json:"client_cpu"`
+	Outcomes    []outcome         `json:"workloads"`
+	CrossChecks []crossCheck      `json:"cross_checks"`
+}
+
+// faults reports whether anything went wrong that figures alone would not show.
+func (r *report) faults() bool {
+	for _, o := range r.Outcomes {
+		if o.Failure != "" || len(o.troubles()) > 0 {
+			return true
+		}
+	}
+	return slices.ContainsFunc(r.CrossChecks, func(c crossCheck) bool { return !c.agrees() })
+}
+
+// troubles lists what failed and what met errors.
+func (o *outcome) troubles() (lines []string) {
+	for _, s := range o.Series {
+		for _, one := range s.Samples {
+			if one.Failure != "" {
+				lines = append(lines, fmt.Sprintf("%s, round %d: FAILED: %s", s.Server, one.Round, one.Failure))
+			}
+			if len(one.Errors) > 0 {
+				lines = append(lines, fmt.Sprintf("%s, round %d: errors: %s", s.Server, one.Round, strings.Join(one.Errors, "; ")))
+			}
+		}
+	}
+	return lines
+}
+
+func (r *report) writeJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", " ")
+	e.SetEscapeHTML(false)
+	return e.Encode(r)
+}
+
+func (r *report) writeMarkdown(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Peers\n\n")
+	if r.Interrupted {
+		b.WriteString("**Interrupted: what was measured until then.**\n\n")
+	}
+	if r.faults() {
+		b.WriteString("**There were failures or errors: see below the tables marked with `!`.**\n\n")
+	}
+	fmt.Fprintf(&b, "    %s\n\n", r.Command)
+	m := &r.Machine
+	fmt.Fprintf(&b, "%s; %s, %d cores, %s %s, %s. Server on %s, client on %s. %d rounds of %g s after %g s of warm-up.\n",
+		r.Date.Format("2006-01-02 15:04"), m.CPU, m.Cores, m.OS, m.Kernel, m.GoVersion, cores(r.ServerCPU), cores(r.ClientCPU),
+		r.Rounds, r.DurationS, r.WarmupS)
+	var versions []string
+	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
+		versions = append(versions, name+" "+r.Versions[name])
+	}
+	fmt.Fprintf(&b, "Built from: %s.\n\n", strings.Join(versions, "; "))
+	if len(r.Outcomes) > 0 {
+		b.WriteString(legend)
+	}
+	for i := range r.Outcomes {
+		r.Outcomes[i].write(&b)
+	}
+	for i := range r.CrossChecks {
+		r.CrossChecks[i].write(&b)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+const legend = "Medians of all rounds. CPU is the server's processor time. A ratio is the median of the ratios of each round; *gnet* is\n" +
+	"plain gnet in the mode that is better in that figure, *C* is cepoll. Below 1 is less: better for CPU, memory and time, worse\n" +
+	"for a rate. `~`: no difference can be told, because the rounds disagree on its direction or the two runs of ours differ as\n" +
+	"much. `!`: failures or errors, listed below the table.\n\n"
+
+func cores(list []int) string {
+	if len(list) == 0 {
+		return "any core"
+	}
+	var s []string
+	for _, c := range list {
+		s = append(s, strconv.Itoa(c))
+	}
+	return "core " + strings.Join(s, ", ")
+}
+
+func (o *outcome) write(b *strings.Builder) {
+	fmt.Fprintf(b, "## %s\n\n%s.", o.Workload, upper(o.About))
+	if o.Note != "" {
+		b.WriteString(" " + o.Note)
+	}
+	b.WriteString("\n\n")
+	if o.Failure != "" {
+		fmt.Fprintf(b, "**Not measured: %s**\n\n", o.Failure)
+		return
+	}
+	main := cpu
+	if o.isIdle() {
+		main = rss
+	}
+	rows := [][]string{o.header()}
+	for i := range o.Series {
+		rows = append(rows, o.row(&o.Series[i], main))
+	}
+	table(b, rows)
+	o.footnotes(b, main)
+}
+
+func (o *outcome) isIdle() bool { return o.Workload == "idle" }
+
+func (o *outcome) header() []string {
+	if o.isIdle() {
+		return []string{"server", "bytes/connection", "range", "to gnet", "range", "to C"}
+	}
+	units := map[string]string{"message": "messages/s", "delivery": "deliveries/s", "connection": "connections/s"}
+	return []string{"server", "CPU us/" + o.Unit, "range", "to gnet", "range", "to C", units[o.Unit], "to gnet",
+		"p50 us", "p99 us", "p99.9 us", "to gnet"}
+}
+
+func (o *outcome) row(s *series, main figure) []string {
+	name := s.Server
+	for _, one := range s.Samples {
+		if one.Failure != "" || len(one.Errors) > 0 {
+			name = s.Server + " !"
+		}
+	}
+	show := digits
+	if o.isIdle() {
+		show = thousands
+	}
+	c := s.spread(main)
+	if c.N == 0 {
+		return []string{name, "-"}
+	}
+	between := func(s spread, show func(float64) string) string { return show(s.Min) + " - " + show(s.Max) }
+	row := []string{name, show(c.Median), between(c, show)}
+	ratio, text := o.ratio(s, o.base(main), main)
+	row = append(row, text)
+	if ratio.N > 0 {
+		text = between(ratio, twoPlaces)
+	}
+	row = append(row, text)
+	_, text = o.ratio(s, o.find(cepoll), main)
+	row = append(row, text)
+	if o.isIdle() {
+		return row
+	}
+	_, rates := o.ratio(s, o.base(rate), rate)
+	_, tails := o.ratio(s, o.base(p999), p999)
+	return append(row, thousands(s.spread(rate).Median), rates,
+		digits(s.spread(p50).Median), digits(s.spread(p99).Median), digits(s.spread(p999).Median), tails)
+}
+
+// ratio returns how s compares with base, and that as text with its mark.
+func (o *outcome) ratio(s, base *series, f figure) (spread, string) {
+	if base == nil {
+		return spread{}, "-"
+	}
+	if base.Server == s.Server {
+		return spread{}, "1"
+	}
+	r := s.ratios(base, f)
+	switch {
+	case r.N == 0:
+		return r, "-"
+	case clear(r, o.noise(f)):
+		return r, twoPlaces(r.Median)
+	}
+	return r, twoPlaces(r.Median) + "~"
+}
+
+func (o *outcome) footnotes(b *strings.Builder, main figure) {
+	figures := []figure{main, rate, p999}
+	if o.isIdle() {
+		figures = figures[:1]
+	}
+	var modes, noises []string
+	for _, f := range figures {
+		if base := o.base(f); base != nil {
+			modes = append(modes, f.name+" "+base.Server)
+		}
+		if n := o.noise(f); n.N > 0 {
+			noises = append(noises, fmt.Sprintf("%s %s (%s - %s)", f.name, twoPlaces(n.Median), twoPlaces(n.Min), twoPlaces(n.Max)))
+		}
+	}
+	if len(modes) > 0 {
+		fmt.Fprintf(b, "gnet here: %s. ", strings.Join(modes, ", "))
+	}
+	if len(noises) > 0 {
+		fmt.Fprintf(b, "Noise, %s to %s: %s.", oursAgain, ours, strings.Join(noises, ", "))
+	}
+	b.WriteString("\n\n")
+	if busy := o.busyClients(); busy != "" {
+		fmt.Fprintf(b, "%s\n\n", busy)
+	}
+	for _, line := range o.troubles() {
+		fmt.Fprintf(b, "- ! %s\n", strings.ReplaceAll(line, "\n", "\n  "))
+	}
+	if len(o.troubles()) > 0 {
+		b.WriteString("\n")
+	}
+}
+
+// busyClients names the servers that netbench may have been the limit of: their rates are then not a server's. CPU per
+// message is.
+func (o *outcome) busyClients() string {
+	var names []string
+	for i := range o.Series {
+		s := &o.Series[i]
+		client := s.spread(figure{of: func(s sample) float64 { return s.ClientShare }})
+		own := s.spread(figure{of: func(s sample) float64 { return s.ServerShare }})
+		if client.N > 0 && client.Median > 90 && own.Median < 90 {
+			names = append(names, s.Server)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "netbench was the limit, not the server, for: " + strings.Join(names, ", ") + ". Use CPU, not the rate, to compare these."
+}
+
+// table writes rows, the first of them being the header, as markdown that can be read as it is.
+func table(b *strings.Builder, rows [][]string) {
+	width := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			width[i] = max(width[i], len(cell))
+		}
+	}
+	for i, row := range rows {
+		for c, n := range width {
+			cell := ""
+			if c < len(row) {
+				cell = row[c]
+			}
+			if c == 0 {
+				fmt.Fprintf(b, "| %-*s ", n, cell)
+			} else {
+				fmt.Fprintf(b, "| %*s ", n, cell)
+			}
+		}
+		b.WriteString("|\n")
+		if i == 0 {
+			for c, n := range width {
+				dashes := strings.Repeat("-", n+1)
+				if c == 0 {
+					b.WriteString("|:" + dashes)
+				} else {
+					b.WriteString("|" + dashes + ":")
+				}
+			}
+			b.WriteString("|\n")
+		}
+	}
+	b.WriteString("\n")
+}
+
+func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+func twoPlaces(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }
+
+// digits shows three significant digits, and all of those before the point.
+func digits(f float64) string {
+	if f == 0 || math.IsInf(f, 0) || math.IsNaN(f) {
+		return strconv.FormatFloat(f, 'f', -1, 64)
+	}
+	places := max(0, 2-int(math.Floor(math.Log10(math.Abs(f)))))
+	if places == 0 {
+		return thousands(f)
+	}
+	return strconv.FormatFloat(f, 'f', places, 64)
+}
+
+// thousands shows a whole number with separators.
+func thousands(f float64) string {
+	s := strconv.FormatFloat(math.Abs(f), 'f', 0, 64)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	if f <= -0.5 {
+		s = "-" + s
+	}
+	return s
+}

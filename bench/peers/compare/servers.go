@@ -1,0 +1,34 @@
+//go:build linux
+
+package main
+
+// A server is a way to run one of the programs.
+type server struct {
+	name    string
+	program string
+	args    []string
+	single  bool // it has one loop, whatever the number of processors
+}
+
+// Names that the report treats in a special way.
+const (
+	ours      = "ours"
+	oursAgain = "ours-again" // the same program under a second name: what differs between the two is noise
+	gnet      = "gnet"
+	gnetReuse = "gnet-reuseport"
+	cepoll    = "cepoll"
+)
+
+// servers is in the order of a round. The two of the A/A pair are as far apart as a round has them.
+var servers = []server{
+	{name: ours, program: "echoserver"},
+	{name: gnet, program: "gnet"},
+	{name: gnetReuse, program: "gnet", args: []string{"-reuseport"}},
+	{name: "netpoll", program: "netpoll"},
+	{name: "nbio", program: "nbio"},
+	{name: "std", program: "std"},
+	{name: cepoll, program: "cepoll", single: true},
+	{name: oursAgain, program: "echoserver"},
+}
+
+func (s server) String() string { return s.name }

@@ -1,0 +1,58 @@
+//go:build linux
+
+package main
+
+// A workload is what netbench is asked to do.
+type workload struct {
+	name  string
+	about string
+	unit  string   // what CPU time is divided by
+	args  []string // of netbench
+	idle  bool     // what counts is memory: the slope between idleFew and idleMany connections
+	half  bool     // -rate is half of what plain gnet reaches in a closed loop
+}
+
+const idleFew, idleMany = 2_000, 10_000
+
+var workloads = []workload{
+	{name: "echo-64x64", about: "echo, 64 bytes, 64 connections, one message in flight on each", unit: "message",
+		args: []string{"echo", "-size", "64", "-conns", "64"}},
+	{name: "echo-64x1000", about: "echo, 64 bytes, 1,000 connections, one message in flight on each", unit: "message",
+		args: []string{"echo", "-size", "64", "-conns", "1000"}},
+	{name: "pipe16-64x64", about: "echo, 64 bytes, 64 connections, 16 messages in flight on each", unit: "message",
+		args: []string{"echo", "-size", "64", "-conns", "64", "-depth", "16"}},
+	{name: "echo-4k-64", about: "echo, 4 KiB, 64 connections, one message in flight on each", unit: "message",
+		args: []string{"echo", "-size", "4096", "-conns", "64"}},
+	{name: "echo-64k-16", about: "echo, 64 KiB, 16 connections, one message in flight on each", unit: "message",
+		args: []string{"echo", "-size", "65536", "-conns", "16"}},
+	// The client closes first, so its ports rest in TIME_WAIT: eight addresses have enough of them.
+	{name: "churn", about: "connect, echo 64 bytes, close; 64 at a time", unit: "connection",
+		args: []string{"churn", "-size", "64", "-conns", "64", "-sources", "8"}},
+	{name: "fanout-1000", about: "one client's 64 bytes to 1,000 others, then the next", unit: "delivery",
+		args: []string{"fanout", "-size", "64", "-conns", "1000"}},
+	{name: "fanout-10000", about: "one client's 64 bytes to 10,000 others, then the next", unit: "delivery",
+		args: []string{"fanout", "-size", "64", "-conns", "10000"}},
+	{name: "stream-1000", about: "one client's messages of 64 bytes to 1,000 others, up to 256 KiB ahead of the slowest", unit: "delivery",
+		args: []string{"fanout", "-size", "64", "-conns", "1000", "-stream"}},
+	{name: "ncs-roundtrip", about: "NetCoreServer's round trip: echo, 32 bytes, 100 clients, a window of 1,000 messages each", unit: "message",
+		args: []string{"echo", "-size", "32", "-conns", "100", "-depth", "1000"}},
+	{name: "ncs-multicast", about: "NetCoreServer's multicast: a stream of 32 byte messages to 100 clients, nothing dropped", unit: "delivery",
+		args: []string{"fanout", "-size", "32", "-conns", "100", "-stream"}},
+	{name: "idle", about: "resident memory per idle connection: the slope between 2,000 and 10,000 of them", unit: "connection", idle: true,
+		args: []string{"idle", "-active", "0"}},
+	{name: "half-load", about: "echo, 64 bytes, 64 connections, open loop at half of plain gnet's top rate; latency from the planned time", unit: "message", half: true,
+		args: []string{"rate", "-size", "64", "-conns", "64"}},
+}
+
+// topRate is the closed loop that half-load takes half of.
+var topRate = workload{name: "top rate", unit: "message", args: []string{"echo", "-size", "64", "-conns", "64"}}
+
+func (w workload) String() string { return w.name }
+
+// serverMode returns what the server has to do for this workload.
+func (w workload) serverMode() string {
+	if w.args[0] == "fanout" {
+		return "broadcast"
+	}
+	return "echo"
+}

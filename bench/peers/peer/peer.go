@@ -1,0 +1,100 @@
+// Package peer is what the servers beside it have in common: the command line, the address they announce, and how they
+// end. What makes a difference to the figures stays in each server.
+package peer
+
+import (
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"sync"
+	"syscall"
+)
+
+// Config is the command line.
+type Config struct {
+	Addr  string // host:port; port 0 was replaced by a free one
+	Loops int    // event loops; at least 1
+	Echo  bool   // send back what came; otherwise what one client sends goes to every other
+}
+
+// Parse reads the command line and ends the program with exit code 2 if it is wrong. From then on SIGTERM and SIGINT end
+// the program with exit code 0.
+func Parse() Config {
+	c := Config{}
+	mode := flag.String("mode", "echo", "`name`: echo, or broadcast: what one client sends goes to every other client")
+	flag.StringVar(&c.Addr, "addr", "127.0.0.1:0", "where to listen, `host:port`. Port 0: any free port")
+	flag.IntVar(&c.Loops, "loops", runtime.GOMAXPROCS(0), "`number` of event loops, for engines that have them")
+	flag.Parse()
+	c.Echo = *mode == "echo"
+	switch {
+	case flag.NArg() > 0:
+		fail(2, "unexpected argument %q: everything is set by flags", flag.Arg(0))
+	case !c.Echo && *mode != "broadcast":
+		fail(2, "-mode %q: use echo or broadcast", *mode)
+	case c.Loops < 1:
+		fail(2, "-loops %d: use a positive number", c.Loops)
+	}
+	// Not every engine tells which port it got, and with SO_REUSEPORT each loop would get another: choose it here.
+	l, err := net.Listen("tcp", c.Addr)
+	if err != nil {
+		fail(2, "-addr %s: %v", c.Addr, err)
+	}
+	c.Addr = l.Addr().String()
+	l.Close()
+
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		os.Exit(0)
+	}()
+	return c
+}
+
+// Listening announces the address. Call it when the listen queue exists.
+func (c *Config) Listening() { fmt.Printf("listening on %s\n", c.Addr) }
+
+// Fail ends the program because its engine has ended, or could not begin.
+func Fail(err error) { fail(1, "the server cannot go on: %v", err) }
+
+func fail(code int, format string, args ...any) {
+	fmt.Fprintf(os.Stderr, format+"\n", args...)
+	os.Exit(code)
+}
+
+// A Room holds the connections of a broadcast server. The zero value is ready for use, by any goroutine.
+type Room[C comparable] struct {
+	mu      sync.RWMutex
+	members map[C]struct{}
+}
+
+// Join adds c.
+func (r *Room[C]) Join(c C) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.members == nil {
+		r.members = make(map[C]struct{})
+	}
+	r.members[c] = struct{}{}
+}
+
+// Leave takes c out; it need not be in.
+func (r *Room[C]) Leave(c C) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.members, c)
+}
+
+// Others calls f for every member but c, as the reference server does: under a lock that members share while they send.
+func (r *Room[C]) Others(c C, f func(C)) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for other := range r.members {
+		if other != c {
+			f(other)
+		}
+	}
+}

@@ -1,0 +1,65 @@
+// Command std serves echo or broadcast with the standard library: a goroutine for each connection.
+package main
+
+import (
+	"net"
+
+	"github.com/servercore-go/servercore/bench/peers/peer"
+)
+
+// bufferSize is that of io.Copy, the way package net documents an echo server. io.Copy itself would be splice(2) here,
+// which holds two pipe descriptors per connection and costs more for small messages.
+const bufferSize = 32 << 10
+
+func main() {
+	config := peer.Parse()
+	serve := echo
+	if !config.Echo {
+		serve = broadcast
+	}
+	listener, err := net.Listen("tcp", config.Addr)
+	if err != nil {
+		peer.Fail(err)
+	}
+	config.Listening()
+	for {
+		c, err := listener.Accept()
+		if err != nil {
+			peer.Fail(err)
+		}
+		go serve(c)
+	}
+}
+
+func echo(c net.Conn) {
+	defer c.Close()
+	buffer := make([]byte, bufferSize)
+	for {
+		n, err := c.Read(buffer)
+		if err != nil {
+			return
+		}
+		if _, err := c.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
+
+var room peer.Room[net.Conn]
+
+// broadcast writes from the goroutine that has read, which is cheaper than a writing goroutine for each member and waits
+// for a member that does not read.
+func broadcast(c net.Conn) {
+	room.Join(c)
+	defer c.Close()
+	defer room.Leave(c)
+	buffer := make([]byte, bufferSize)
+	for {
+		n, err := c.Read(buffer)
+		if err != nil {
+			return
+		}
+		// An error means that the member is leaving: its own Read tells it.
+		room.Others(c, func(other net.Conn) { other.Write(buffer[:n]) })
+	}
+}
