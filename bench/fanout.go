@@ -153,7 +153,7 @@ func (l *fanLoad) ready(w *worker, now int64) bool {
 		case now > l.patience:
 			w.run.fail(fmt.Errorf("%w: %d of %d subscribers got nothing of what the publisher sent for %v; it must send what one client sends to every other client",
 				ErrNotBroadcast, all-joined, all, w.run.plan.Timeout))
-		case w.n == 0 && now >= l.nextProbe:
+		case w.n == 0 && now >= l.nextProbe && l.caughtUp(w):
 			l.nextProbe = now + int64(20*time.Millisecond)
 			f.mu.Lock()
 			f.publishLocked(w, f.published.Load()+1)
@@ -162,6 +162,19 @@ func (l *fanLoad) ready(w *worker, now int64) bool {
 		return false
 	}
 	return l.idle(w, now)
+}
+
+// caughtUp reports whether those of this worker's subscribers that have joined have got every message. The next one
+// waits for that: with 10,000 subscribers a message takes longer to deliver than the time between two of them, and a
+// server that is kept busy with messages does not get to know the rest.
+func (l *fanLoad) caughtUp(w *worker) bool {
+	published := l.f.published.Load()
+	for i := range w.conns {
+		if c := &w.conns[i]; c.state == open && c.quit && !isPublisher(w, c) && c.v.next < published {
+			return false
+		}
+	}
+	return true
 }
 
 func (l *fanLoad) idle(w *worker, _ int64) bool {

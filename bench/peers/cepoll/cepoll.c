@@ -3,7 +3,7 @@
 // one read and one write; level-triggered. What the kernel does not take is kept and written on EPOLLOUT; in echo mode
 // the client is not read meanwhile.
 //
-//   cepoll [-addr 127.0.0.1:0] [-loops 1] [-mode echo|broadcast]
+//   cepoll [-addr 127.0.0.1:0] [-loops 1] [-mode echo|broadcast] [-message BYTES]
 //
 // SIGTERM and SIGINT end it with exit code 0.
 
@@ -31,6 +31,7 @@ struct conn {
 };
 
 static int ep, echo = 1;
+static ssize_t message; // broadcast: cut what came into pieces of this size; 0: do not
 static struct conn **members;
 static int count, places;
 static char buffer[BUFFER];
@@ -153,8 +154,9 @@ static void serve(struct conn *c, unsigned events) {
 		put(c, buffer, n);
 		return;
 	}
-	for (int i = 0; i < count; i++)
-		if (members[i] != c) put(members[i], buffer, n);
+	for (ssize_t at = 0, size = message ? message : n; at < n; at += size)
+		for (int i = 0; i < count; i++)
+			if (members[i] != c) put(members[i], buffer + at, at + size < n ? size : n - at);
 }
 
 static int listen_on(const char *addr) {
@@ -188,8 +190,10 @@ int main(int argc, char **argv) {
 			addr = value;
 		else if (!strcmp(argv[i], "-mode") && (!strcmp(value, "echo") || !strcmp(value, "broadcast")))
 			echo = !strcmp(value, "echo");
+		else if (!strcmp(argv[i], "-message") && atol(value) >= 0)
+			message = atol(value);
 		else if (strcmp(argv[i], "-loops") || strcmp(value, "1")) {
-			fprintf(stderr, "cepoll: %s %s: use -addr HOST:PORT, -mode echo or broadcast, -loops 1\n", argv[i], value);
+			fprintf(stderr, "cepoll: %s %s: use -addr HOST:PORT, -mode echo or broadcast, -message BYTES, -loops 1\n", argv[i], value);
 			return 2;
 		}
 	}

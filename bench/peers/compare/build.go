@@ -28,7 +28,7 @@ func build(ctx context.Context, dir string) error {
 	}
 	for _, c := range [][]string{
 		{root, "go", "build", "-o", dir + "/", "./cmd/echoserver", "./cmd/netbench"},
-		{peers, "go", "build", "-o", dir + "/", "./gnet", "./netpoll", "./nbio", "./std"},
+		{peers, "go", "build", "-o", dir + "/", "./ours", "./gnet", "./netpoll", "./nbio", "./std"},
 		{peers, "gcc", "-O2", "-o", filepath.Join(dir, "cepoll"), "cepoll/cepoll.c"},
 		{peers, "gcc", "-O2", "-o", filepath.Join(dir, "cload"), "cload/cload.c"},
 	} {

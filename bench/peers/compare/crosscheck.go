@@ -56,14 +56,14 @@ func (r *runner) crossCheck(ctx context.Context) (all []crossCheck, last sample)
 
 // cload measures with the other client. It tells no latency.
 func (r *runner) cload(ctx context.Context, s server, c crossCheck) (out sample) {
-	p, err := r.launch(ctx, s, "echo")
+	p, err := r.launch(ctx, s, topRate)
 	if err != nil {
 		out.Failure = err.Error()
 		return out
 	}
 	host, port, _ := net.SplitHostPort(p.addr)
 	said, err := r.client(ctx, "cload", []string{host, port, strconv.Itoa(p.cmd.Process.Pid), strconv.Itoa(c.Conns), strconv.Itoa(c.Size),
-		ms(r.cfg.warmup), ms(r.cfg.duration)})
+		ms(r.cfg.warmup), ms(r.cfg.duration)}, r.cfg.warmup+r.cfg.duration+patience)
 	if gone := p.kill(); gone != nil {
 		out.Errors = append(out.Errors, gone.Error())
 	}
@@ -112,8 +112,8 @@ func (c *crossCheck) write(b *strings.Builder) {
 			thousands(m.Median), thousands(m.Min) + " - " + thousands(m.Max)})
 	}
 	u, m := c.Netbench.ratios(&c.Cload, cpu), c.Netbench.ratios(&c.Cload, rate)
-	rows = append(rows, []string{"ratio by round", twoPlaces(u.Median), twoPlaces(u.Min) + " - " + twoPlaces(u.Max),
-		twoPlaces(m.Median), twoPlaces(m.Min) + " - " + twoPlaces(m.Max)})
+	rows = append(rows, []string{"ratio by round", ratioText(u.Median), ratioText(u.Min) + " - " + ratioText(u.Max),
+		ratioText(m.Median), ratioText(m.Min) + " - " + ratioText(m.Max)})
 	table(b, rows)
 	for _, line := range (&outcome{Series: []series{c.Netbench, c.Cload}}).troubles() {
 		fmt.Fprintf(b, "- ! %s\n", line)

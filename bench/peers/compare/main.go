@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,7 +48,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}()
 	rep, err := compare(ctx, cfg, stderr)
 	if err == nil {
-		rep.Command = strings.Join(append([]string{"go run ./compare"}, args...), " ")
+		rep.Command = command(args)
 		err = write(rep, cfg, stdout, stderr)
 	}
 	switch {
@@ -86,6 +87,7 @@ func compare(ctx context.Context, cfg config, log io.Writer) (*report, error) {
 	} else {
 		rep.Outcomes, rep.Machine = r.run(ctx)
 	}
+	rep.Machine.Cores = runtime.NumCPU() // netbench may have been pinned to fewer
 	rep.Interrupted = ctx.Err() != nil
 	return rep, nil
 }
@@ -109,6 +111,18 @@ func write(rep *report, cfg config, stdout, stderr io.Writer) error {
 		fmt.Fprintf(stderr, "wrote %s\n", file.Name())
 	}
 	return nil
+}
+
+// command returns what to type for the same again.
+func command(args []string) string {
+	line := "go run ./compare"
+	for _, a := range args {
+		if a == "" || strings.ContainsAny(a, " \t'\"$*?;&|<>()\\") {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		line += " " + a
+	}
+	return line
 }
 
 // config is the command line, checked.

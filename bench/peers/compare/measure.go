@@ -79,7 +79,7 @@ func (r *runner) load(ctx context.Context, w workload, s server) (*bench.Result,
 		out.Failure = err.Error()
 		return nil, out
 	}
-	p, err := r.launch(ctx, s, w.serverMode())
+	p, err := r.launch(ctx, s, w)
 	if err != nil {
 		return fail(err)
 	}
@@ -108,11 +108,11 @@ func (r *runner) netbench(ctx context.Context, w workload, p *running) (*bench.R
 	file := filepath.Join(r.dir, "result.json")
 	os.Remove(file)
 	args := append(slices.Clone(w.args), "-addr", p.addr, "-pid", strconv.Itoa(p.cmd.Process.Pid), "-json", file, "-quiet",
-		"-duration", r.cfg.duration.String(), "-warmup", r.cfg.warmup.String())
+		"-duration", w.duration(r.cfg).String(), "-warmup", r.cfg.warmup.String())
 	if n := len(r.cfg.clientCPU); n > 0 {
 		args = append(args, "-threads", strconv.Itoa(n))
 	}
-	text, err := r.client(ctx, "netbench", args)
+	text, err := r.client(ctx, "netbench", args, w.duration(r.cfg)+r.cfg.warmup+patience)
 	if exit, ok := err.(*exec.ExitError); ok && exit.ExitCode() == 3 {
 		err = nil // it ran and counted errors
 	}
@@ -130,9 +130,8 @@ func (r *runner) netbench(ctx context.Context, w workload, p *running) (*bench.R
 // patience is how long a client may take besides its load: 10,000 connects on a slow machine, and its own timeouts.
 const patience = 30 * time.Second
 
-// client runs a program on the client's processors and returns what it wrote.
-func (r *runner) client(ctx context.Context, program string, args []string) (string, error) {
-	limit := r.cfg.duration + r.cfg.warmup + patience
+// client runs a program on the client's processors, for at most limit, and returns what it wrote.
+func (r *runner) client(ctx context.Context, program string, args []string, limit time.Duration) (string, error) {
 	timed, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(timed, filepath.Join(r.dir, program), args...)

@@ -84,7 +84,7 @@ type running struct {
 const startPatience = 5 * time.Second
 
 // launch starts a server and returns when it listens.
-func (r *runner) launch(ctx context.Context, s server, mode string) (*running, error) {
+func (r *runner) launch(ctx context.Context, s server, w workload) (*running, error) {
 	loops := r.starter.count(r.cfg.serverCPU)
 	if s.single {
 		loops = 1
@@ -93,8 +93,15 @@ func (r *runner) launch(ctx context.Context, s server, mode string) (*running, e
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{"-addr", addr, "-mode", mode, "-loops", strconv.Itoa(loops)}, s.args...)
-	p := &running{cmd: exec.Command(filepath.Join(r.dir, s.program), args...), said: newTranscript(), ended: make(chan struct{})}
+	args := append([]string{"-addr", addr, "-mode", w.serverMode(), "-loops", strconv.Itoa(loops)}, s.args...)
+	program := s.program
+	if w.cut > 0 {
+		args = append(args, "-message", strconv.Itoa(w.cut))
+		if s.cutting != "" {
+			program = s.cutting
+		}
+	}
+	p := &running{cmd: exec.Command(filepath.Join(r.dir, program), args...), said: newTranscript(), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
 	if err := r.starter.start(p.cmd, r.cfg.serverCPU); err != nil {
 		return nil, err

@@ -21,7 +21,7 @@ type report struct {
 	Date        time.Time         `json:"date"`
 	Command     string            `json:"command"`
 	Interrupted bool              `json:"interrupted"`
-	Machine     bench.Machine     `json:"machine"`
+	Machine     bench.Machine     `json:"machine"` // as netbench saw it, but for the cores
 	Versions    map[string]string `json:"versions"`
 	Rounds      int               `json:"rounds"`
 	DurationS   float64           `json:"duration_s"`
@@ -78,6 +78,7 @@ func (r *report) writeMarkdown(w io.Writer) error {
 	fmt.Fprintf(&b, "%s; %s, %d cores, %s %s, %s. Server on %s, client on %s. %d rounds of %g s after %g s of warm-up.\n",
 		r.Date.Format("2006-01-02 15:04"), m.CPU, m.Cores, m.OS, m.Kernel, m.GoVersion, cores(r.ServerCPU), cores(r.ClientCPU),
 		r.Rounds, r.DurationS, r.WarmupS)
+	b.WriteString(longer(r.Outcomes))
 	var versions []string
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
 		versions = append(versions, name+" "+r.Versions[name])
@@ -100,6 +101,20 @@ const legend = "Medians of all rounds. CPU is the server's processor time. A rat
 	"plain gnet in the mode that is better in that figure, *C* is cepoll. Below 1 is less: better for CPU, memory and time, worse\n" +
 	"for a rate. `~`: no difference can be told, because the rounds disagree on its direction or the two runs of ours differ as\n" +
 	"much. `!`: failures or errors, listed below the table.\n\n"
+
+// longer names the workloads that are measured for longer than -duration.
+func longer(all []outcome) string {
+	var names []string
+	for _, o := range all {
+		if o.Times > 1 {
+			names = append(names, fmt.Sprintf("%s (%d times)", o.Workload, o.Times))
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "Measured for longer: " + strings.Join(names, ", ") + ".\n"
+}
 
 func cores(list []int) string {
 	if len(list) == 0 {
@@ -165,7 +180,7 @@ func (o *outcome) row(s *series, main figure) []string {
 	ratio, text := o.ratio(s, o.base(main), main)
 	row = append(row, text)
 	if ratio.N > 0 {
-		text = between(ratio, twoPlaces)
+		text = between(ratio, ratioText)
 	}
 	row = append(row, text)
 	_, text = o.ratio(s, o.find(cepoll), main)
@@ -192,9 +207,9 @@ func (o *outcome) ratio(s, base *series, f figure) (spread, string) {
 	case r.N == 0:
 		return r, "-"
 	case clear(r, o.noise(f)):
-		return r, twoPlaces(r.Median)
+		return r, ratioText(r.Median)
 	}
-	return r, twoPlaces(r.Median) + "~"
+	return r, ratioText(r.Median) + "~"
 }
 
 func (o *outcome) footnotes(b *strings.Builder, main figure) {
@@ -208,7 +223,7 @@ func (o *outcome) footnotes(b *strings.Builder, main figure) {
 			modes = append(modes, f.name+" "+base.Server)
 		}
 		if n := o.noise(f); n.N > 0 {
-			noises = append(noises, fmt.Sprintf("%s %s (%s - %s)", f.name, twoPlaces(n.Median), twoPlaces(n.Min), twoPlaces(n.Max)))
+			noises = append(noises, fmt.Sprintf("%s %s (%s - %s)", f.name, ratioText(n.Median), ratioText(n.Min), ratioText(n.Max)))
 		}
 	}
 	if len(modes) > 0 {
@@ -241,8 +256,11 @@ func (o *outcome) busyClients() string {
 			names = append(names, s.Server)
 		}
 	}
-	if len(names) == 0 {
+	switch {
+	case len(names) == 0:
 		return ""
+	case o.Planned:
+		return "netbench was busy more than 90 % of the time with: " + strings.Join(names, ", ") + ". The latency may be its own."
 	}
 	return "netbench was the limit, not the server, for: " + strings.Join(names, ", ") + ". Use CPU, not the rate, to compare these."
 }
@@ -285,7 +303,13 @@ func table(b *strings.Builder, rows [][]string) {
 
 func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-func twoPlaces(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }
+// ratioText is for ratios; small ones get a third.
+func ratioText(f float64) string {
+	if f > 0 && f < 0.1 {
+		return strconv.FormatFloat(f, 'f', 3, 64)
+	}
+	return strconv.FormatFloat(f, 'f', 2, 64)
+}
 
 // digits shows three significant digits, and all of those before the point.
 func digits(f float64) string {

@@ -36,6 +36,8 @@ type outcome struct {
 	Args     []string `json:"netbench"`
 	Note     string   `json:"note"` // what else a reader must know; "" for nothing
 	Series   []series `json:"series"`
+	Times    int      `json:"times_duration"`
+	Planned  bool     `json:"open_loop"`
 	Failure  string   `json:"failure"` // why it could not be measured; "" if it was
 }
 
@@ -46,7 +48,7 @@ func (r *runner) run(ctx context.Context) (all []outcome, machine bench.Machine)
 		if ctx.Err() != nil {
 			break
 		}
-		o := outcome{Workload: w.name, About: w.about, Unit: w.unit}
+		o := outcome{Workload: w.name, About: w.about, Unit: w.unit, Times: max(1, w.times), Planned: w.half}
 		if w.half {
 			rate, note, err := r.halfOfTop(ctx)
 			if err != nil {
@@ -134,7 +136,7 @@ type pace struct {
 
 // guess is what one measurement may take: load, start, connects.
 func (p *pace) guess(w workload) time.Duration {
-	one := p.cfg.duration + p.cfg.warmup + 300*time.Millisecond
+	one := w.duration(p.cfg) + p.cfg.warmup + 300*time.Millisecond
 	switch {
 	case w.idle:
 		return 2*one + time.Second

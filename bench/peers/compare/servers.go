@@ -7,7 +7,8 @@ type server struct {
 	name    string
 	program string
 	args    []string
-	single  bool // it has one loop, whatever the number of processors
+	cutting string // the program for workloads with cut messages, if it is another one
+	single  bool   // it has one loop, whatever the number of processors
 }
 
 // Names that the report treats in a special way.
@@ -21,14 +22,14 @@ const (
 
 // servers is in the order of a round. The two of the A/A pair are as far apart as a round has them.
 var servers = []server{
-	{name: ours, program: "echoserver"},
+	{name: ours, program: "echoserver", cutting: "ours"},
 	{name: gnet, program: "gnet"},
 	{name: gnetReuse, program: "gnet", args: []string{"-reuseport"}},
 	{name: "netpoll", program: "netpoll"},
 	{name: "nbio", program: "nbio"},
 	{name: "std", program: "std"},
 	{name: cepoll, program: "cepoll", single: true},
-	{name: oursAgain, program: "echoserver"},
+	{name: oursAgain, program: "echoserver", cutting: "ours"},
 }
 
 func (s server) String() string { return s.name }

@@ -2,12 +2,16 @@
 
 package main
 
+import "time"
+
 // A workload is what netbench is asked to do.
 type workload struct {
 	name  string
 	about string
 	unit  string   // what CPU time is divided by
 	args  []string // of netbench
+	cut   int      // the server sends each piece of this many bytes by itself
+	times int      // the measured part is so many times -duration: few rounds fit into it
 	idle  bool     // what counts is memory: the slope between idleFew and idleMany connections
 	half  bool     // -rate is half of what plain gnet reaches in a closed loop
 }
@@ -31,13 +35,17 @@ var workloads = []workload{
 	{name: "fanout-1000", about: "one client's 64 bytes to 1,000 others, then the next", unit: "delivery",
 		args: []string{"fanout", "-size", "64", "-conns", "1000"}},
 	{name: "fanout-10000", about: "one client's 64 bytes to 10,000 others, then the next", unit: "delivery",
-		args: []string{"fanout", "-size", "64", "-conns", "10000"}},
+		args: []string{"fanout", "-size", "64", "-conns", "10000"}, times: 3},
 	{name: "stream-1000", about: "one client's messages of 64 bytes to 1,000 others, up to 256 KiB ahead of the slowest", unit: "delivery",
-		args: []string{"fanout", "-size", "64", "-conns", "1000", "-stream"}},
+		args: []string{"fanout", "-size", "64", "-conns", "1000", "-stream"}, times: 2},
+	{name: "stream-cut-1000", about: "as stream-1000, up to 2 KiB ahead, but the server sends each message by itself, as one with a protocol does", unit: "delivery",
+		args: []string{"fanout", "-size", "64", "-conns", "1000", "-stream", "-window", "2048"}, cut: 64, times: 3},
 	{name: "ncs-roundtrip", about: "NetCoreServer's round trip: echo, 32 bytes, 100 clients, a window of 1,000 messages each", unit: "message",
 		args: []string{"echo", "-size", "32", "-conns", "100", "-depth", "1000"}},
 	{name: "ncs-multicast", about: "NetCoreServer's multicast: a stream of 32 byte messages to 100 clients, nothing dropped", unit: "delivery",
 		args: []string{"fanout", "-size", "32", "-conns", "100", "-stream"}},
+	{name: "ncs-multicast-cut", about: "as ncs-multicast, up to 4 KiB ahead, but the server sends each message by itself, as NetCoreServer does", unit: "delivery",
+		args: []string{"fanout", "-size", "32", "-conns", "100", "-stream", "-window", "4096"}, cut: 32},
 	{name: "idle", about: "resident memory per idle connection: the slope between 2,000 and 10,000 of them", unit: "connection", idle: true,
 		args: []string{"idle", "-active", "0"}},
 	{name: "half-load", about: "echo, 64 bytes, 64 connections, open loop at half of plain gnet's top rate; latency from the planned time", unit: "message", half: true,
@@ -55,4 +63,9 @@ func (w workload) serverMode() string {
 		return "broadcast"
 	}
 	return "echo"
+}
+
+// duration is that of the measured part.
+func (w workload) duration(c config) time.Duration {
+	return c.duration * time.Duration(max(1, w.times))
 }

@@ -60,7 +60,9 @@ func (b *broadcast) OnClose(c gnet.Conn, _ error) gnet.Action {
 // belong to another one.
 func (b *broadcast) OnTraffic(c gnet.Conn) gnet.Action {
 	data, _ := c.Next(-1)
-	message := bytes.Clone(data) // AsyncWrite keeps it until the other loop has written
-	b.room.Others(c, func(other gnet.Conn) { other.AsyncWrite(message, nil) })
+	kept := bytes.Clone(data) // AsyncWrite holds on to it until the other loop has written
+	for message := range b.config.Messages(kept) {
+		b.room.Others(c, func(other gnet.Conn) { other.AsyncWrite(message, nil) })
+	}
 	return gnet.None
 }

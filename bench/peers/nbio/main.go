@@ -23,7 +23,9 @@ func main() {
 		engine.OnOpen(room.Join)
 		engine.OnClose(func(c *nbio.Conn, _ error) { room.Leave(c) })
 		engine.OnData(func(c *nbio.Conn, data []byte) {
-			room.Others(c, func(other *nbio.Conn) { other.Write(data) })
+			for message := range config.Messages(data) {
+				room.Others(c, func(other *nbio.Conn) { other.Write(message) })
+			}
 		})
 	}
 	if err := engine.Start(); err != nil {

@@ -10,8 +10,10 @@ import (
 	"github.com/servercore-go/servercore/bench/peers/peer"
 )
 
+var config peer.Config
+
 func main() {
-	config := peer.Parse()
+	config = peer.Parse()
 	if err := netpoll.Configure(netpoll.Config{PollerNum: config.Loops}); err != nil {
 		peer.Fail(err)
 	}
@@ -75,13 +77,17 @@ func broadcast(ctx context.Context, c netpoll.Connection) error {
 		return err
 	}
 	self, _ := ctx.Value(memberKey{}).(*member)
-	room.Others(self, func(other *member) {
-		other.writing.Lock()
-		defer other.writing.Unlock()
-		// An error means that the member is leaving.
-		if _, err := other.Writer().WriteBinary(data); err == nil {
-			other.Writer().Flush()
-		}
-	})
+	for message := range config.Messages(data) {
+		room.Others(self, func(other *member) { other.send(message) })
+	}
 	return r.Release()
+}
+
+// send returns nothing: an error means that the member is leaving.
+func (m *member) send(message []byte) {
+	m.writing.Lock()
+	defer m.writing.Unlock()
+	if _, err := m.Writer().WriteBinary(message); err == nil {
+		m.Writer().Flush()
+	}
 }

@@ -5,10 +5,12 @@ package peer
 import (
 	"flag"
 	"fmt"
+	"iter"
 	"net"
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -18,6 +20,8 @@ type Config struct {
 	Addr  string // host:port; port 0 was replaced by a free one
 	Loops int    // event loops; at least 1
 	Echo  bool   // send back what came; otherwise what one client sends goes to every other
+	// Message is the length of the pieces that are sent by themselves in broadcast mode; 0: what one read brought is one.
+	Message int
 }
 
 // Parse reads the command line and ends the program with exit code 2 if it is wrong. From then on SIGTERM and SIGINT end
@@ -27,6 +31,7 @@ func Parse() Config {
 	mode := flag.String("mode", "echo", "`name`: echo, or broadcast: what one client sends goes to every other client")
 	flag.StringVar(&c.Addr, "addr", "127.0.0.1:0", "where to listen, `host:port`. Port 0: any free port")
 	flag.IntVar(&c.Loops, "loops", runtime.GOMAXPROCS(0), "`number` of event loops, for engines that have them")
+	flag.IntVar(&c.Message, "message", 0, "broadcast: cut what one read brought into messages of so many `bytes` and send each by itself,\nas a server with a protocol does; 0: send it as it came")
 	flag.Parse()
 	c.Echo = *mode == "echo"
 	switch {
@@ -36,6 +41,8 @@ func Parse() Config {
 		fail(2, "-mode %q: use echo or broadcast", *mode)
 	case c.Loops < 1:
 		fail(2, "-loops %d: use a positive number", c.Loops)
+	case c.Message < 0:
+		fail(2, "-message %d: use 0 or a positive number", c.Message)
 	}
 	// Not every engine tells which port it got, and with SO_REUSEPORT each loop would get another: choose it here.
 	l, err := net.Listen("tcp", c.Addr)
@@ -56,6 +63,16 @@ func Parse() Config {
 
 // Listening announces the address. Call it when the listen queue exists.
 func (c *Config) Listening() { fmt.Printf("listening on %s\n", c.Addr) }
+
+// Messages cuts what one read brought as -message has it. A message that two reads brought becomes two: that keeps the
+// servers free of a framer each, and is the same for all of them.
+func (c *Config) Messages(data []byte) iter.Seq[[]byte] {
+	n := c.Message
+	if n == 0 {
+		n = max(1, len(data))
+	}
+	return slices.Chunk(data, n)
+}
 
 // Fail ends the program because its engine has ended, or could not begin.
 func Fail(err error) { fail(1, "the server cannot go on: %v", err) }

@@ -11,8 +11,10 @@ import (
 // which holds two pipe descriptors per connection and costs more for small messages.
 const bufferSize = 32 << 10
 
+var config peer.Config
+
 func main() {
-	config := peer.Parse()
+	config = peer.Parse()
 	serve := echo
 	if !config.Echo {
 		serve = broadcast
@@ -59,7 +61,9 @@ func broadcast(c net.Conn) {
 		if err != nil {
 			return
 		}
-		// An error means that the member is leaving: its own Read tells it.
-		room.Others(c, func(other net.Conn) { other.Write(buffer[:n]) })
+		for message := range config.Messages(buffer[:n]) {
+			// An error means that the member is leaving: its own Read tells it.
+			room.Others(c, func(other net.Conn) { other.Write(message) })
+		}
 	}
 }

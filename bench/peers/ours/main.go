@@ -1,0 +1,53 @@
+// Command ours is the broadcast of the reference server (cmd/echoserver) with -message, which that one does not have: each
+// message is a Send of its own. All other workloads run the reference server itself.
+package main
+
+import (
+	"errors"
+	"net"
+
+	"github.com/servercore-go/servercore/bench/peers/peer"
+	"github.com/servercore-go/servercore/engine"
+	"github.com/servercore-go/servercore/session"
+)
+
+var (
+	config peer.Config
+	room   peer.Room[*member]
+)
+
+func main() {
+	config = peer.Parse()
+	if config.Echo {
+		peer.Fail(errors.New("this program knows -mode broadcast only; use cmd/echoserver for -mode echo"))
+	}
+	e, err := engine.New(engine.Options{Loops: config.Loops})
+	if err != nil {
+		peer.Fail(err)
+	}
+	if _, err := e.Listen("tcp", config.Addr, func() session.Handler { return new(member) }); err != nil {
+		peer.Fail(err)
+	}
+	if err := e.Start(); err != nil {
+		peer.Fail(err)
+	}
+	config.Listening()
+	<-e.Done()
+	peer.Fail(e.Err())
+}
+
+type member struct{ session.Session }
+
+func (m *member) OnConnected(net.Addr)    { room.Join(m) }
+func (m *member) OnDisconnected(net.Addr) { room.Leave(m) }
+
+// OnRecv ends a member that has fallen behind by the send limit: a hole in its stream would be worse.
+func (m *member) OnRecv(data []byte) {
+	for message := range config.Messages(data) {
+		room.Others(m, func(other *member) {
+			if err := other.Send(message); errors.Is(err, session.ErrSendLimit) {
+				other.DisconnectWith(err)
+			}
+		})
+	}
+}
