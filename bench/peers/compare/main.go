@@ -73,12 +73,13 @@ func compare(ctx context.Context, cfg config, log io.Writer) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
+	before := loadAverage() // building is a load too
 	fmt.Fprintln(log, "building the servers and netbench")
 	if err := build(ctx, dir); err != nil {
 		return nil, err
 	}
 	r := &runner{cfg: cfg, dir: dir, starter: starter, log: log}
-	rep := &report{Date: time.Now(), Versions: versions(dir), Rounds: cfg.rounds,
+	rep := &report{Date: time.Now(), LoadBefore: before, Versions: versions(dir), Rounds: cfg.rounds,
 		DurationS: cfg.duration.Seconds(), WarmupS: cfg.warmup.Seconds(), ServerCPU: cfg.serverCPU, ClientCPU: cfg.clientCPU}
 	if cfg.crossCheck {
 		var last sample
@@ -88,8 +89,17 @@ func compare(ctx context.Context, cfg config, log io.Writer) (*report, error) {
 		rep.Outcomes, rep.Machine = r.run(ctx)
 	}
 	rep.Machine.Cores = runtime.NumCPU() // netbench may have been pinned to fewer
+	rep.LoadAfter = loadAverage()
 	rep.Interrupted = ctx.Err() != nil
 	return rep, nil
+}
+
+// loadAverage returns that of the last minute, and 0 if the system does not tell.
+func loadAverage() (load float64) {
+	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
+		fmt.Sscan(string(text), &load)
+	}
+	return load
 }
 
 // write writes the tables to stdout, and both files.

@@ -22,6 +22,8 @@ type report struct {
 	Command     string            `json:"command"`
 	Interrupted bool              `json:"interrupted"`
 	Machine     bench.Machine     `json:"machine"` // as netbench saw it, but for the cores
+	LoadBefore  float64           `json:"load_average_before"` // of the last minute
+	LoadAfter   float64           `json:"load_average_after"`
 	Versions    map[string]string `json:"versions"`
 	Rounds      int               `json:"rounds"`
 	DurationS   float64           `json:"duration_s"`
@@ -78,7 +80,11 @@ func (r *report) writeMarkdown(w io.Writer) error {
 	fmt.Fprintf(&b, "%s; %s, %d cores, %s %s, %s. Server on %s, client on %s. %d rounds of %g s after %g s of warm-up.\n",
 		r.Date.Format("2006-01-02 15:04"), m.CPU, m.Cores, m.OS, m.Kernel, m.GoVersion, cores(r.ServerCPU), cores(r.ClientCPU),
 		r.Rounds, r.DurationS, r.WarmupS)
-	b.WriteString(longer(r.Outcomes))
+	fmt.Fprintf(&b, "Load average %.1f before and %.1f after", r.LoadBefore, r.LoadAfter)
+	if r.LoadBefore > quiet {
+		b.WriteString(": **the machine was busy with something else, so look at the ratios only**")
+	}
+	b.WriteString(".\n" + longer(r.Outcomes))
 	var versions []string
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
 		versions = append(versions, name+" "+r.Versions[name])
@@ -96,6 +102,9 @@ func (r *report) writeMarkdown(w io.Writer) error {
 	_, err := io.WriteString(w, b.String())
 	return err
 }
+
+// quiet is the load average up to which a machine counts as idle.
+const quiet = 0.7
 
 const legend = "Medians of all rounds. CPU is the server's processor time. A ratio is the median of the ratios of each round; *gnet* is\n" +
 	"plain gnet in the mode that is better in that figure, *C* is cepoll. Below 1 is less: better for CPU, memory and time, worse\n" +

@@ -1,0 +1,97 @@
+//go:build linux
+
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestReport(t *testing.T) {
+	r := report{Command: "go run ./compare", Rounds: 3, ServerCPU: []int{1}, Outcomes: []outcome{{
+		Workload: "echo-64x64", About: "echo", Unit: "message",
+		Series: []series{made(ours, 8, 8, 8), made(gnet, 10, 10, 10), made(cepoll, 7, -1, 7), made(oursAgain, 8.1, 7.9, 8)},
+	}}}
+	var b strings.Builder
+	if err := r.writeMarkdown(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"**There were failures or errors",
+		"| ours       |           8.00 |",
+		" 0.80 | 0.80 - 0.80 | 1.14 |", // clear: every round agrees
+		"| cepoll !   |",
+		"- ! cepoll, round 2: FAILED: it failed",
+		"gnet here: CPU gnet, rate gnet, p99.9 gnet.",
+		"Noise, ours-again to ours: CPU 1.00 (0.99 - 1.01)",
+		"Server on core 1, client on any core.",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(b.String())
+	}
+	// Every line of a table is as wide as the first.
+	width := 0
+	for line := range strings.Lines(b.String()) {
+		if strings.HasPrefix(line, "|") {
+			if width == 0 {
+				width = len(line)
+			}
+			if len(line) != width {
+				t.Errorf("a line of %d characters in a table of %d: %s", len(line), width, line)
+			}
+		}
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	for _, tt := range []struct {
+		value float64
+		want  string
+	}{
+		{0, "0"}, {0.00872, "0.00872"}, {0.123456, "0.123"}, {1.005, "1.00"}, {12.34, "12.3"}, {123.4, "123"}, {1234.5, "1,234"}, {1234567, "1,234,567"},
+	} {
+		if got := digits(tt.value); got != tt.want {
+			t.Errorf("digits(%v) = %s, want %s", tt.value, got, tt.want)
+		}
+	}
+	for value, want := range map[float64]string{-0.2: "0", -1234: "-1,234", 999: "999", 1000: "1,000"} {
+		if got := thousands(value); got != want {
+			t.Errorf("thousands(%v) = %s, want %s", value, got, want)
+		}
+	}
+	for value, want := range map[float64]string{1: "1.00", 0.0234: "0.023", 47.2: "47.20"} {
+		if got := ratioText(value); got != want {
+			t.Errorf("ratioText(%v) = %s, want %s", value, got, want)
+		}
+	}
+}
+
+func TestFlags(t *testing.T) {
+	for args, want := range map[string]string{
+		"-workloads churn,nope":   `there is no "nope"`,
+		"-servers gnet,,":         `there is no ""`,
+		"-rounds 0":               "use a positive number",
+		"-duration 1ms":           "use 100ms or more",
+		"-warmup -1s":             "use 0 or a positive time",
+		"-server-cpu 3-1":         "use numbers and ranges",
+		"-client-cpu x":           "use numbers and ranges",
+		"-out /nowhere/at/all/it": "there is no folder /nowhere/at/all",
+		"echo":                    "everything is set by flags",
+	} {
+		var said strings.Builder
+		if code := run(t.Context(), strings.Fields(args), &said, &said); code != exitUsage || !strings.Contains(said.String(), want) {
+			t.Errorf("%s: exit code %d, said %s", args, code, &said)
+		}
+	}
+	c, err := parse(strings.Fields("-workloads idle,churn -servers cepoll,ours -server-cpu 2,4-5"), &strings.Builder{})
+	if err != nil || names(c.workloads) != "churn, idle" || names(c.servers) != "ours, cepoll" || len(c.serverCPU) != 3 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if got, want := command([]string{"-out", "", "-rounds", "3"}), "go run ./compare -out '' -rounds 3"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

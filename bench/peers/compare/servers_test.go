@@ -1,0 +1,248 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var programs string // where TestMain has built everything
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "compare-test-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		if err := build(context.Background(), dir); err != nil {
+			panic(err)
+		}
+		programs = dir
+		return m.Run()
+	}())
+}
+
+func testRunner(t *testing.T, args ...string) *runner {
+	t.Helper()
+	cfg, err := parse(args, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newStarter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { close(s.jobs) })
+	return &runner{cfg: cfg, dir: programs, starter: s, log: t.Output()}
+}
+
+func (r *runner) mustLaunch(t *testing.T, s server, w workload) *running {
+	t.Helper()
+	p, err := r.launch(t.Context(), s, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.kill() })
+	return p
+}
+
+func dial(t *testing.T, p *running) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", p.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func noise(n int) []byte {
+	b := make([]byte, n)
+	r := rand.NewChaCha8([32]byte{1})
+	r.Read(b)
+	return b
+}
+
+// What is written before anything is read is more than the kernel keeps: the server meets a full socket.
+func TestEcho(t *testing.T) {
+	r := testRunner(t)
+	for _, s := range servers {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			c := dial(t, r.mustLaunch(t, s, topRate))
+			sent := noise(16 << 20)
+			go func() {
+				c.Write(sent)
+			}()
+			time.Sleep(50 * time.Millisecond) // for the buffers on the way to fill; no event tells when they are
+			got := make([]byte, len(sent))
+			if n, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, sent) {
+				t.Fatalf("%d of %d bytes came back, identical: %v, error %v", n, len(sent), bytes.Equal(got, sent), err)
+			}
+		})
+	}
+}
+
+func TestBroadcast(t *testing.T) {
+	r := testRunner(t)
+	for _, cut := range []int{0, 1000} {
+		w := workload{args: []string{"fanout"}, cut: cut}
+		for _, s := range servers {
+			t.Run(s.name+map[bool]string{true: "-cut"}[cut > 0], func(t *testing.T) {
+				t.Parallel()
+				testBroadcast(t, r.mustLaunch(t, s, w))
+			})
+		}
+	}
+}
+
+func testBroadcast(t *testing.T, p *running) {
+	a, b, c := dial(t, p), dial(t, p), dial(t, p)
+	// Being connected is not being known to the server: each of the others has to hear something first.
+	for _, listener := range []net.Conn{b, c} {
+		introduce(t, a, listener)
+	}
+	said := noise(512 << 10)
+	go a.Write(said)
+	for _, listener := range []net.Conn{b, c} { // c reads late: its bytes have to be kept
+		heard := make([]byte, len(said))
+		if _, err := io.ReadFull(skipZeros(listener), heard); err != nil || !bytes.Equal(heard, said) {
+			t.Fatalf("heard something else, error %v", err)
+		}
+	}
+	c.Close()
+	// The first byte that comes back to a is one that b sent: a does not hear itself.
+	if _, err := b.Write([]byte("b")); err != nil {
+		t.Fatal(err)
+	}
+	heard := make([]byte, 1)
+	if _, err := io.ReadFull(a, heard); err != nil || heard[0] != 'b' {
+		t.Fatalf("a heard %q, error %v", heard, err)
+	}
+}
+
+// introduce sends zeros until the listener has got one.
+func introduce(t *testing.T, from, to net.Conn) {
+	t.Helper()
+	for range 500 {
+		if _, err := from.Write([]byte{0}); err != nil {
+			t.Fatal(err)
+		}
+		to.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		if n, _ := to.Read(make([]byte, 1)); n > 0 {
+			to.SetReadDeadline(time.Now().Add(10 * time.Second))
+			return
+		}
+	}
+	t.Fatal("the listener heard nothing for 5 s")
+}
+
+// skipZeros returns what comes after the introduction; noise does not begin with a zero.
+func skipZeros(c net.Conn) io.Reader {
+	first := make([]byte, 1)
+	for {
+		if _, err := io.ReadFull(c, first); err != nil || first[0] != 0 {
+			return io.MultiReader(bytes.NewReader(first), c)
+		}
+	}
+}
+
+func TestServersEndOnSignal(t *testing.T) {
+	r := testRunner(t)
+	for _, s := range servers {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			p := r.mustLaunch(t, s, topRate)
+			p.cmd.Process.Signal(syscall.SIGTERM)
+			select {
+			case <-p.ended:
+				if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+					t.Errorf("exit code %d: %s", code, p.said.tail())
+				}
+			case <-time.After(15 * time.Second):
+				t.Error("still there after SIGTERM")
+			}
+		})
+	}
+}
+
+// The whole program, small: every kind of workload once.
+func TestCompare(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "peers")
+	var stdout, stderr strings.Builder
+	code := run(t.Context(), strings.Fields("-rounds 1 -duration 200ms -warmup 50ms -servers ours,gnet,cepoll -workloads echo-64x64,ncs-multicast,churn,half-load -out "+out), &stdout, &stderr)
+	if code != exitOK {
+		t.Fatalf("exit code %d:\n%s\n%s", code, &stderr, &stdout)
+	}
+	file, err := os.ReadFile(out + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rep report
+	if err := json.Unmarshal(file, &rep); err != nil || len(rep.Outcomes) != 4 {
+		t.Fatalf("%d outcomes, error %v", len(rep.Outcomes), err)
+	}
+	for _, o := range rep.Outcomes {
+		for i := range o.Series {
+			if good := o.Series[i].good(); len(good) != 1 || good[0].PerS <= 0 || good[0].P50 <= 0 {
+				t.Errorf("%s of %s: %+v", o.Workload, o.Series[i].Server, o.Series[i].Samples)
+			}
+		}
+	}
+	if md, err := os.ReadFile(out + ".md"); err != nil || string(md) != stdout.String() {
+		t.Errorf("the file and what was printed differ, error %v", err)
+	}
+}
+
+// A server that does not come up, and one that goes away, are failures that show.
+func TestFailuresShow(t *testing.T) {
+	r := testRunner(t, "-duration", "100ms", "-warmup", "0")
+	broken := server{name: "broken", program: "cload"}
+	if got := r.measure(t.Context(), topRate, broken); !strings.Contains(got.Failure, "ended before it listened") || !strings.Contains(got.Failure, "use: cload") {
+		t.Errorf("%+v", got)
+	}
+	p := r.mustLaunch(t, servers[0], topRate)
+	p.cmd.Process.Kill()
+	<-p.ended
+	if err := p.kill(); err == nil || !strings.Contains(err.Error(), "ended during the run") {
+		t.Errorf("%v", err)
+	}
+	if _, err := r.netbench(t.Context(), topRate, p); err == nil {
+		t.Error("there are figures of a server that is gone")
+	}
+}
+
+// Ctrl-C keeps what is there and leaves out the measurement it cut short.
+func TestInterrupted(t *testing.T) {
+	r := testRunner(t, "-duration", "100ms", "-warmup", "0", "-servers", "cepoll", "-rounds", "1000", "-workloads", "echo-64x64,churn")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	all, _ := r.run(ctx)
+	if len(all) != 1 || len(all[0].Series[0].Samples) == 0 {
+		t.Fatalf("%+v", all)
+	}
+	if lines := all[0].troubles(); len(lines) > 0 {
+		t.Errorf("%q", lines)
+	}
+}
+
+func TestCload(t *testing.T) {
+	r := testRunner(t, "-duration", "200ms", "-warmup", "50ms")
+	got := r.cload(t.Context(), servers[1], crossCheck{Conns: 8, Size: 64})
+	if got.Failure != "" || len(got.Errors) > 0 || got.PerS <= 0 {
+		t.Errorf("%+v", got)
+	}
+}
