@@ -18,7 +18,7 @@ type fan struct {
 
 	published atomic.Uint64  // messages that have left, or are about to
 	sentAt    []atomic.Int64 // ring by sequence number
-	done      []paddedUint64 // per worker: messages that all its subscribers have got
+	done      []paddedUint64 // per worker: messages that all its subscribers that have joined have got
 	dialled   atomic.Int32   // workers that have tried all their connections
 	begun     atomic.Int32   // workers that count deliveries
 	open      atomic.Int64   // subscribers
@@ -148,12 +148,13 @@ func (l *fanLoad) ready(w *worker, now int64) bool {
 	if int(f.dialled.Load()) < len(f.done) {
 		return false
 	}
+	f.done[w.n].Store(l.lowest(w))
 	if joined, all := f.joined.Load(), f.open.Load(); joined < all {
 		switch {
 		case now > l.patience:
 			w.run.fail(fmt.Errorf("%w: %d of %d subscribers got nothing of what the publisher sent for %v; it must send what one client sends to every other client",
 				ErrNotBroadcast, all-joined, all, w.run.plan.Timeout))
-		case w.n == 0 && now >= l.nextProbe && l.caughtUp(w):
+		case w.n == 0 && now >= l.nextProbe && f.caughtUp():
 			l.nextProbe = now + int64(20*time.Millisecond)
 			f.mu.Lock()
 			f.publishLocked(w, f.published.Load()+1)
@@ -164,13 +165,24 @@ func (l *fanLoad) ready(w *worker, now int64) bool {
 	return l.idle(w, now)
 }
 
-// caughtUp reports whether those of this worker's subscribers that have joined have got every message. The next one
-// waits for that: with 10,000 subscribers a message takes longer to deliver than the time between two of them, and a
-// server that is kept busy with messages does not get to know the rest.
-func (l *fanLoad) caughtUp(w *worker) bool {
-	published := l.f.published.Load()
+// lowest returns how many messages all those of this worker's subscribers have got that have joined.
+func (l *fanLoad) lowest(w *worker) uint64 {
+	got := l.f.published.Load()
 	for i := range w.conns {
-		if c := &w.conns[i]; c.state == open && c.quit && !isPublisher(w, c) && c.v.next < published {
+		if c := &w.conns[i]; c.state == open && c.quit && !isPublisher(w, c) { // see received about quit
+			got = min(got, c.v.next)
+		}
+	}
+	return got
+}
+
+// caughtUp reports whether all subscribers that have joined have got every message. The next one waits for that: with
+// 10,000 subscribers a message takes longer to deliver than the time between two of them, and a server that is kept
+// busy with messages does not get to know the rest.
+func (f *fan) caughtUp() bool {
+	published := f.published.Load()
+	for i := range f.done {
+		if f.done[i].Load() < published {
 			return false
 		}
 	}

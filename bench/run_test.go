@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -93,6 +94,47 @@ func TestFanout(t *testing.T) {
 		if r.Totals.Messages == 0 || r.Totals.Messages != 9*r.Totals.Cycles {
 			t.Errorf("stream %v: %d deliveries in %d rounds to 9 subscribers", stream, r.Totals.Messages, r.Totals.Cycles)
 		}
+	}
+}
+
+// A server that takes longer for a message than the time between two of them, and gets to know another client only when
+// it has no second one to do, must not be drowned in messages before it knows everybody.
+func TestFanoutIntroducesEverybody(t *testing.T) {
+	var mu sync.Mutex
+	var members, waiting []*net.TCPConn
+	p := short(Fanout, peer(t, func(_ int, c *net.TCPConn) {
+		mu.Lock()
+		if len(members) < 2 { // at least one of them subscribes
+			members = append(members, c)
+		} else {
+			waiting = append(waiting, c)
+		}
+		mu.Unlock()
+		for b := make([]byte, 64<<10); ; {
+			n, err := c.Read(b)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			for message := range slices.Chunk(b[:n], 64) {
+				time.Sleep(50 * time.Millisecond) // the work
+				for _, m := range members {
+					if m != c {
+						m.Write(message)
+					}
+				}
+			}
+			if n == 64 && len(waiting) > 0 {
+				members, waiting = append(members, waiting[0]), waiting[1:]
+			}
+			mu.Unlock()
+		}
+	}))
+	p.Timeout = 2 * time.Second
+	r := carryOut(t, p)
+	wantErrors(t, r, nil)
+	if r.Totals.Messages == 0 {
+		t.Error("nothing was delivered")
 	}
 }
 
