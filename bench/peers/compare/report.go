@@ -21,7 +21,7 @@ type report struct {
 	Date        time.Time         `json:"date"`
 	Command     string            `json:"command"`
 	Interrupted bool              `json:"interrupted"`
-	Machine     bench.Machine     `json:"machine"` // as netbench saw it, but for the cores
+	Machine     bench.Machine     `json:"machine"`             // as netbench saw it, but for the cores
 	LoadBefore  float64           `json:"load_average_before"` // of the last minute
 	LoadAfter   float64           `json:"load_average_after"`
 	Versions    map[string]string `json:"versions"`
