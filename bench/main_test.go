@@ -127,6 +127,28 @@ func short(mode Mode, addr string) Plan {
 	return Plan{Mode: mode, Addr: addr, Conns: 4, Duration: 150 * time.Millisecond, Warmup: -1, Timeout: 10 * time.Second, Threads: 2}
 }
 
+// carryOutUntil runs the plan until the server has seen enough of it, however long that takes on a busy machine.
+func carryOutUntil(t *testing.T, p Plan, enough <-chan struct{}) *Result {
+	t.Helper()
+	p.Duration = 30 * time.Second
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		select {
+		case <-enough:
+		case <-time.After(p.Duration / 2):
+			t.Error("the server has not seen enough within 15 s")
+		case <-ctx.Done():
+		}
+		cancel()
+	}()
+	r, err := Run(ctx, p, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 // carryOut runs the plan within patience. It does not want an error.
 func carryOut(t *testing.T, p Plan) *Result {
 	t.Helper()

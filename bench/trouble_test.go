@@ -5,25 +5,32 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
 // Each fault of a server is reported by its kind, and by no other.
 
+// goneOn is a message that shows that the fault, at the tenth, was not the end.
+const goneOn = 30
+
 func TestFlippedByte(t *testing.T) {
 	for _, size := range []int{8, 64, 5000} {
 		for _, at := range []int{0, 7, size - 1} {
+			enough := make(chan struct{})
 			addr := peer(t, echoes(size, func(n int, m []byte) []byte {
-				if n == 10 {
+				switch n {
+				case 10:
 					m[at] ^= 0x20
+				case goneOn:
+					close(enough)
 				}
 				return m
 			}))
 			p := short(Echo, addr)
 			p.Size, p.Conns = size, 1
-			p.Duration = 60 * time.Millisecond
-			r := carryOut(t, p)
+			r := carryOutUntil(t, p, enough)
 			wantErrors(t, r, map[Kind]func(uint64) bool{WrongBytes: exactly(1)})
 			if r.Totals.Messages < 12 {
 				t.Errorf("size %d: only %d messages: the run did not go on", size, r.Totals.Messages)
@@ -33,34 +40,47 @@ func TestFlippedByte(t *testing.T) {
 }
 
 func TestDroppedMessage(t *testing.T) {
+	enough := make(chan struct{})
 	addr := peer(t, echoes(64, func(n int, m []byte) []byte {
-		if n == 10 {
+		switch n {
+		case 10:
 			return nil
+		case goneOn:
+			close(enough)
 		}
 		return m
 	}))
 	p := short(Echo, addr)
 	p.Conns, p.Depth = 1, 4
-	wantErrors(t, carryOut(t, p), map[Kind]func(uint64) bool{LostMessage: exactly(1)})
+	wantErrors(t, carryOutUntil(t, p, enough), map[Kind]func(uint64) bool{LostMessage: exactly(1)})
 }
 
 func TestRepeatedMessage(t *testing.T) {
+	enough := make(chan struct{})
 	addr := peer(t, echoes(64, func(n int, m []byte) []byte {
-		if n == 10 {
+		switch n {
+		case 10:
 			return append(bytes.Clone(m), m...)
+		case goneOn:
+			close(enough)
 		}
 		return m
 	}))
 	p := short(Echo, addr)
 	p.Conns = 1
-	wantErrors(t, carryOut(t, p), map[Kind]func(uint64) bool{RepeatedMessage: exactly(1)})
+	wantErrors(t, carryOutUntil(t, p, enough), map[Kind]func(uint64) bool{RepeatedMessage: exactly(1)})
 }
 
 // Two clients get each other's messages.
 func TestForeignBytes(t *testing.T) {
 	swap := make(chan []byte)
+	enough := make(chan struct{})
+	var through atomic.Int32
 	addr := peer(t, func(_ int, c *net.TCPConn) {
 		echoes(64, func(n int, m []byte) []byte {
+			if n == goneOn && through.Add(1) == 2 {
+				close(enough)
+			}
 			if n != 10 {
 				return m
 			}
@@ -78,7 +98,7 @@ func TestForeignBytes(t *testing.T) {
 	})
 	p := short(Echo, addr)
 	p.Conns = 2
-	wantErrors(t, carryOut(t, p), map[Kind]func(uint64) bool{WrongBytes: exactly(2)})
+	wantErrors(t, carryOutUntil(t, p, enough), map[Kind]func(uint64) bool{WrongBytes: exactly(2)})
 }
 
 func TestLateReply(t *testing.T) {
