@@ -226,6 +226,7 @@ func testL4(t *testing.T, loops int, where string, fail func()) {
 	var bystanders []net.Conn
 	for range 2 * loops {
 		c, _ := s.connect()
+		exchange(t, c, "hello") // its OnConnected is over
 		bystanders = append(bystanders, c)
 	}
 	armed.Store(true)
