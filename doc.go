@@ -7,7 +7,8 @@
 //
 // and run its programs:
 //
-//	go run ./cmd/echoserver
+//	go run ./cmd/echoserver   the reference server
+//	go run ./cmd/netbench     a load generator, package bench, for any TCP server
 //
 // # Threading in five lines
 //
