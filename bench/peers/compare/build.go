@@ -20,7 +20,7 @@ const (
 func build(ctx context.Context, dir string) error {
 	root, err := output(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", module)
 	if err != nil {
-		return fmt.Errorf("%w\nRun compare from the folder bench/peers of the repository.", err)
+		return fmt.Errorf("run compare from the folder bench/peers of the repository: %w", err)
 	}
 	peers, err := output(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", nested)
 	if err != nil {
