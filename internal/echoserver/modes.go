@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/servercore-go/servercore/pool"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -150,7 +151,18 @@ func (m *member) OnDisconnected(remote net.Addr) {
 	m.conn.OnDisconnected(remote)
 }
 
+// sharedFrom is the length, in bytes, from which members share one copy of a message. Shorter ones are copied for
+// each, so that what one member has waiting lies together and leaves as one piece.
+const sharedFrom = 4 << 10
+
 func (m *member) OnRecv(data []byte) {
+	send := func(to *member) error { return to.Send(data) }
+	if len(data) >= sharedFrom {
+		b := pool.GetSize(len(data))
+		defer b.Release()
+		b.B = append(b.B, data...)
+		send = func(to *member) error { return to.SendBuffer(b.Retain()) }
+	}
 	m.room.mu.RLock()
 	defer m.room.mu.RUnlock()
 	for other := range m.room.members {
@@ -158,7 +170,7 @@ func (m *member) OnRecv(data []byte) {
 			continue
 		}
 		// Any other error means that the member is leaving, and its OnDisconnected takes it out.
-		if err := other.Send(data); errors.Is(err, session.ErrSendLimit) {
+		if err := send(other); errors.Is(err, session.ErrSendLimit) {
 			m.room.skip(other)
 		}
 	}
