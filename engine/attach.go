@@ -89,16 +89,14 @@ func (c *conn) duplicate() (net.Conn, error) {
 	file := os.NewFile(uintptr(fd), "connection")
 	nc, err := net.FileConn(file)
 	_ = file.Close()
-	if err == nil && nc.RemoteAddr() == nil {
-		_ = nc.Close()
-		err = errors.New("the peer has left")
-	}
 	// Package net has switched the socket to blocking mode and back, if all went well.
-	if e := unix.SetNonblock(int(c.fd), true); err == nil {
-		err = e
-	}
+	blocking := unix.SetNonblock(int(c.fd), true)
 	if err != nil {
 		return nil, err
+	}
+	if blocking != nil || nc.RemoteAddr() == nil {
+		_ = nc.Close()
+		return nil, errors.Join(blocking, errors.New("the peer has left"))
 	}
 	if tcp, ok := nc.(*net.TCPConn); ok {
 		// It has also set options of its own.
