@@ -28,7 +28,7 @@ func (s *Session) runPosts() {
 func (s *Session) lend() {
 	s.mu.Lock()
 	if s.phase != phaseClosed && !s.aborted {
-		s.q.lend(&s.loop.scratch)
+		s.q.lend(&s.loop.scratch, nil)
 	}
 	s.mu.Unlock()
 }

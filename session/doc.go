@@ -43,7 +43,7 @@
 // # Ownership
 //
 //	OnRecv's data         the loop's; read-only, yours until OnRecv returns
-//	Send's p              yours; copied before Send returns
+//	Send's p              yours; copied before Send returns, or, where it is part of OnRecv's data, when that returns
 //	SendBuffer's buffer   the session's from the call on, also when it fails
 //	addresses             yours to keep, not to modify
 //
@@ -66,7 +66,8 @@
 //	I4  No request is lost and none wakes twice: whoever asks publishes first and then sets scheduled; the loop
 //	    clears scheduled first and then looks.
 //	I5  Bytes leave in the order of acceptance: push and gather use one list under mu, the scratch memory comes
-//	    first and is used only while no segment exists.
+//	    first and is used only while no segment exists. It may be a piece of the running OnRecv's input; settle
+//	    has it written, or moved to segments, before the input is given back.
 //	I6  After Transport.Close the connection is not touched: every path there goes through finish, which enters
 //	    closed first, and flush, steer and rearm do nothing then.
 //	I7  One owner per buffer reference: a segment owns one, pop releases it, nothing else does.

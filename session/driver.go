@@ -74,7 +74,7 @@ func (d *Driver) Receive(data []byte) {
 	if s.paused.Load() || s.choked || s.stashed() || len(data) > s.loop.Limits.safe() {
 		s.stash(data)
 	} else {
-		s.deliver(data)
+		s.deliver(data, data)
 	}
 	s.settle()
 }

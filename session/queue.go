@@ -9,9 +9,9 @@ import (
 const (
 	// maxSegments is the most one writev takes: IOV_MAX of Linux and the BSDs.
 	maxSegments = 1024
-	// writeBudget bounds the bytes of one gathered write, so that a fat queue on a fast link leaves the loop to
-	// the others in between.
-	writeBudget = 1 << 20
+	// writeBudget bounds the bytes of one gathered write: the loop, and whoever waits for its processor, have to wait
+	// for it. It is a multiple of what a call into the kernel costs.
+	writeBudget = 256 << 10
 	// scratchSize is the memory lent to a running callback; it matches the 64 KiB a loop reads at once, so that
 	// an echo of whatever arrived is one write without a pooled buffer.
 	scratchSize = 64 << 10
@@ -44,9 +44,16 @@ type queue struct {
 }
 
 // scratch is a loop's memory for what the running callback sends.
+//
+// What OnRecv sends of the very bytes it was given, an echo or the payload of a frame, is not copied into it: nobody may
+// write to those bytes until OnRecv returns, and the loop does not before the turn is over. So as long as what is sent
+// is one piece of the input, b is that piece.
 type scratch struct {
-	b   []byte
-	off int // bytes of b that have left
+	memory []byte // of length 0
+	input  []byte // what the running OnRecv was given, nil in other callbacks
+	echo   bool   // b is a part of input
+	b      []byte
+	off    int // bytes of b that have left
 }
 
 func (m *scratch) rest() []byte {
@@ -56,12 +63,41 @@ func (m *scratch) rest() []byte {
 	return m.b[m.off:]
 }
 
+// add appends p, or as much of it as there is room for, and returns how much.
+func (m *scratch) add(p []byte) int {
+	if at, ok := m.position(p); ok && len(m.b) == 0 {
+		m.b, m.echo = m.input[at:at+len(p)], true
+		return len(p)
+	} else if ok && m.echo && cap(m.input)-cap(m.b)+len(m.b) == at {
+		m.b = m.b[:len(m.b)+len(p)]
+		return len(p)
+	}
+	if m.echo { // no longer one piece
+		if len(m.b) > cap(m.memory) {
+			return 0
+		}
+		m.b, m.echo = append(m.memory, m.b...), false
+	}
+	n := min(len(p), cap(m.b)-len(m.b))
+	m.b = append(m.b, p[:n]...)
+	return n
+}
+
+// position returns where in the input p lies, if it does: two slices of one array have the same last element when
+// stretched to their capacity.
+func (m *scratch) position(p []byte) (at int, ok bool) {
+	if len(p) == 0 || len(m.input) == 0 || &p[:cap(p)][cap(p)-1] != &m.input[:cap(m.input)][cap(m.input)-1] {
+		return 0, false
+	}
+	at = cap(m.input) - cap(p)
+	return at, at >= 0 && at+len(p) <= len(m.input)
+}
+
 // push appends a copy of p. room is how much may be queued in all from now on, p included.
 func (q *queue) push(p []byte, room int) {
 	q.size += len(p)
 	if m := q.lent; m != nil && q.head == nil {
-		n := min(len(p), cap(m.b)-len(m.b))
-		m.b = append(m.b, p[:n]...)
+		n := m.add(p)
 		p, room = p[n:], room-n
 	}
 	for len(p) > 0 {
@@ -100,17 +136,18 @@ func (q *queue) extend(b *pool.Buffer, own bool) *segment {
 	return t
 }
 
-// gather appends to iov what leaves next: at most maxSegments slices and, the last slice apart, writeBudget bytes.
+// gather appends to iov what leaves next: at most maxSegments slices of together writeBudget bytes.
 func (q *queue) gather(iov [][]byte) [][]byte {
-	n := 0
-	if rest := q.lent.rest(); len(rest) > 0 {
-		iov, n = append(iov, rest), len(rest)
-	}
-	off := q.off
-	for t := q.head; t != nil && len(iov) < maxSegments && n < writeBudget; t = t.next {
-		if rest := t.buf.B[off:]; len(rest) > 0 {
-			iov, n = append(iov, rest), n+len(rest)
+	budget := writeBudget
+	take := func(rest []byte) {
+		if rest = rest[:min(len(rest), budget)]; len(rest) > 0 {
+			iov, budget = append(iov, rest), budget-len(rest)
 		}
+	}
+	take(q.lent.rest())
+	off := q.off
+	for t := q.head; t != nil && len(iov) < maxSegments && budget > 0; t = t.next {
+		take(t.buf.B[off:])
 		off = 0
 	}
 	return iov
@@ -147,10 +184,11 @@ func (q *queue) pop() {
 	segments.Put(t)
 }
 
-// lend gives an empty queue the loop's scratch memory for the time of one callback.
-func (q *queue) lend(m *scratch) {
+// lend gives an empty queue the loop's scratch memory for the time of one callback. input is what OnRecv is given, if
+// it stays as it is until the turn is over.
+func (q *queue) lend(m *scratch, input []byte) {
 	if q.size == 0 {
-		m.b, m.off = m.b[:0], 0
+		m.b, m.off, m.echo, m.input = m.memory, 0, false, input
 		q.lent = m
 	}
 }

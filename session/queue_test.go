@@ -29,7 +29,7 @@ func TestSendsAreGathered(t *testing.T) {
 	}
 }
 
-// S2: a write has at most 1,024 segments and about 1 MiB, and a turn has few writes.
+// S2: a write has at most 1,024 segments and 256 KiB, and a turn has few writes.
 func TestGatheredWriteIsBounded(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{}, h)
@@ -56,7 +56,7 @@ func TestGatheredWriteIsBounded(t *testing.T) {
 		t.Errorf("a turn made %d writes and then wants %b, want 4 and to be resumed", len(c.Writes), c.Wants())
 	}
 	for _, w := range c.Writes {
-		if w.Offered > 1<<20+pool.Large {
+		if w.Offered > 256<<10 {
 			t.Errorf("a write of %d bytes", w.Offered)
 		}
 	}
@@ -80,6 +80,62 @@ func TestIdleSessionHoldsNoBuffer(t *testing.T) {
 		}
 	}
 	wantSent(t, h, 300_000, 300_000)
+}
+
+// What OnRecv sends of its own input, piece by piece, leaves from there, without a copy; what is no longer one piece of it
+// is copied, and nothing is lost of either.
+func TestEchoIsNotCopied(t *testing.T) {
+	input := bytes.Repeat([]byte("0123456789"), 1000)
+	for _, test := range []struct {
+		name   string
+		pieces [][2]int
+		other  bool // something else behind them
+		copied bool
+	}{
+		{name: "whole", pieces: [][2]int{{0, 10_000}}},
+		{name: "piece by piece", pieces: [][2]int{{0, 10}, {10, 5000}, {5000, 10_000}}},
+		{name: "from the middle", pieces: [][2]int{{100, 200}, {200, 300}}},
+		{name: "with a gap", pieces: [][2]int{{0, 100}, {101, 200}}, copied: true},
+		{name: "twice", pieces: [][2]int{{0, 100}, {0, 100}}, copied: true},
+		{name: "and more", pieces: [][2]int{{0, 100}}, other: true, copied: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var given []byte
+			var want bytes.Buffer
+			h := &testkit.Handler{Quiet: true, Recv: func(h *testkit.Handler, p []byte) {
+				given = p
+				send := func(p []byte) {
+					if err := h.Send(p); err != nil {
+						t.Error(err)
+					}
+					want.Write(p)
+				}
+				for _, at := range test.pieces {
+					send(p[at[0]:at[1]])
+				}
+				if test.other {
+					send([]byte("more"))
+				}
+			}}
+			l, c := connect(t, session.Limits{}, h)
+			copied := true
+			c.Look = func(bufs [][]byte) {
+				copied = &bufs[0][0] != &given[test.pieces[0][0]]
+				if len(bufs) != 1 {
+					t.Errorf("%d slices, want one", len(bufs))
+				}
+			}
+			c.PeerWrite(input)
+			l.Run()
+			wantWire(t, c, want.String())
+			if copied != test.copied {
+				t.Errorf("copied: %t, want %t", copied, test.copied)
+			}
+			if pool.Live() != 0 {
+				t.Errorf("%d buffers", pool.Live())
+			}
+		})
+	}
 }
 
 // S5: a slow peer's queue holds its bytes and little more: less than a page at each end, and one where scratch
@@ -138,12 +194,21 @@ func TestQueueAgainstModel(t *testing.T) {
 	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 1))
 		var want bytes.Buffer
-		fill := func(h *testkit.Handler) {
+		fill := func(h *testkit.Handler, input []byte) {
+			echoed := 0
 			for range r.IntN(6) {
 				n := 1 + r.IntN([]int{8, 600, 9000, 150_000}[r.IntN(4)])
 				at := r.IntN(len(source) - n)
 				p := source[at : at+n]
-				if r.IntN(3) > 0 {
+				echo := r.IntN(2) == 0 && echoed < len(input)
+				if echo { // of what was received, mostly the next piece
+					if r.IntN(4) == 0 {
+						echoed = r.IntN(len(input))
+					}
+					p = input[echoed:min(echoed+n, len(input))]
+					echoed += len(p)
+				}
+				if echo || r.IntN(3) > 0 {
 					if h.Send(p) == nil {
 						want.Write(p)
 					}
@@ -152,7 +217,7 @@ func TestQueueAgainstModel(t *testing.T) {
 				}
 			}
 		}
-		h := &testkit.Handler{Quiet: true, Recv: func(h *testkit.Handler, _ []byte) { fill(h) }}
+		h := &testkit.Handler{Quiet: true, Recv: fill}
 		l, c := connect(t, session.Limits{SendLimit: []int{0, 10_000, 400_000}[r.IntN(3)]}, h)
 		c.Kernel = 1 + r.IntN([]int{10, 5000, 100_000}[r.IntN(3)])
 		if r.IntN(2) == 0 {
@@ -160,9 +225,10 @@ func TestQueueAgainstModel(t *testing.T) {
 		}
 		for range 12 {
 			if r.IntN(2) == 0 {
-				c.PeerWrite([]byte("x"))
+				at := r.IntN(len(source) - 70_000)
+				c.PeerWrite(source[at : at+1+r.IntN([]int{1, 2000, 70_000}[r.IntN(3)])])
 			} else {
-				fill(h)
+				fill(h, nil)
 			}
 			if r.IntN(3) > 0 {
 				l.Run()

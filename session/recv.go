@@ -67,7 +67,7 @@ func (s *Session) deliverStash() {
 	}
 	r.stashed += len(part)
 	s.hold()
-	s.deliver(part)
+	s.deliver(part, nil)
 	if r.stashed == len(r.stash.B) {
 		fin := r.fin
 		s.unstash()
@@ -77,11 +77,12 @@ func (s *Session) deliverStash() {
 	}
 }
 
-// deliver calls OnRecv, unless somebody has asked for the end.
-func (s *Session) deliver(data []byte) {
+// deliver calls OnRecv, unless somebody has asked for the end. lasting is data if it stays as it is until the turn is
+// over, nil if its memory is given up before.
+func (s *Session) deliver(data, lasting []byte) {
 	s.mu.Lock()
 	ending := s.ending
-	s.q.lend(&s.loop.scratch)
+	s.q.lend(&s.loop.scratch, lasting)
 	s.mu.Unlock()
 	if !ending {
 		s.loop.Counters.MessagesIn.Add(1)

@@ -114,7 +114,7 @@ func (s *Session) write(iov [][]byte) {
 	s.messages = 0
 	s.blocked = err == ErrWouldBlock || err == ErrNoMemory
 	if n > 0 && !s.aborted {
-		s.q.lend(&s.loop.scratch)
+		s.q.lend(&s.loop.scratch, nil)
 	}
 	s.mu.Unlock()
 	if r := s.rare.Load(); r != nil && n > 0 {

@@ -87,7 +87,7 @@ type Loop struct {
 func NewLoop(limits Limits) *Loop {
 	return &Loop{
 		Limits:  limits,
-		scratch: scratch{b: make([]byte, 0, scratchSize)},
+		scratch: scratch{memory: make([]byte, 0, scratchSize)},
 		iov:     make([][]byte, 0, maxSegments),
 	}
 }
