@@ -17,5 +17,5 @@
 //
 // # Left out
 //
-// UDP, HTTP and other protocols above a byte stream, and edge-triggered polling: one thing, done exactly.
+// UDP, HTTP and other protocols above a byte stream, and events without their bytes: one thing, done exactly.
 package servercore

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintf(os.Stderr, "%d buffers were not released\n", n)
 			code = 1
 		}
-		if err := goleak.Find(idlePools...); err != nil {
+		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}

@@ -63,16 +63,9 @@ func noLeaks(t *testing.T) {
 		if n := pool.Live(); n != 0 {
 			t.Errorf("%d buffers were not released", n)
 		}
-		goleak.VerifyNone(t, idlePools...)
+		goleak.VerifyNone(t)
 		eventually(t, "the descriptors are back", func() bool { return openDescriptors(t) <= before })
 	})
-}
-
-// gnet hands connections over on a pool of goroutines that outlives every engine; only its idle ones are let off.
-var idlePools = []goleak.Option{
-	goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*goWorker).run.func1"),
-	goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*poolCommon).purgeStaleWorkers"),
-	goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*poolCommon).ticktock"),
 }
 
 func openDescriptors(t testing.TB) int {

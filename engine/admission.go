@@ -10,13 +10,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/servercore-go/servercore/internal/poll"
 	"github.com/servercore-go/servercore/session"
 )
 
-// Accepting is ours, not gnet's: an accept error ends gnet's engine, and gnet admits before it asks. One goroutine
-// per listener accepts, refuses what is over the limit before anything is built for it, and hands the rest to the
-// loop with the fewest sessions, which serves it by its own poller. docs/decisions/0002 weighs the ways.
+// Accepting is ours, not gnet's: an accept error ends gnet's engine, and gnet admits before it asks. A listener belongs
+// to the reactor of one loop, its door, which accepts as part of its work: no goroutine has to be woken for a newcomer.
+// It refuses what is over the limit before anything is built for it, and hands the rest to the loop with the fewest
+// sessions. Should the door be held up, by a callback that does not return or by errors, the listener's goroutine
+// accepts in its place. docs/decisions/0002 weighs the ways.
 
 // newcomer is a connection on its way from accept to its loop.
 type newcomer struct {
@@ -25,25 +26,77 @@ type newcomer struct {
 	local, remote net.Addr
 }
 
+// maxKnocks bounds the newcomers a door lets in before it looks at its connections again.
+const maxKnocks = 32
+
+// answer accepts at the doors that were knocked at. Whom no loop can take now waits for the listener's goroutine.
+func (l *loop) answer() {
+	knocked := l.knocked
+	l.knocked = l.knocked[len(knocked):]
+	for _, d := range knocked {
+		i := 0
+		for i < maxKnocks && d.letIn() {
+			i++
+		}
+		if i == maxKnocks {
+			l.knocked = append(l.knocked, d)
+		}
+	}
+}
+
+// letIn accepts one connection, if there is one and a loop to take it, without waiting. Whoever ends the engine passes
+// through acceptMu after it has said so, so that nobody is let in any more (see begin).
+func (l *Listener) letIn() bool {
+	lp := l.engine.roomiest()
+	if lp == nil {
+		return false
+	}
+	l.acceptMu.Lock()
+	defer l.acceptMu.Unlock()
+	if l.engine.stopping() {
+		return false
+	}
+	n, err := l.next()
+	if err == nil {
+		l.engine.admit(n, lp)
+	}
+	return err == nil
+}
+
+// doorGrace is how long a newcomer is left to the door before the listener's goroutine takes a look.
+const doorGrace = 5 * time.Millisecond
+
 // accept is a listener's goroutine.
 func (l *Listener) accept() {
 	defer l.engine.acceptors.Done()
 	var pause time.Duration
+	for l.await() == nil {
+		pause = doorGrace
+		for pause > 0 {
+			select {
+			case <-time.After(pause):
+			case <-l.engine.stop:
+				return
+			}
+			pause = l.help(pause)
+		}
+	}
+}
+
+// help accepts whatever waits, and returns after what time to try again, 0 if nothing waits any more.
+func (l *Listener) help(pause time.Duration) time.Duration {
 	for {
-		n, err := l.next()
-		if err == nil {
+		n, err := l.try()
+		switch {
+		case err == nil:
+			l.engine.admit(n, l.engine.emptiest())
 			pause = 0
-			l.engine.admit(n)
-			continue
-		}
-		if l.engine.stopping() {
-			return
-		}
-		pause = l.engine.acceptFailed(l, err, pause)
-		select {
-		case <-time.After(pause):
-		case <-l.engine.stop:
-			return
+		case err == unix.EAGAIN || l.engine.stopping():
+			return 0
+		default:
+			if pause = l.engine.acceptFailed(l, err, pause); pause > 0 {
+				return pause
+			}
 		}
 	}
 }
@@ -63,7 +116,7 @@ func (e *Engine) acceptFailed(l *Listener, err error, pause time.Duration) time.
 	if outOfDescriptors(err) {
 		switch n, waiting := e.spare.accept(l); {
 		case n.listener != nil:
-			e.admit(n)
+			e.admit(n, e.emptiest())
 			return 0
 		case waiting:
 			e.refused.descriptors.Add(1)
@@ -73,24 +126,17 @@ func (e *Engine) acceptFailed(l *Listener, err error, pause time.Duration) time.
 	return min(max(2*pause, minAcceptPause), maxAcceptPause)
 }
 
-// admit decides about a newcomer and hands it to a loop.
-func (e *Engine) admit(n newcomer) {
-	if e.stopping() {
+// admit decides about a newcomer and hands it to a loop, nil if the engine is stopping.
+func (e *Engine) admit(n newcomer, lp *loop) {
+	switch {
+	case lp == nil || e.stopping():
 		e.refuse(n.fd, &e.refused.closing)
-		return
-	}
-	if !e.enter() {
+	case !e.enter():
 		e.log.limited(fullLine, "refusing connections: MaxSessions reached", "max", e.maxSessions)
 		e.refuse(n.fd, &e.refused.full)
-		return
+	default:
+		lp.welcome(n)
 	}
-	lp := e.emptiest()
-	if lp == nil {
-		e.leave()
-		e.refuse(n.fd, &e.refused.closing)
-		return
-	}
-	lp.welcome(n)
 }
 
 func (e *Engine) refuse(fd int, cause *atomic.Uint64) {
@@ -98,24 +144,15 @@ func (e *Engine) refuse(fd int, cause *atomic.Uint64) {
 	_ = unix.Close(fd)
 }
 
-// maxOpening bounds the newcomers that wait for one loop: a loop held up by a callback soon has its share of them,
-// and the others go on.
+// maxOpening bounds the newcomers that wait for one loop, give or take one for each listener: a loop held up by a callback
+// soon has its share of them, and the others go on.
 const maxOpening = 64
 
 // emptiest waits for a loop that can take another newcomer and returns the one with the fewest sessions, nil if
 // the engine is stopping.
 func (e *Engine) emptiest() *loop {
 	for {
-		var best *loop
-		var least int32
-		for _, lp := range e.loops {
-			opening := lp.opening.Load()
-			if n := opening + lp.live.Load(); opening < maxOpening && (best == nil || n < least) {
-				best, least = lp, n
-			}
-		}
-		if best != nil {
-			best.opening.Add(1)
+		if best := e.roomiest(); best != nil {
 			return best
 		}
 		select {
@@ -124,6 +161,18 @@ func (e *Engine) emptiest() *loop {
 			return nil
 		}
 	}
+}
+
+// roomiest returns the loop with the fewest sessions among those that can take another newcomer, nil if none can.
+func (e *Engine) roomiest() (best *loop) {
+	var least int32
+	for _, lp := range e.loops {
+		opening := lp.opening.Load()
+		if n := opening + lp.live.Load(); opening < maxOpening && (best == nil || n < least) {
+			best, least = lp, n
+		}
+	}
+	return best
 }
 
 // open calls the factory and, if all is well, OnConnected. c.driver stays nil if the newcomer is refused.
@@ -145,7 +194,8 @@ func (c *conn) open(n newcomer) {
 		return
 	}
 	c.driver = d
-	if err := c.watch(poll.Read); err != nil {
+	c.thorough = n.listener.network == "unix"
+	if err := c.loop.watch(c); err != nil {
 		d.Refuse()
 		c.driver = nil
 		c.refused(n, &e.refused.failed, err)

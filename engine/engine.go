@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
-
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -29,17 +27,13 @@ type Engine struct {
 	loops     []*loop // fixed by Start
 	err       error   // why it ended, or is ending
 
-	client *gnet.Client
-	spare  spare
-	stop   chan struct{} // closed when the end begins: no new session
-	gone   chan struct{} // closed when gnet's loops have ended
-	done   chan struct{} // closed when everything has
+	spare spare
+	stop  chan struct{} // closed when the end begins: no new session
+	done  chan struct{} // closed when everything has ended
 
 	aborting atomic.Bool // what ends now is aborted, not drained
 
 	acceptors sync.WaitGroup
-	boarders  sync.WaitGroup
-	helpers   sync.WaitGroup
 
 	maxSessions int
 	sessions    atomic.Int64
@@ -77,7 +71,6 @@ func New(o Options) (*Engine, error) {
 		log:     newLogger(o.Logger),
 		born:    time.Now(),
 		stop:    make(chan struct{}),
-		gone:    make(chan struct{}),
 		done:    make(chan struct{}),
 		landing: make(chan struct{}, 1),
 		emptied: make(chan struct{}, 1),
@@ -142,41 +135,23 @@ func (e *Engine) start() error {
 	if err := e.spare.open(); err != nil {
 		return fmt.Errorf("engine: no descriptor to keep in reserve: %w", err)
 	}
-	if err := e.startLoops(); err != nil {
-		return err
-	}
-	return e.setBounds()
-}
-
-// startLoops brings up gnet's loops and ties each to one of ours by an anchor.
-func (e *Engine) startLoops() error {
-	client, err := gnet.NewClient(new(reactor),
-		gnet.WithNumEventLoop(e.options.Loops),
-		gnet.WithReadBufferCap(readSize),
-		gnet.WithLogger(bridge{e.log}))
-	if err != nil {
-		return fmt.Errorf("engine: %w", err)
-	}
-	if err := client.Start(); err != nil {
-		return fmt.Errorf("engine: event loops: %w", err)
-	}
-	e.client = client
 	for i := range e.options.Loops {
 		l, err := newLoop(e, i, e.options.limits())
 		if err != nil {
 			return fmt.Errorf("engine: event loop %d: %w", i, err)
 		}
 		e.loops = append(e.loops, l)
-		if err := l.cast(client); err != nil {
-			return fmt.Errorf("engine: event loop %d: %w", i, err)
+	}
+	if err := e.setBounds(); err != nil {
+		return err
+	}
+	for i, l := range e.listeners {
+		if err := e.loops[i%len(e.loops)].attend(l); err != nil {
+			return fmt.Errorf("engine: listen %s %s: %w", l.network, l.address, err)
 		}
-		for _, other := range e.loops[:i] {
-			if other.gnet == l.gnet {
-				return fmt.Errorf("engine: event loop %d: gnet gave out a loop twice", i)
-			}
-		}
-		e.helpers.Add(1)
-		go l.watch()
+	}
+	for _, l := range e.loops { // last: what the loops see does not change any more
+		go l.run(false)
 	}
 	return nil
 }
@@ -186,27 +161,11 @@ func (e *Engine) undo() {
 	for _, l := range e.listeners {
 		l.unbind()
 	}
-	e.stopLoops()
-	e.helpers.Wait()
-	e.spare.close()
-	e.loops = nil
-}
-
-// stopLoops ends gnet's loops and frees ours.
-func (e *Engine) stopLoops() {
 	for _, l := range e.loops {
-		l.halt()
-	}
-	if e.client != nil {
-		if err := e.client.Stop(); err != nil {
-			e.log.error("event loops ended with an error", err)
-		}
-		e.client = nil
-	}
-	for _, l := range e.loops {
-		l.sweep(errClosing)
 		l.release()
 	}
+	e.spare.close()
+	e.loops = nil
 }
 
 // setBounds derives the limits that depend on the process's descriptors.

@@ -66,8 +66,6 @@ func onLoop[T any](t testing.TB, c *conn, ask func() T) (v T) {
 	return v
 }
 
-func attached(c *conn) bool { return c.gnet != nil }
-
 // exchange sends n messages of one byte, each after the answer to the last.
 func exchange(t testing.TB, c net.Conn, n int) {
 	t.Helper()
@@ -81,16 +79,6 @@ func exchange(t testing.TB, c net.Conn, n int) {
 		}
 		if _, err := io.ReadFull(c, b[:]); err != nil || b[0] != byte(i) {
 			t.Fatalf("message %d: %d, %v", i, b[0], err)
-		}
-	}
-}
-
-// becomeAttached has a newcomer become busy and waits until gnet has it.
-func becomeAttached(t testing.TB, client net.Conn, c *conn) {
-	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !onLoop(t, c, func() bool { return attached(c) }); exchange(t, client, 1) {
-		if time.Now().After(deadline) {
-			t.Fatal("not attached within 5 s")
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -22,9 +23,9 @@ type Listener struct {
 	network, address string
 	factory          session.Factory
 
-	// The accepting goroutine's own.
-	shared *net.TCPAddr      // the local address of the last connection accepted
-	zones  map[uint32]string // names of interfaces
+	acceptMu sync.Mutex        // the door's loop or the listener's goroutine; guards the next two
+	shared   *net.TCPAddr      // the local address of the last connection accepted
+	zones    map[uint32]string // names of interfaces
 
 	// Set by bind, fixed while bound.
 	bound  bool
@@ -144,24 +145,34 @@ func (l *Listener) adopt(ln syscall.Conn) error {
 	return err
 }
 
-// next waits for a connection.
-func (l *Listener) next() (n newcomer, err error) {
-	wait := l.conn.Read(func(fd uintptr) bool {
-		n, err = l.acceptOn(int(fd))
-		return err != unix.EAGAIN
+// await waits until a connection has come in since the last call, or fails when the listener is closed.
+func (l *Listener) await() error {
+	waited := false
+	return l.conn.Read(func(uintptr) bool {
+		defer func() { waited = true }()
+		return waited
 	})
-	if wait != nil {
-		return n, wait
-	}
-	return n, err
 }
 
-// try takes a connection if one waits.
-func (l *Listener) try() (n newcomer, err error) {
+// try takes a connection if one waits, EAGAIN if none does. Any goroutine.
+func (l *Listener) try() (newcomer, error) {
+	l.acceptMu.Lock()
+	defer l.acceptMu.Unlock()
+	return l.next()
+}
+
+// next is try for who holds acceptMu.
+func (l *Listener) next() (n newcomer, err error) {
 	if e := l.conn.Control(func(fd uintptr) { n, err = l.acceptOn(int(fd)) }); e != nil {
 		return n, e
 	}
 	return n, err
+}
+
+// descriptor returns the number of what is listened on.
+func (l *Listener) descriptor() (fd int) {
+	_ = l.conn.Control(func(n uintptr) { fd = int(n) })
+	return fd
 }
 
 // acceptOn takes a connection that waits on the listener's descriptor; EAGAIN if there is none.

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -15,10 +14,8 @@ type line uint8
 const (
 	acceptLine line = iota
 	fullLine
-	enrollLine
 	factoryLine
 	panicLine
-	gnetLine
 	lines
 )
 
@@ -62,34 +59,4 @@ func (l *logger) limited(kind line, message string, args ...any) {
 
 func (l *logger) error(message string, err error, args ...any) {
 	l.out.Error(message, append(args, "err", err)...)
-}
-
-// bridge lets gnet speak through the engine's logger. Its chatter is debug to us, its worries are limited.
-type bridge struct{ log *logger }
-
-func (b bridge) say(format string, args []any) {
-	if b.log.out.Enabled(context.Background(), slog.LevelDebug) {
-		b.log.out.Debug("gnet: " + fmt.Sprintf(format, args...))
-	}
-}
-
-// Debugf implements gnet's logging.Logger.
-func (b bridge) Debugf(format string, args ...any) { b.say(format, args) }
-
-// Infof implements gnet's logging.Logger.
-func (b bridge) Infof(format string, args ...any) { b.say(format, args) }
-
-// Warnf implements gnet's logging.Logger.
-func (b bridge) Warnf(format string, args ...any) {
-	b.log.limited(gnetLine, "gnet: "+fmt.Sprintf(format, args...))
-}
-
-// Errorf implements gnet's logging.Logger.
-func (b bridge) Errorf(format string, args ...any) {
-	b.log.limited(gnetLine, "gnet: "+fmt.Sprintf(format, args...))
-}
-
-// Fatalf implements gnet's logging.Logger. It does not end the process: that is not a library's to decide.
-func (b bridge) Fatalf(format string, args ...any) {
-	b.log.limited(gnetLine, "gnet: "+fmt.Sprintf(format, args...))
 }

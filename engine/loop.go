@@ -1,72 +1,68 @@
 package engine
 
 import (
-	"context"
+	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
+	gerrors "github.com/panjf2000/gnet/v2/pkg/errors"
+	"github.com/panjf2000/gnet/v2/pkg/netpoll"
 	"golang.org/x/sys/unix"
 
-	"github.com/servercore-go/servercore/internal/poll"
 	"github.com/servercore-go/servercore/internal/wheel"
 	"github.com/servercore-go/servercore/session"
 )
 
-// loop is one event loop: a gnet loop, the sessions that live on it, and what they share.
+// loop is one event loop: a goroutine, gnet's poller, the sessions that live on it, and what they share.
 //
-// Whatever happens on a loop happens in one of two ways: gnet calls the reactor because a connection has bytes, or
-// closed; or gnet runs the loop's turn because somebody woke it. A turn serves, in this order, the newcomers, the
-// notices of the loop's own poller, the sessions left over from earlier turns, the mailbox, and the deadlines.
+// Whatever happens on a loop happens in one of two ways: the reactor has news of a connection, or somebody woke the loop
+// and it makes a turn. A turn serves, in this order, the newcomers, the sessions left over from earlier turns, the
+// mailbox, and the deadlines.
 //
-// Both run in a coroutine (see enter), so that content which calls runtime.Goexit takes down the coroutine and
-// not gnet's loop. Every step of a turn therefore keeps its place in the loop, not in local variables: a turn that
-// was cut short is simply run again.
+// Content may take the loop's goroutine down in the midst of either (see run). Every step of a turn therefore keeps its
+// place in the loop, not in local variables: a turn that was cut short is simply run again.
 type loop struct {
 	engine *Engine
 	index  int
-	gnet   gnet.EventLoop
-	anchor *anchor
 	shared *session.Loop
 
 	// Any goroutine.
 	mailbox atomic.Pointer[conn] // sessions that want a turn, last come first
 	woken   atomic.Bool          // a turn is on its way: one wake-up, however many wait (S3)
 	wakeups atomic.Uint64
-	opening atomic.Int32 // newcomers, not yet opened
-	live    atomic.Int32 // opened, not yet done
-
-	boarding atomic.Int32 // connections on their way to gnet
+	opening atomic.Int32  // newcomers, not yet opened
+	live    atomic.Int32  // opened, not yet done
+	quit    chan struct{} // closed to end the loop
+	gone    chan struct{} // closed when it has ended, its sessions too
 
 	wakeMu  sync.Mutex
-	stopped bool // under wakeMu: gnet's loop is gone, or going
+	waker   waker
+	stopped bool // under wakeMu: the waker is closed
 
 	welcomeMu sync.Mutex
 	newcomers []newcomer // from the acceptors
 
-	noticeMu sync.Mutex
-	notices  []poll.Event // from the poller's goroutine
-
 	connsMu sync.Mutex
-	conns   []*conn // every session of the loop, for snapshots
+	conns   []*conn // every session of the loop, for snapshots; changed by the loop only
 
 	// The loop's own.
-	poller   *poll.Poller
-	watched  map[uint64]*conn // by session id: who has a descriptor in the poller
-	wheel    *wheel.Wheel[*conn]
-	timer    *time.Timer
-	timerAt  time.Duration // when the timer fires, 0 if it is not set
-	boardAt  time.Duration // when the next connection may go to gnet
-	again    []*conn       // sessions for a later turn
-	gather   gather        // for writes
-	input    []byte        // what is read without gnet
-	inside   bool          // the coroutine runs
-	job      job
-	progress progress // of the turn that runs
-	next     func() (bool, bool)
-	stop     func()
+	poller     *netpoll.Poller
+	attachment netpoll.PollAttachment
+	watched    []*conn           // by descriptor
+	doors      map[int]*Listener // by descriptor; fixed when the loop starts
+	knocked    []*Listener       // doors where newcomers wait
+	ended      error             // what Polling returned
+	wheel      *wheel.Wheel[*conn]
+	timer      *time.Timer
+	timerAt    time.Duration // when the timer fires, 0 if it is not set
+	again      []*conn       // sessions for a later turn
+	gather     gather        // for writes
+	input      []byte        // what was read last
+	served     int           // events since the last breath
+	progress   progress      // of the turn that runs
 }
 
 // progress is how far a turn has come.
@@ -74,8 +70,6 @@ type progress struct {
 	newcomers []newcomer
 	opened    int   // how many of them were opened
 	opening   *conn // the last of them, until what follows OnConnected is done
-	notices   []poll.Event
-	noticed   int // how many of them were served
 	again     []*conn
 	resumed   int
 	mail      *conn
@@ -87,23 +81,31 @@ const (
 	tickSlots = 512                   // one rotation is about 10 s; longer deadlines are looked at once each
 )
 
-func newLoop(e *Engine, index int, limits session.Limits) (*loop, error) {
-	p, err := poll.New()
-	if err != nil {
+func newLoop(e *Engine, index int, limits session.Limits) (_ *loop, err error) {
+	l := &loop{
+		engine: e,
+		index:  index,
+		shared: session.NewLoop(limits),
+		wheel:  wheel.New[*conn](tick, tickSlots),
+		input:  make([]byte, readSize),
+		doors:  make(map[int]*Listener),
+		quit:   make(chan struct{}),
+		gone:   make(chan struct{}),
+	}
+	if l.waker, err = newWaker(); err != nil {
 		return nil, err
 	}
-	l := &loop{
-		engine:  e,
-		index:   index,
-		shared:  session.NewLoop(limits),
-		poller:  p,
-		watched: make(map[uint64]*conn),
-		wheel:   wheel.New[*conn](tick, tickSlots),
-		input:   make([]byte, readSize),
+	if l.poller, err = netpoll.OpenPoller(); err != nil {
+		l.waker.close()
+		return nil, err
+	}
+	if err := l.poller.AddRead(&netpoll.PollAttachment{FD: l.waker.descriptor()}, true); err != nil {
+		l.waker.close()
+		_ = l.poller.Close()
+		return nil, err
 	}
 	l.timer = time.AfterFunc(time.Hour, func() { l.wake() })
 	l.timer.Stop()
-	l.startCoroutine()
 	return l, nil
 }
 
@@ -121,31 +123,31 @@ func (l *loop) post(c *conn) {
 	}
 }
 
-// wake has gnet run a turn, unless one is on its way. The turn clears woken before it looks at anything, so
+// wake has the loop make a turn, unless one is on its way. The turn clears woken before it looks at anything, so
 // whoever finds woken set has published before that look. It returns false if a turn was on its way.
 func (l *loop) wake() bool {
 	if l.woken.Swap(true) {
 		return false
 	}
-	l.wakeMu.Lock()
-	defer l.wakeMu.Unlock()
-	if l.stopped {
-		return false // the sweep at the end of the engine sees to what is left
-	}
-	if err := l.gnet.Execute(context.Background(), l); err != nil {
-		l.engine.log.error("loop cannot be woken", err, "loop", l.index)
-	}
+	l.signal()
 	return true
 }
 
-// Run is the turn as gnet calls it.
-func (l *loop) Run(context.Context) error {
-	l.enter(job{kind: jobTurn})
-	return nil
+// signal interrupts the loop if it waits.
+func (l *loop) signal() {
+	l.wakeMu.Lock()
+	defer l.wakeMu.Unlock()
+	if !l.stopped {
+		l.waker.signal()
+	}
 }
 
 // turn serves whoever asked for it. Each list is cut out of its shared place first, then worked off.
 func (l *loop) turn() {
+	if len(l.knocked) > 0 {
+		l.woken.Store(true) // this turn: nobody has to wake the loop for its own newcomers
+		l.answer()
+	}
 	l.woken.Store(false)
 	p := &l.progress
 
@@ -166,20 +168,6 @@ func (l *loop) turn() {
 		l.begin()
 	}
 
-	if p.noticed == len(p.notices) {
-		l.noticeMu.Lock()
-		p.notices, l.notices, p.noticed = l.notices, p.notices[:0], 0
-		l.noticeMu.Unlock()
-	}
-	for p.noticed < len(p.notices) {
-		n := p.notices[p.noticed]
-		p.noticed++
-		// Keys are session ids, never used twice: a notice of a descriptor closed meanwhile finds nobody (I6).
-		if c := l.watched[n.Key]; c != nil {
-			c.notice(n)
-		}
-	}
-
 	if p.resumed == len(p.again) {
 		clear(p.again)
 		p.again, l.again, p.resumed = l.again, p.again[:0], 0
@@ -188,6 +176,7 @@ func (l *loop) turn() {
 		c := p.again[p.resumed]
 		p.resumed++
 		c.waiting = false
+		c.room()
 		c.driver.Resume()
 		c.pump()
 	}
@@ -214,16 +203,31 @@ func (l *loop) turn() {
 		c.pump()
 	}
 
+	if len(l.knocked) > 0 {
+		l.wake()
+	}
 	l.timerAt = 0
-	if len(l.again) > 0 {
-		l.setTimer(now)
-	} else if at, ok := l.wheel.Next(); ok {
+	if at, ok := l.wheel.Next(); ok {
 		l.setTimer(at)
+	}
+}
+
+// breathEvery is how many events a loop serves before it lets other goroutines have its processor: a third of a
+// millisecond of short messages. A breath costs as much as a fiftieth of one.
+const breathEvery = 32
+
+// breathe follows an event. A loop that never comes to rest leaves others no time if there is but one processor, or none
+// is free: Go would take it away after 10 ms only.
+func (l *loop) breathe() {
+	if l.served++; l.served >= breathEvery {
+		l.served = 0
+		runtime.Gosched()
 	}
 }
 
 // welcome takes a newcomer. Any goroutine.
 func (l *loop) welcome(n newcomer) {
+	l.opening.Add(1)
 	l.welcomeMu.Lock()
 	l.newcomers = append(l.newcomers, n)
 	l.welcomeMu.Unlock()
@@ -255,15 +259,14 @@ func reverse(head *conn) *conn {
 	return first
 }
 
-// later has c resumed in a turn of its own. The wake-up comes from a timer's goroutine, because gnet would serve
-// one posted here before it looks at the connections again.
+// later has c resumed in a turn of its own, after the events that are due.
 func (l *loop) later(c *conn) {
 	if c.waiting {
 		return
 	}
 	c.waiting = true
 	l.again = append(l.again, c)
-	l.setTimer(l.engine.now())
+	l.wake()
 }
 
 // arm has c looked at when its deadline passes.
@@ -276,27 +279,6 @@ func (l *loop) setTimer(at time.Duration) {
 	if l.timerAt == 0 || at < l.timerAt {
 		l.timerAt = at
 		l.timer.Reset(max(at-l.engine.now(), 0))
-	}
-}
-
-// watch is the poller's goroutine: it passes notices on and touches nothing else.
-func (l *loop) watch() {
-	defer l.engine.helpers.Done()
-	events := make([]poll.Event, 256)
-	for {
-		n, err := l.poller.Wait(events)
-		if n > 0 {
-			l.noticeMu.Lock()
-			l.notices = append(l.notices, events[:n]...)
-			l.noticeMu.Unlock()
-			l.wake()
-		}
-		if err != nil {
-			if !l.halted() {
-				go l.engine.fail(fmt.Errorf("engine: the poller of event loop %d ended by itself: %w", l.index, err))
-			}
-			return
-		}
 	}
 }
 
@@ -328,36 +310,48 @@ func (l *loop) snapshot() []*session.Driver {
 	return drivers
 }
 
-// halt keeps anyone from waking a loop that gnet is about to take away.
+// halt ends the loop and waits until it has ended: for the callback that runs, and for the last OnDisconnected.
 func (l *loop) halt() {
+	close(l.quit)
+	l.signal()
+	<-l.gone
+}
+
+// release frees what a loop holds that has ended, or never began.
+func (l *loop) release() {
+	l.timer.Stop()
 	l.wakeMu.Lock()
 	l.stopped = true
+	l.waker.close()
 	l.wakeMu.Unlock()
+	_ = l.poller.Close()
 }
 
 func (l *loop) halted() bool {
-	l.wakeMu.Lock()
-	defer l.wakeMu.Unlock()
-	return l.stopped
-}
-
-// sweep ends what is left when gnet's loop is gone; the caller's goroutine is the loop now.
-func (l *loop) sweep(reason error) {
-	for _, d := range l.snapshot() {
-		d.Kill(reason)
-	}
-	l.enter(job{kind: jobTurn}) // newcomers that were not opened are refused
-	for len(l.snapshot()) > 0 {
-		l.enter(job{kind: jobTurn})
+	select {
+	case <-l.quit:
+		return true
+	default:
+		return false
 	}
 }
 
-// release frees what the loop holds. gnet's loop is gone and the sessions are done.
-func (l *loop) release() {
-	l.timer.Stop()
-	_ = l.poller.Close()
-	l.stop()
-	if l.anchor != nil && l.anchor.far != nil {
-		_ = l.anchor.far.Close()
+// fault reports a loop whose poller has failed (T5).
+func (l *loop) fault() {
+	l.ended = fmt.Errorf("engine: event loop %d ended by itself: %w", l.index, l.ended)
+	go l.engine.fail(l.ended)
+}
+
+// sweep ends what is left when there are no events any more. Newcomers that were not opened are refused.
+func (l *loop) sweep() {
+	reason := errClosing
+	if !errors.Is(l.ended, gerrors.ErrEngineShutdown) {
+		reason = fmt.Errorf("%w: %w", session.ErrShutdown, l.ended)
+	}
+	for _, c := range l.conns {
+		c.driver.Kill(reason)
+	}
+	for l.turn(); len(l.conns) > 0; {
+		l.turn()
 	}
 }

@@ -1,46 +1,108 @@
 package engine
 
 import (
-	"github.com/panjf2000/gnet/v2"
+	"errors"
+
+	gerrors "github.com/panjf2000/gnet/v2/pkg/errors"
+	"github.com/panjf2000/gnet/v2/pkg/netpoll"
 )
 
-// reactor turns gnet's callbacks into jobs of the loop they belong to, and does nothing else. gnet calls it on
-// the goroutine of that loop. It never returns bytes; connections are closed through EventLoop.Close,
-// which is synchronous.
-type reactor struct {
-	gnet.BuiltinEventEngine
+// The reactor is gnet's poller, one for each loop, which waits for descriptors and calls event for each that has news.
+// Everything registered with it is edge-triggered and stays as registered until it is closed: an event says that
+// something has become true since the last look, and whoever looked until the kernel had nothing more misses nothing.
+
+// news is what an event says about a connection.
+type news struct {
+	readable bool // bytes wait
+	writable bool // the kernel takes bytes
+	hangup   bool // the peer has finished, or the connection is broken; bytes may wait
+	urgent   bool // reads end short before urgent data
 }
 
-// OnOpen implements gnet.EventHandler. The context is what Enroll was given.
-func (*reactor) OnOpen(g gnet.Conn) ([]byte, gnet.Action) {
-	switch v := g.Context().(type) {
-	case *boarding:
-		return nil, v.opened(g)
-	case *anchor:
-		v.opened <- g.EventLoop()
-	}
-	return nil, gnet.None
-}
-
-// OnTraffic implements gnet.EventHandler. All input is taken at once, so that gnet never buffers any: the slice
-// is gnet's read buffer, valid until OnTraffic returns.
-func (*reactor) OnTraffic(g gnet.Conn) gnet.Action {
-	data, _ := g.Next(-1)
-	if c, ok := g.Context().(*conn); ok && len(data) > 0 {
-		c.loop.enter(job{kind: jobTraffic, conn: c, data: data})
-	}
-	return gnet.None
-}
-
-// OnClose implements gnet.EventHandler. The descriptor is still open; gnet closes it when OnClose returns.
-func (*reactor) OnClose(g gnet.Conn, err error) gnet.Action {
-	switch v := g.Context().(type) {
-	case *conn:
-		if !v.leaving {
-			v.loop.enter(job{kind: jobClose, conn: v, err: err})
+// run is the loop's goroutine. Content may take it down, by runtime.Goexit, which cannot be recovered from: then
+// another carries on where it was.
+func (l *loop) run(resumed bool) {
+	finished := false
+	defer func() {
+		if !finished {
+			go l.run(true)
 		}
-	case *anchor:
-		v.loop.ended(err)
+	}()
+	if resumed {
+		l.resurvey()
+		l.turn()
 	}
-	return gnet.None
+	if l.ended == nil {
+		l.ended = l.poller.Polling(l.event)
+		if !errors.Is(l.ended, gerrors.ErrEngineShutdown) {
+			l.fault()
+		}
+	}
+	l.sweep()
+	<-l.quit
+	l.sweep()
+	finished = true
+	close(l.gone)
+}
+
+// event serves one event. The error it returns ends Polling.
+//
+// The number of a descriptor may have passed to another connection since the event was fetched. That one is then
+// looked at without need, which it does not notice (I6).
+func (l *loop) event(fd int, e netpoll.IOEvent, flags netpoll.IOFlags) error {
+	if fd == l.waker.descriptor() {
+		l.waker.drain()
+		l.turn()
+		if l.halted() {
+			return gerrors.ErrEngineShutdown
+		}
+		return nil
+	}
+	if fd < len(l.watched) {
+		if c := l.watched[fd]; c != nil {
+			c.notice(translate(e, flags))
+			l.breathe()
+			return nil
+		}
+	}
+	if d := l.doors[fd]; d != nil {
+		l.knocked = append(l.knocked, d)
+		l.turn()
+	}
+	return nil
+}
+
+// watch registers a connection.
+func (l *loop) watch(c *conn) error {
+	fd := int(c.fd)
+	l.attachment.FD = fd // all that gnet wants to know
+	if err := l.poller.AddReadWrite(&l.attachment, true); err != nil {
+		return err
+	}
+	for fd >= len(l.watched) {
+		l.watched = append(l.watched, make([]*conn, max(64, len(l.watched)))...)
+	}
+	l.watched[fd] = c
+	return nil
+}
+
+// attend makes the loop a listener's door. The loop does not run yet.
+func (l *loop) attend(d *Listener) error {
+	fd := d.descriptor()
+	l.doors[fd] = d
+	return l.poller.AddRead(&netpoll.PollAttachment{FD: fd}, true)
+}
+
+// unwatch forgets a connection whose descriptor is about to be closed, which ends its registration.
+func (l *loop) unwatch(c *conn) { l.watched[c.fd] = nil }
+
+// resurvey has every connection looked at: events that were fetched and not served are lost with their goroutine.
+func (l *loop) resurvey() {
+	for _, d := range l.doors {
+		l.knocked = append(l.knocked, d)
+	}
+	for _, c := range l.conns { // only the loop changes it
+		c.readable = true
+		l.later(c)
+	}
 }

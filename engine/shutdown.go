@@ -47,7 +47,6 @@ func (e *Engine) begin(why error) (first bool, err error) {
 	case fresh:
 		e.state, e.err = ended, why
 		close(e.stop)
-		close(e.gone)
 		close(e.done)
 		e.mu.Unlock()
 		return false, nil
@@ -62,6 +61,10 @@ func (e *Engine) begin(why error) (first bool, err error) {
 	}
 	e.mu.Unlock()
 	e.acceptors.Wait()
+	for _, l := range e.listeners { // see letIn
+		l.acceptMu.Lock()
+		l.acceptMu.Unlock() //nolint:staticcheck // a barrier
+	}
 	return true, nil
 }
 
@@ -110,7 +113,6 @@ func (e *Engine) finish() error {
 	stuck := e.awaitEmpty(ctx)
 	go func() {
 		_ = e.awaitEmpty(context.Background())
-		e.boarders.Wait() // or gnet would lose a descriptor
 		e.tearDown()
 	}()
 	if stuck != nil {
@@ -120,11 +122,12 @@ func (e *Engine) finish() error {
 	return nil
 }
 
-// tearDown ends the loops. gnet waits for callbacks that run, so this may take as long as content makes it.
+// tearDown ends the loops. It waits for callbacks that run, so this may take as long as content makes it.
 func (e *Engine) tearDown() {
-	e.stopLoops()
-	close(e.gone)
-	e.helpers.Wait()
+	for _, l := range e.loops {
+		l.halt()
+		l.release()
+	}
 	e.spare.close()
 	e.mu.Lock()
 	e.state = ended
@@ -138,19 +141,4 @@ func (e *Engine) fail(fault error) {
 		e.log.error("engine ended by a fault", fault)
 		e.tearDown()
 	}
-}
-
-// ended is gnet's news that the loop is gone.
-func (l *loop) ended(err error) {
-	if !l.halted() {
-		go l.engine.fail(fmt.Errorf("engine: event loop %d ended by itself (%v)", l.index, err))
-	}
-}
-
-// lost is the reason of sessions whose loop is gone.
-func (e *Engine) lost() error {
-	if err := e.Err(); err != nil && !errors.Is(err, ErrClosed) {
-		return fmt.Errorf("%w: %w", session.ErrShutdown, err)
-	}
-	return errClosing
 }

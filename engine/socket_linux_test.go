@@ -20,7 +20,7 @@ func TestSocketOptions(t *testing.T) {
 		"off": {Options{KeepAlive: -1, UserTimeout: -1, SendBuffer: -1}, 0, 0, 0, 0, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			client, c := connect(t, tt.o)
+			_, c := connect(t, tt.o)
 			get := func(level, option int) int {
 				return onLoop(t, c, func() int {
 					n, err := unix.GetsockoptInt(int(c.fd), level, option)
@@ -30,41 +30,36 @@ func TestSocketOptions(t *testing.T) {
 					return n
 				})
 			}
-			for _, as := range []string{"a newcomer", "attached"} {
-				if as == "attached" {
-					becomeAttached(t, client, c)
+			if n := get(unix.IPPROTO_TCP, unix.TCP_NODELAY); n != 1 {
+				t.Errorf("TCP_NODELAY is %d", n)
+			}
+			if n := get(unix.SOL_SOCKET, unix.SO_PROTOCOL); n != unix.IPPROTO_TCP {
+				t.Errorf("the protocol is %d, want TCP", n)
+			}
+			if n := get(unix.SOL_SOCKET, unix.SO_KEEPALIVE); n != tt.keep {
+				t.Errorf("SO_KEEPALIVE is %d, want %d", n, tt.keep)
+			}
+			if n := get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); n != tt.user {
+				t.Errorf("TCP_USER_TIMEOUT is %d ms, want %d", n, tt.user)
+			}
+			if n := get(unix.SOL_SOCKET, unix.SO_SNDBUF); tt.bound > 0 && n > tt.bound {
+				t.Errorf("SO_SNDBUF is %d, want at most %d", n, tt.bound)
+			}
+			if tt.keep == 1 {
+				idle, interval := get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE), get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
+				if count := get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT); idle != tt.idle || interval != tt.interval || count != tt.count {
+					t.Errorf("keep-alive is %d s, %d s, %d probes, want %d, %d, %d", idle, interval, count, tt.idle, tt.interval, tt.count)
 				}
-				if n := get(unix.IPPROTO_TCP, unix.TCP_NODELAY); n != 1 {
-					t.Errorf(as+": TCP_NODELAY is %d", n)
+			}
+			flags := onLoop(t, c, func() int {
+				n, err := unix.FcntlInt(uintptr(c.fd), unix.F_GETFD, 0)
+				if err != nil {
+					t.Error(err)
 				}
-				if n := get(unix.SOL_SOCKET, unix.SO_PROTOCOL); n != unix.IPPROTO_TCP {
-					t.Errorf(as+": the protocol is %d, want TCP", n)
-				}
-				if n := get(unix.SOL_SOCKET, unix.SO_KEEPALIVE); n != tt.keep {
-					t.Errorf(as+": SO_KEEPALIVE is %d, want %d", n, tt.keep)
-				}
-				if n := get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); n != tt.user {
-					t.Errorf(as+": TCP_USER_TIMEOUT is %d ms, want %d", n, tt.user)
-				}
-				if n := get(unix.SOL_SOCKET, unix.SO_SNDBUF); tt.bound > 0 && n > tt.bound {
-					t.Errorf(as+": SO_SNDBUF is %d, want at most %d", n, tt.bound)
-				}
-				if tt.keep == 1 {
-					idle, interval := get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE), get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
-					if count := get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT); idle != tt.idle || interval != tt.interval || count != tt.count {
-						t.Errorf(as+": keep-alive is %d s, %d s, %d probes, want %d, %d, %d", idle, interval, count, tt.idle, tt.interval, tt.count)
-					}
-				}
-				flags := onLoop(t, c, func() int {
-					n, err := unix.FcntlInt(uintptr(c.fd), unix.F_GETFD, 0)
-					if err != nil {
-						t.Error(err)
-					}
-					return n
-				})
-				if flags&unix.FD_CLOEXEC == 0 {
-					t.Errorf(as+": the descriptor would be inherited: flags %x", flags)
-				}
+				return n
+			})
+			if flags&unix.FD_CLOEXEC == 0 {
+				t.Errorf("the descriptor would be inherited: flags %x", flags)
 			}
 		})
 	}

@@ -29,9 +29,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asServer) != "" {
 		os.Exit(Main(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	}
-	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(),
-		// An idle worker of the pool that gnet keeps for the whole process; one at work has another top.
-		goleak.IgnoreTopFunction("github.com/panjf2000/ants/v2.(*goWorker).run.func1"))
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
 }
 
 func TestParseFlags(t *testing.T) {
