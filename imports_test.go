@@ -45,6 +45,8 @@ var rooms = []room{
 		// It opens no socket and asks no operating system: the loop does.
 		not: []string{"syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
 	{dir: "pool", may: []string{bytebuffer}, tests: []string{"pool"}},
+	{dir: "frame", // bytes in, packets out
+		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io", "time"}},
 	{dir: "internal", may: []string{sys}, tests: []string{"internal/"}},
 	{dir: echoserver, may: []string{"engine", "session", "pool", sys}, tests: []string{testkit}}, // a command's inside
 	{dir: testkit, may: append([]string{"session", "pool", sys}, testLibraries...), tests: []string{"internal/"}},
@@ -229,6 +231,14 @@ func TestImportRule(t *testing.T) {
 		{"pool/pool.go", bytebuffer, true},
 		{"pool/pool.go", module + "/session", false},
 		{"pool/pool.go", gnet, false},
+		{"frame/varint.go", "encoding/binary", true},
+		{"frame/varint.go", "net", false},
+		{"frame/varint.go", "time", false},
+		{"frame/varint.go", module + "/session", false},
+		{"frame/varint.go", module + "/pool", false},
+		{"frame/varint.go", bytebuffer, false},
+		{"frame/varint_test.go", module + "/frame", true},
+		{"frame/varint_test.go", module + "/session", false},
 		{"bench/plan.go", module + "/session", false},
 		{"bench/poller_linux.go", sys, true},
 		{"bench/histogram.go", histogram, true},

@@ -1,0 +1,82 @@
+package frame
+
+import (
+	"encoding/binary"
+	"strconv"
+)
+
+const (
+	// serverCoreHeader is the length of the size field, which the size counts too.
+	serverCoreHeader = 2
+	serverCoreMost   = 1<<16 - 1 - serverCoreHeader
+)
+
+// ServerCore is the packet of the C# ServerCore lesson: a size of two bytes, little-endian, that counts itself, then
+// the payload. The packet passed on is the payload, without the size. The zero value is ready.
+//
+//	+------+------+---------------------+
+//	| size        | payload             |    size = 2 + length of the payload
+//	| low  | high | size - 2 bytes      |
+//	+------+------+---------------------+
+//
+// (In the lesson a packet's number follows as the first two bytes of the payload; it is left to content.)
+//
+// A size below 2 is ErrMalformed. ServerCore is a [Sizer].
+type ServerCore struct {
+	// Max is the largest payload in bytes. 0 means 65533, which is also the most.
+	Max int
+}
+
+// max returns the largest payload.
+func (f ServerCore) max() (int, error) {
+	switch {
+	case f.Max < 0 || f.Max > serverCoreMost:
+		return 0, invalid("ServerCore.Max", f.Max, "0 to "+strconv.Itoa(serverCoreMost))
+	case f.Max == 0:
+		return serverCoreMost, nil
+	}
+	return f.Max, nil
+}
+
+func (f ServerCore) size(data []byte) (int, error) {
+	most, err := f.max()
+	if err != nil || len(data) < serverCoreHeader {
+		return 0, err
+	}
+	size := int(binary.LittleEndian.Uint16(data))
+	if size < serverCoreHeader {
+		return 0, refuse(ErrMalformed, "size of %d bytes, at least %d", size, serverCoreHeader)
+	}
+	if payload := size - serverCoreHeader; payload > most {
+		return 0, tooLarge(uint64(payload), most)
+	}
+	return size, nil
+}
+
+// Split finds the first packet; see [Framer].
+func (f ServerCore) Split(data []byte) (packet []byte, n int, err error) {
+	size, err := f.size(data)
+	if err != nil || size == 0 || len(data) < size {
+		return nil, 0, err
+	}
+	return data[serverCoreHeader:size:size], size, nil
+}
+
+// SizeOf returns the size of the first packet with its header; see [Sizer].
+func (f ServerCore) SizeOf(data []byte) int {
+	size, _ := f.size(data)
+	return size
+}
+
+// Append appends the size and the payload; see [Framer].
+func (f ServerCore) Append(dst, payload []byte) ([]byte, error) {
+	most, err := f.max()
+	if err != nil {
+		return dst, err
+	}
+	if len(payload) > most {
+		return dst, tooLarge(uint64(len(payload)), most)
+	}
+	dst = binary.LittleEndian.AppendUint16(dst, uint16(serverCoreHeader+len(payload)))
+	return append(dst, payload...), nil
+}
