@@ -21,7 +21,7 @@ import (
 
 // newcomer is a connection on its way from accept to its loop.
 type newcomer struct {
-	listener      *Listener
+	origin        *origin
 	fd            int
 	local, remote net.Addr
 }
@@ -44,8 +44,8 @@ func (l *loop) answer() {
 	}
 }
 
-// letIn accepts one connection, if there is one and a loop to take it, without waiting. Whoever ends the engine passes
-// through acceptMu after it has said so, so that nobody is let in any more (see begin).
+// letIn accepts one connection, if there is one and a loop to take it, without waiting. Whoever ends the engine says so
+// first and closes the listener under acceptMu then, so that from there on nobody is let in.
 func (l *Listener) letIn() bool {
 	lp := l.engine.roomiest()
 	if lp == nil {
@@ -115,7 +115,7 @@ func (e *Engine) acceptFailed(l *Listener, err error, pause time.Duration) time.
 	e.log.limited(acceptLine, "accept failed; established sessions go on", "err", err, "listener", l.addr.String())
 	if outOfDescriptors(err) {
 		switch n, waiting := e.spare.accept(l); {
-		case n.listener != nil:
+		case n.origin != nil:
 			e.admit(n, e.emptiest())
 			return 0
 		case waiting:
@@ -182,7 +182,7 @@ func (c *conn) open(n newcomer) {
 		e.refused.closing.Add(1)
 		return
 	}
-	h, err := e.callFactory(n.listener)
+	h, err := e.callFactory(n.origin.factory)
 	if err != nil {
 		c.refused(n, &e.refused.factory, err)
 		return
@@ -194,7 +194,7 @@ func (c *conn) open(n newcomer) {
 		return
 	}
 	c.driver = d
-	c.thorough = n.listener.network == "unix"
+	c.thorough = n.origin.network == "unix"
 	if err := c.loop.watch(c); err != nil {
 		d.Refuse()
 		c.driver = nil

@@ -83,20 +83,24 @@ func (e *Engine) now() time.Duration { return time.Since(e.born) + time.Second }
 // Listen adds an address, to be bound by Start, whose connections become sessions made by f. network is tcp, tcp4,
 // tcp6 or unix; a tcp address is host:port, port 0 lets the system choose; a unix address is a path, or a name
 // in Linux' abstract space if it begins with "@". It returns an error if the address can never work, if f is nil,
-// or after Start.
-func (e *Engine) Listen(network, address string, f session.Factory) (*Listener, error) {
+// or after Start. Options hold for the sessions of this listener.
+func (e *Engine) Listen(network, address string, f session.Factory, opts ...Option) (*Listener, error) {
 	if f == nil {
 		return nil, fmt.Errorf("engine: listen %s %s: the session factory is nil", network, address)
 	}
 	if err := checkAddress(network, address); err != nil {
 		return nil, err
 	}
+	o, err := newOrigin(network, f, opts)
+	if err != nil {
+		return nil, fmt.Errorf("engine: listen %s %s: %w", network, address, err)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.state != fresh {
 		return nil, fmt.Errorf("engine: listen %s %s: Listen must come before Start", network, address)
 	}
-	l := &Listener{engine: e, network: network, address: address, factory: f}
+	l := &Listener{engine: e, address: address, origin: o}
 	e.listeners = append(e.listeners, l)
 	return l, nil
 }
@@ -147,7 +151,7 @@ func (e *Engine) start() error {
 	}
 	for i, l := range e.listeners {
 		if err := e.loops[i%len(e.loops)].attend(l); err != nil {
-			return fmt.Errorf("engine: listen %s %s: %w", l.network, l.address, err)
+			return fmt.Errorf("engine: listen %s %s: %w", l.origin.network, l.address, err)
 		}
 	}
 	for _, l := range e.loops { // last: what the loops see does not change any more
@@ -287,7 +291,7 @@ func notify(c chan struct{}) {
 }
 
 // callFactory makes a session's handler, whatever content does.
-func (e *Engine) callFactory(l *Listener) (h session.Handler, err error) {
+func (e *Engine) callFactory(f session.Factory) (h session.Handler, err error) {
 	returned := false
 	defer func() {
 		if returned {
@@ -301,7 +305,7 @@ func (e *Engine) callFactory(l *Listener) (h session.Handler, err error) {
 		err = fmt.Errorf("%w: factory: %v", session.ErrPanic, value)
 		e.log.limited(panicLine, "session factory failed, the connection is refused", "panic", value, "stack", string(debug.Stack()))
 	}()
-	h = l.factory()
+	h = f()
 	returned = true
 	return h, nil
 }

@@ -13,15 +13,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/servercore-go/servercore/session"
 )
 
 // Listener is one address an engine accepts on.
 type Listener struct {
-	engine           *Engine
-	network, address string
-	factory          session.Factory
+	engine  *Engine
+	address string
+	origin  origin // of its sessions
 
 	acceptMu sync.Mutex        // the door's loop or the listener's goroutine; guards the next two
 	shared   *net.TCPAddr      // the local address of the last connection accepted
@@ -43,7 +41,7 @@ func (l *Listener) Addr() net.Addr {
 	if l.addr != nil {
 		return l.addr
 	}
-	return givenAddr{l.network, l.address}
+	return givenAddr{l.origin.network, l.address}
 }
 
 type givenAddr struct{ network, address string }
@@ -84,7 +82,7 @@ func checkAddress(network, address string) error {
 
 // bind starts to listen. The caller holds the engine's mu.
 func (l *Listener) bind() error {
-	if l.network == "unix" {
+	if l.origin.network == "unix" {
 		if err := clearPath(l.address); err != nil {
 			return fmt.Errorf("engine: listen unix %s: %w", l.address, err)
 		}
@@ -103,7 +101,7 @@ func (l *Listener) bind() error {
 		},
 	}
 	config.SetMultipathTCP(false) // its sockets take none of the options above
-	ln, err := config.Listen(context.Background(), l.network, l.address)
+	ln, err := config.Listen(context.Background(), l.origin.network, l.address)
 	if err != nil {
 		return fmt.Errorf("engine: %w%s", err, hint(err))
 	}
@@ -115,7 +113,7 @@ func (l *Listener) bind() error {
 	l.addr, l.zones = ln.Addr(), make(map[uint32]string)
 	if err := l.adopt(ln.(syscall.Conn)); err != nil {
 		l.removePath()
-		return fmt.Errorf("engine: listen %s %s: %w", l.network, l.address, err)
+		return fmt.Errorf("engine: listen %s %s: %w", l.origin.network, l.address, err)
 	}
 	l.bound = true
 	return nil
@@ -188,7 +186,7 @@ func (l *Listener) acceptOn(listener int) (newcomer, error) {
 		default:
 			return newcomer{}, os.NewSyscallError("accept", err)
 		}
-		n := newcomer{listener: l, fd: fd, remote: l.netAddr(sa)}
+		n := newcomer{origin: &l.origin, fd: fd, remote: l.netAddr(sa)}
 		n.local, err = l.local(fd)
 		if err == nil && n.remote == nil {
 			err = fmt.Errorf("the peer has an address of an unknown kind (%T)", sa)
@@ -219,7 +217,9 @@ func (l *Listener) unbind() {
 		return
 	}
 	l.bound = false
+	l.acceptMu.Lock() // see letIn
 	_ = l.socket.Close()
+	l.acceptMu.Unlock()
 	l.removePath()
 }
 

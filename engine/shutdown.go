@@ -61,10 +61,6 @@ func (e *Engine) begin(why error) (first bool, err error) {
 	}
 	e.mu.Unlock()
 	e.acceptors.Wait()
-	for _, l := range e.listeners { // see letIn
-		l.acceptMu.Lock()
-		l.acceptMu.Unlock() //nolint:staticcheck // a barrier
-	}
 	return true, nil
 }
 
