@@ -3,6 +3,7 @@
 //
 //	engine   listens, admits, runs the event loops       engine.New, Listen, Run
 //	session  what content embeds, and the send queue     session.Session, Send, Disconnect
+//	frame    how the stream is cut into packets          frame.ServerCore, LengthField, Line
 //	pool     buffers that many sessions can share        pool.Get, Retain, Release
 //
 // and run its programs:

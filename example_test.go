@@ -3,7 +3,6 @@ package servercore_test
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"log"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/servercore-go/servercore/engine"
+	"github.com/servercore-go/servercore/frame"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -44,38 +44,21 @@ func Example() {
 	// Output: hello
 }
 
-// packetSession cuts its input into packets: two bytes of length, little-endian, then that many bytes.
-type packetSession struct {
-	session.Session
-	partial []byte // of a packet that has not wholly arrived
+// packetSession gets one packet a call: its listener has a framer.
+type packetSession struct{ session.Session }
+
+func (s *packetSession) OnRecv(packet []byte) {
+	_ = s.Send(fmt.Appendf(nil, "%d bytes: %s", len(packet), packet))
 }
 
-func (s *packetSession) OnRecv(data []byte) {
-	s.partial = append(s.partial, data...)
-	for len(s.partial) >= 2 {
-		n := 2 + int(binary.LittleEndian.Uint16(s.partial))
-		if len(s.partial) < n {
-			break
-		}
-		s.onPacket(s.partial[2:n])
-		s.partial = s.partial[n:]
-	}
-	if len(s.partial) == 0 {
-		s.partial = nil // an idle session holds no buffer
-	}
-}
-
-func (s *packetSession) onPacket(packet []byte) {
-	_ = s.Send(fmt.Appendf(nil, "%d:%s ", len(packet), packet))
-}
-
-// Messages with a length in front, however the network cuts them.
+// Packets with a length in front, the course's, however the network cuts them.
 func Example_framing() {
 	e, err := engine.New(engine.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}
-	l, err := e.Listen("tcp", "127.0.0.1:0", func() session.Handler { return new(packetSession) })
+	packets := frame.ServerCore{Max: 1000}
+	l, err := e.Listen("tcp", "127.0.0.1:0", func() session.Handler { return new(packetSession) }, engine.Framed(packets))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -89,14 +72,32 @@ func Example_framing() {
 		log.Fatal(err)
 	}
 	defer c.Close()
-	for _, part := range []string{"\x05\x00he", "llo\x05", "\x00world"} {
+	for _, part := range []string{"\x07\x00he", "llo\x07", "\x00world"} {
 		_, _ = io.WriteString(c, part)
 		time.Sleep(time.Millisecond) // so that the parts travel apart
 	}
-	answer := make([]byte, len("5:hello 5:world "))
-	_, _ = io.ReadFull(c, answer)
-	fmt.Println(string(answer))
-	// Output: 5:hello 5:world
+	var answers []byte
+	for range 2 {
+		for {
+			packet, n, err := packets.Split(answers)
+			if err != nil {
+				log.Fatal(err)
+			}
+			if n > 0 {
+				fmt.Printf("%s\n", packet)
+				answers = answers[n:]
+				break
+			}
+			var b [100]byte
+			if n, err = c.Read(b[:]); err != nil {
+				log.Fatal(err)
+			}
+			answers = append(answers, b[:n]...)
+		}
+	}
+	// Output:
+	// 5 bytes: hello
+	// 5 bytes: world
 }
 
 // A stop that loses nothing: every session is drained and gets our FIN, at most for ten seconds.

@@ -38,10 +38,10 @@ const (
 )
 
 var rooms = []room{
-	{dir: ".", tests: []string{"engine", "session", "pool", "bench", testkit, sys}},
+	{dir: ".", tests: []string{"engine", "session", "pool", "frame", "bench", testkit, sys}},
 	{dir: "cmd", may: []string{"engine", "session", "bench", echoserver, sys}, tests: []string{"pool", testkit}},
-	{dir: "engine", may: []string{"session", "pool", "internal/", gnet + "/pkg/", sys}},
-	{dir: "session", may: []string{"pool"}, tests: []string{"session", testkit},
+	{dir: "engine", may: []string{"session", "pool", "frame", "internal/", gnet + "/pkg/", sys}},
+	{dir: "session", may: []string{"pool", "frame"}, tests: []string{"session", testkit},
 		// It opens no socket and asks no operating system: the loop does.
 		not: []string{"syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
 	{dir: "pool", may: []string{bytebuffer}, tests: []string{"pool"}},
@@ -49,7 +49,7 @@ var rooms = []room{
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io", "time"}},
 	{dir: "internal", may: []string{sys}, tests: []string{"internal/"}},
 	{dir: echoserver, may: []string{"engine", "session", "pool", sys}, tests: []string{testkit}}, // a command's inside
-	{dir: testkit, may: append([]string{"session", "pool", sys}, testLibraries...), tests: []string{"internal/"}},
+	{dir: testkit, may: append([]string{"session", "pool", "frame", sys}, testLibraries...), tests: []string{"internal/"}},
 	{dir: "bench", may: []string{sys, histogram}, tests: []string{"bench"}}, // nothing of ours: it can load any server
 	{dir: "trials", may: []string{"engine", "session", "pool", "bench", "internal/", sys}},
 }

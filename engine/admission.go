@@ -193,6 +193,9 @@ func (c *conn) open(n newcomer) {
 		c.refused(n, &e.refused.factory, err)
 		return
 	}
+	if n.origin.framer != nil {
+		d.Frame(n.origin.framer)
+	}
 	c.driver = d
 	c.thorough = n.origin.network == "unix"
 	if err := c.loop.watch(c); err != nil {

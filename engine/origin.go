@@ -1,6 +1,12 @@
 package engine
 
-import "github.com/servercore-go/servercore/session"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/servercore-go/servercore/frame"
+	"github.com/servercore-go/servercore/session"
+)
 
 // An Option says how the sessions of one listener, or of one Dial, differ from the engine's others.
 type Option func(*origin) error
@@ -9,6 +15,7 @@ type Option func(*origin) error
 type origin struct {
 	network string
 	factory session.Factory
+	framer  frame.Framer // nil for plain bytes
 }
 
 func newOrigin(network string, f session.Factory, opts []Option) (origin, error) {
@@ -19,4 +26,24 @@ func newOrigin(network string, f session.Factory, opts []Option) (origin, error)
 		}
 	}
 	return o, nil
+}
+
+// Framed has the stream cut into packets: one Send is one packet, and OnRecv is called once for each, whole. Both sides
+// need the same framer. What it refuses on receipt (a packet over its maximum, refused on the header; a length that cannot
+// be) ends the session with a reset, and Err matches frame.ErrTooLarge or frame.ErrMalformed. A packet that was read whole
+// is not copied; the beginning of one that was not is held in one pooled buffer that grows with what arrives, up to the
+// framer's maximum.
+//
+// For an answer to always find room, keep the framer's maximum below SendLimit - PauseAbove (768 KiB by default).
+func Framed(f frame.Framer) Option {
+	return func(o *origin) error {
+		if f == nil {
+			return errors.New("Framed: the framer is nil")
+		}
+		if _, _, err := f.Split(nil); err != nil {
+			return fmt.Errorf("Framed: %w", err)
+		}
+		o.framer = f
+		return nil
+	}
 }

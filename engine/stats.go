@@ -29,8 +29,8 @@ func (r Refused) Sum() uint64 { return r.Full + r.Descriptors + r.Factory + r.Cl
 // LoopStats are the counters of one event loop, or their sum.
 type LoopStats struct {
 	Sessions     int    // open sessions
-	BytesIn      uint64 // read from connections, discarded input included
-	BytesOut     uint64 // taken by the kernel
+	BytesIn      uint64 // read from connections, discarded input and what frames add included
+	BytesOut     uint64 // taken by the kernel, what frames add included
 	BytesDropped uint64 // accepted by Send, lost with the end of their session
 	MessagesIn   uint64 // calls of OnRecv
 	MessagesOut  uint64 // Sends accepted, counted when their session is next flushed

@@ -3,9 +3,11 @@
 package session_test
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 
+	"github.com/servercore-go/servercore/frame"
 	"github.com/servercore-go/servercore/internal/testkit"
 	"github.com/servercore-go/servercore/pool"
 	"github.com/servercore-go/servercore/session"
@@ -57,6 +59,26 @@ func TestEchoDoesNotAllocate(t *testing.T) {
 			t.Errorf("%d bytes in, %d out, %d writes", in, out, c.TookN)
 		}
 	}
+}
+
+// An echo of packets, whole and in pieces, allocates nothing either.
+func TestFramedEchoDoesNotAllocate(t *testing.T) {
+	l := newLoop(t, everyLimit)
+	c, err := l.Bind(&echo{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Driver.Frame(frame.ServerCore{})
+	c.Connected()
+	quiet(c)
+	whole := bytes.Repeat([]byte("\x08\x00abcdef"), 100)
+	l.Inside(func() {
+		wantAllocs(t, 0, func() { c.Driver.Receive(whole) })
+		wantAllocs(t, 0, func() {
+			c.Driver.Receive(whole[:13])
+			c.Driver.Receive(whole[13:16])
+		})
+	})
 }
 
 // burst answers with more than the scratch memory holds, and with buffers of its own in between.

@@ -42,9 +42,10 @@ const (
 	inSend
 	inDisconnected
 	inPost
+	inSplit
 )
 
-var callbackNames = [...]string{"OnConnected", "OnRecv", "OnSend", "OnDisconnected", "Post"}
+var callbackNames = [...]string{"OnConnected", "OnRecv", "OnSend", "OnDisconnected", "Post", "Framer.Split"}
 
 func (s *Session) callConnected() {
 	defer s.contain()
@@ -92,7 +93,7 @@ func (s *Session) contain() {
 	s.mu.Lock()
 	s.open, s.aborted = false, true
 	s.because(panicked(callbackNames[s.callback], value))
-	dropped := s.q.drop()
+	dropped := s.dropQueue()
 	s.mu.Unlock()
 	s.loop.Counters.BytesDropped.Add(dropped)
 	s.conn.Failed(callbackNames[s.callback], value, debug.Stack())

@@ -71,10 +71,16 @@ func (d *Driver) Receive(data []byte) {
 	if s.watching() {
 		s.heard, s.heardAt = true, s.conn.Now()
 	}
-	if s.paused.Load() || s.choked || s.stashed() || len(data) > s.loop.Limits.safe() {
+	f := s.framing()
+	switch {
+	case s.paused.Load() || s.choked || s.stashed() || f == nil && len(data) > s.loop.Limits.safe():
 		s.stash(data)
-	} else {
+	case f == nil:
 		s.deliver(data, data)
+	default:
+		if n := s.feed(f, data, data); n < len(data) {
+			s.stash(data[n:])
+		}
 	}
 	s.settle()
 }

@@ -44,13 +44,16 @@ func (s *Session) finish(reset bool) {
 	if s.phase != phaseClosed {
 		s.advance(phaseClosed)
 		s.mu.Lock()
-		dropped := s.q.drop()
+		dropped := s.dropQueue()
 		messages := s.messages
 		s.messages = 0
 		s.mu.Unlock()
 		s.loop.Counters.BytesDropped.Add(dropped)
 		s.loop.Counters.MessagesOut.Add(int(messages))
 		s.unstash()
+		if f := s.framing(); f != nil {
+			f.drop()
+		}
 		s.conn.Close(reset)
 	}
 	if s.connected {

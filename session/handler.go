@@ -13,12 +13,13 @@ type Handler interface {
 	OnConnected(remote net.Addr)
 
 	// OnRecv brings bytes in the order the peer sent them, 64 KiB at the most, cut wherever the network cut
-	// them. data is read-only and valid until OnRecv returns: copy what is kept. Send may be given data, it
-	// copies.
+	// them. data is read-only and valid until OnRecv returns: copy what is kept. Send may be given data. With a
+	// framer data is one packet, whole.
 	OnRecv(data []byte)
 
 	// OnSend tells that the kernel has taken n more bytes of what Send accepted; it runs once per gathered
-	// write. The sum of all n is exact. Taken by the kernel is not yet read by the peer.
+	// write. The sum of all n is exact. Taken by the kernel is not yet read by the peer. With a framer n is the
+	// payloads of the packets that are out whole, and a write that completes none is not told.
 	OnSend(n int)
 
 	// OnDisconnected is the last callback; it runs exactly once for each OnConnected. The descriptor is closed

@@ -62,13 +62,17 @@ func (s *Session) unstash() {
 func (s *Session) deliverStash() {
 	r := s.rare.Load()
 	part := r.stash.B[r.stashed:]
-	if !s.loop.Limits.unbounded() {
-		part = part[:min(len(part), max(s.loop.Limits.SendLimit-s.Pending(), 1))]
-	}
-	r.stashed += len(part)
 	s.hold()
-	s.deliver(part, nil)
-	if r.stashed == len(r.stash.B) {
+	if r.framed != nil {
+		r.stashed += s.feed(r.framed, part, nil)
+	} else {
+		if !s.loop.Limits.unbounded() {
+			part = part[:min(len(part), max(s.loop.Limits.SendLimit-s.Pending(), 1))]
+		}
+		r.stashed += len(part)
+		s.deliver(part, nil)
+	}
+	if r.stash != nil && r.stashed == len(r.stash.B) {
 		fin := r.fin
 		s.unstash()
 		if fin {

@@ -14,7 +14,13 @@ import (
 // then queued), and ErrClosed after Disconnect, Abort or the end. It is the only bound on a peer that does not
 // read: whoever answers what it receives never meets it, whoever pushes on his own account should expect it.
 // Any goroutine.
+//
+// With a framer p becomes one packet; a payload that the framer refuses (frame.ErrTooLarge, frame.ErrMalformed) is not
+// queued, and its error returned.
 func (s *Session) Send(p []byte) error {
+	if f := s.framing(); f != nil {
+		return s.sendFramed(f, p)
+	}
 	s.mu.Lock()
 	if err := s.admit(len(p)); err != nil {
 		s.mu.Unlock()
@@ -30,9 +36,13 @@ func (s *Session) Send(p []byte) error {
 
 // SendBuffer is Send without the copy: it takes the caller's reference over, also when it fails, and releases
 // it when the last byte has left or will not leave any more. To send one buffer to many, Retain it for each.
-// Nobody may write to b.B from here on. Any goroutine.
+// Nobody may write to b.B from here on. With a framer it is Send and Release. Any goroutine.
 func (s *Session) SendBuffer(b *pool.Buffer) error {
 	n := len(b.B) // a nil buffer panics here, not under the lock
+	if f := s.framing(); f != nil {
+		defer b.Release()
+		return s.sendFramed(f, b.B)
+	}
 	s.mu.Lock()
 	if err := s.admit(n); err != nil {
 		s.mu.Unlock()

@@ -60,6 +60,8 @@ type rare struct {
 	reason error    // why the session ends
 	posts  []func() // accepted by Post and not yet run
 
+	framed *framed // fixed before OnConnected, nil for plain bytes
+
 	// The loop's own.
 	lost      error         // the error that broke the connection
 	stash     *pool.Buffer  // input that came in while reading was being stopped
@@ -131,11 +133,25 @@ func (s *Session) Err() error {
 	return s.rarely().reason
 }
 
-// Pending returns the bytes accepted by Send and not yet taken by the kernel.
+// Pending returns the bytes accepted by Send and not yet taken by the kernel. With a framer it is the payloads of packets
+// that are not out whole.
 func (s *Session) Pending() int {
+	f := s.framing()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if f != nil {
+		return f.sizes.payload
+	}
 	return s.q.size
+}
+
+// dropQueue empties the queue and returns how many bytes content has sent in vain. The caller holds mu.
+func (s *Session) dropQueue() int {
+	n := s.q.drop()
+	if f := s.framing(); f != nil {
+		n = f.sizes.drop()
+	}
+	return n
 }
 
 // PauseRecv stops OnRecv, at the latest after the call now running, and lets TCP stop the peer. What was

@@ -107,8 +107,14 @@ func (s *Session) write(iov [][]byte) {
 	} else {
 		clear(iov)
 	}
+	told, tell := n, n > 0
+	f := s.framing()
 	s.mu.Lock()
-	s.q.consume(n)
+	if s.q.consume(n); f != nil {
+		var packets int
+		packets, told = f.sizes.consume(n)
+		tell = packets > 0
+	}
 	s.q.reclaim()
 	messages := s.messages
 	s.messages = 0
@@ -129,7 +135,9 @@ func (s *Session) write(iov [][]byte) {
 		c.Writes.Add(1)
 		c.BytesOut.Add(n)
 		s.hold()
-		s.callSend(n)
+	}
+	if tell {
+		s.callSend(told)
 	}
 }
 

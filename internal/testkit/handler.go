@@ -19,7 +19,8 @@ type Handler struct {
 	Sent         func(h *Handler, n int)
 	Disconnected func(h *Handler)
 
-	Quiet bool // records sums only
+	Quiet  bool // records sums only
+	Framed bool // a packet may be empty
 
 	Log      []string // "connected", "recv abc", "sent 3", "post name", "disconnected"
 	Received []byte   // all that OnRecv brought
@@ -79,7 +80,7 @@ func (h *Handler) OnConnected(a net.Addr) {
 func (h *Handler) OnRecv(data []byte) {
 	h.enter("OnRecv")
 	defer h.leave()
-	if len(data) == 0 {
+	if len(data) == 0 && !h.Framed {
 		h.loop.fault("OnRecv of nothing")
 	}
 	if !h.Quiet {
@@ -95,7 +96,7 @@ func (h *Handler) OnRecv(data []byte) {
 func (h *Handler) OnSend(n int) {
 	h.enter("OnSend")
 	defer h.leave()
-	if n <= 0 {
+	if n < 0 || n == 0 && !h.Framed {
 		h.loop.fault("OnSend(%d)", n)
 	}
 	h.SentSum += n
