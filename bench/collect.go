@@ -88,7 +88,9 @@ func (c *collector) take(part *chunk) {
 		part.recycle()
 	}
 	at.parts++
-	at.conns = c.run.open.Load()
+	if at.conns = c.run.open.Load(); c.run.ended() && len(c.series) > 0 { // they may be closing
+		at.conns = int64(c.series[len(c.series)-1].Conns)
+	}
 	if c.server != nil && at.parts == 1 {
 		at.cpu = c.server.sample()
 	}
@@ -99,6 +101,9 @@ func (c *collector) take(part *chunk) {
 		c.next++
 	}
 }
+
+// ended reports whether the measured part is over.
+func (r *run) ended() bool { return r.start.Load() != 0 && r.now() >= r.end.Load() }
 
 // point appends one point of the series.
 func (c *collector) point(at *interval, length time.Duration) {
@@ -131,11 +136,7 @@ func (c *collector) close() {
 	rest := &interval{sum: new(chunk)}
 	for _, at := range c.open {
 		rest.sum.add(at.sum)
-		if rest.cpu = at.cpu; len(c.series) > 0 {
-			rest.conns = int64(c.series[len(c.series)-1].Conns)
-		} else {
-			rest.conns = at.conns
-		}
+		rest.cpu, rest.conns = at.cpu, at.conns
 	}
 	length := time.Duration(0)
 	if c.run.from != 0 {

@@ -53,6 +53,9 @@ func TestIdleWithoutTraffic(t *testing.T) {
 	p := short(Idle, peer(t, plainEcho))
 	r := carryOut(t, p)
 	wantErrors(t, r, nil)
+	if last := r.Series[len(r.Series)-1]; last.Conns != p.Conns {
+		t.Errorf("the last point counts %d connections, want %d", last.Conns, p.Conns)
+	}
 	if r.Totals.Messages != 0 || r.Totals.ConnsAtStart != p.Conns || len(r.Series) == 0 {
 		t.Errorf("totals %+v, %d points", r.Totals, len(r.Series))
 	}
