@@ -53,8 +53,8 @@ func TestIdleWithoutTraffic(t *testing.T) {
 	p := short(Idle, peer(t, plainEcho))
 	r := carryOut(t, p)
 	wantErrors(t, r, nil)
-	if last := r.Series[len(r.Series)-1]; last.Conns != p.Conns {
-		t.Errorf("the last point counts %d connections, want %d", last.Conns, p.Conns)
+	if n := len(r.Series); n > 0 && r.Series[n-1].Conns != p.Conns {
+		t.Errorf("the last point counts %d connections, want %d", r.Series[n-1].Conns, p.Conns)
 	}
 	if r.Totals.Messages != 0 || r.Totals.ConnsAtStart != p.Conns || len(r.Series) == 0 {
 		t.Errorf("totals %+v, %d points", r.Totals, len(r.Series))
