@@ -24,10 +24,11 @@ import (
 	"github.com/valyala/bytebufferpool"
 )
 
-// Sizes, in bytes, of the classes that are kept for reuse. 512 B holds a small message that waits alone, 4 KiB
+// Sizes, in bytes, of buffers that are kept for reuse. 512 B holds a small message that waits alone, 4 KiB
 // is one page and the granularity in which a backlog grows (a slow peer wastes at most one page at its tail),
-// 64 KiB is the most a loop reads at once. Anything larger is left to the garbage collector: one burst of huge
-// messages must not pin memory.
+// 64 KiB is the most a loop reads at once. Between them is each power of two, so that a buffer from 512 B on takes no
+// more than twice what was asked for. Anything larger is left to the garbage collector: one burst of huge messages must
+// not pin memory.
 const (
 	Small  = 512
 	Page   = 4 << 10
@@ -36,7 +37,7 @@ const (
 )
 
 var (
-	sizes   = [...]int{Small, Page, Large}
+	sizes   = [...]int{Small, 1 << 10, 2 << 10, Page, 8 << 10, 16 << 10, 32 << 10, Large}
 	classes [len(sizes)]bytebufferpool.Pool
 	shells  = sync.Pool{New: func() any { return new(Buffer) }}
 	live    atomic.Int64

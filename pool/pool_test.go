@@ -32,8 +32,9 @@ func TestGetIsEmptyWithOneReference(t *testing.T) {
 
 func TestGetSizeClasses(t *testing.T) {
 	for _, tc := range []struct{ want, atLeast, atMost int }{
-		{0, Small, Small}, {1, Small, Small}, {Small, Small, Small}, {Small + 1, Page, Page},
-		{Page, Page, Page}, {Page + 1, Large, Large}, {Large, Large, Large}, {Large + 1, Large + 1, Large + 1},
+		{0, Small, Small}, {1, Small, Small}, {Small, Small, Small}, {Small + 1, 2 * Small, 2 * Small},
+		{Page/2 + 1, Page, Page}, {Page, Page, Page}, {Page + 1, 2 * Page, 2 * Page}, {20_000, 32 << 10, 32 << 10},
+		{Large, Large, Large}, {Large + 1, Large + 1, Large + 1},
 	} {
 		b := GetSize(tc.want)
 		if c := cap(b.B); c < tc.atLeast || c > tc.atMost {
