@@ -9,7 +9,7 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// conn is one session's connection: its session.Transport on a socket. Loop only, but for Wake.
+// conn is one session's connection: its session.Transport on a socket. Loop only, but for Wake and WakeAll.
 //
 // What the last look at the socket found is kept in flags, because the reactor tells changes only:
 //
@@ -41,7 +41,19 @@ const (
 )
 
 // Wake implements session.Transport.
-func (c *conn) Wake() { c.loop.post(c) }
+func (c *conn) Wake() { c.loop.post(c, c) }
+
+// WakeAll implements session.Transport. Until the chain is posted, its links belong to the caller: nobody else wakes the
+// loop for these sessions (I4).
+func (c *conn) WakeAll(all []session.Transport) {
+	first := all[0].(*conn)
+	last := first
+	for _, t := range all[1:] {
+		next := t.(*conn)
+		next.next, last = last, next
+	}
+	c.loop.post(last, first)
+}
 
 // closed reports whether the descriptor was given up.
 func (c *conn) closed() bool { return c.fd < 0 }

@@ -109,12 +109,13 @@ func newLoop(e *Engine, index int, limits session.Limits) (_ *loop, err error) {
 	return l, nil
 }
 
-// post puts c on the mailbox. The first one into an empty mailbox wakes the loop.
-func (l *loop) post(c *conn) {
+// post puts a chain of connections on the mailbox, from last to first as the mailbox has them. The first chain in an empty
+// mailbox wakes the loop.
+func (l *loop) post(last, first *conn) {
 	for {
 		head := l.mailbox.Load()
-		c.next = head
-		if l.mailbox.CompareAndSwap(head, c) {
+		first.next = head
+		if l.mailbox.CompareAndSwap(head, last) {
 			if head == nil && l.wake() {
 				l.wakeups.Add(1)
 			}

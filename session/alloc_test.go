@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/servercore-go/servercore/frame"
 	"github.com/servercore-go/servercore/internal/testkit"
@@ -121,5 +122,61 @@ func TestSendFromElsewhereAllocatesAtMostOnce(t *testing.T) {
 	})
 	if c.TookN < 1000 {
 		t.Errorf("%d writes", c.TookN)
+	}
+}
+
+// bare is a transport that takes everything and needs no memory for it.
+type bare struct{ session.Transport }
+
+func (bare) Wake()                       {}
+func (bare) WakeAll([]session.Transport) {}
+func (bare) Again()                      {}
+func (bare) Now() time.Duration          { return time.Second }
+func (bare) Arm(time.Duration)           {}
+func (bare) Close(bool)                  {}
+func (bare) Done()                       {}
+func (bare) Write(bufs [][]byte) (n int, _ error) {
+	for _, b := range bufs {
+		n += len(b)
+	}
+	return n, nil
+}
+
+func TestBroadcastDoesNotAllocate(t *testing.T) {
+	for _, size := range []int{64, 1000, 5000} {
+		for _, depth := range []int{1, 5} {
+			var g session.Group
+			loops := [...]*session.Loop{session.NewLoop(everyLimit), session.NewLoop(everyLimit)}
+			var members []*session.Driver
+			for i := range 100 {
+				d, err := session.Bind(&sink{}, bare{}, loops[i%2], nil, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				d.Connected()
+				g.Join(d.Session())
+				members = append(members, d)
+			}
+			p, reached := make([]byte, size), 0
+			// Now and then a pool is emptied by a garbage collection; that is less than one allocation per run.
+			wantAllocs(t, 0, func() {
+				for range depth {
+					reached += g.Broadcast(p, members[0].Session())
+				}
+				for _, d := range members {
+					d.Turn()
+				}
+			})
+			if reached < 1000*depth*99 {
+				t.Errorf("only %d deliveries", reached)
+			}
+			for _, d := range members {
+				d.Kill(session.ErrShutdown)
+				d.Turn()
+			}
+			if g.Len() != 0 {
+				t.Errorf("%d members after the end of all", g.Len())
+			}
+		}
 	}
 }

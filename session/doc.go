@@ -24,6 +24,8 @@
 //
 // and after an orderly end nothing was dropped and the peer has read the sum of OnSend, if it read at all.
 //
+// A [Group] is a room: what is broadcast there is copied once and queued for every member.
+//
 // # States
 //
 //	open ──Disconnect, idle, Shutdown──▶ draining ──queue out, FIN, peer's FIN or linger over──▶ closed
@@ -45,6 +47,7 @@
 //	OnRecv's data         the loop's; read-only, yours until OnRecv returns
 //	Send's p              yours; copied before Send returns, or, where it is part of OnRecv's data, when that returns
 //	SendBuffer's buffer   the session's from the call on, also when it fails
+//	Broadcast's p         yours; copied before Broadcast returns
 //	addresses             yours to keep, not to modify
 //
 // # Guaranteed, and not
@@ -71,6 +74,9 @@
 //	I6  After Transport.Close the connection is not touched: every path there goes through finish, which enters
 //	    closed first, and flush, steer and rearm do nothing then.
 //	I7  One owner per buffer reference: a segment owns one, pop releases it, nothing else does.
-//	I8  accepted = sent + pending + dropped: push and SendBuffer add to size, consume and drop take from it, and
-//	    nothing else does.
+//	I8  accepted = sent + pending + dropped: push, share and SendBuffer add to size, consume and drop take from it,
+//	    and nothing else does.
+//	I9  A membership is in the lists of its group and its session, or in neither: both change under the mu of both.
+//	    A group's mu comes before a session's; no two groups' are held together, nor two sessions'. A closed session
+//	    gets no new one.
 package session

@@ -45,7 +45,11 @@ func (d *Driver) Session() *Session { return (*Session)(d) }
 func (d *Driver) Ended() bool { return d.done }
 
 // Refuse closes a session before its OnConnected, which then never comes, nor does any other callback.
-func (d *Driver) Refuse() { (*Session)(d).advance(phaseClosed) }
+func (d *Driver) Refuse() {
+	s := (*Session)(d)
+	s.advance(phaseClosed)
+	s.leaveGroups()
+}
 
 // Connected runs OnConnected.
 func (d *Driver) Connected() {

@@ -32,18 +32,21 @@ func (s *Session) DisconnectWith(reason error) {
 func (s *Session) Abort() { s.kill(ErrAborted) }
 
 func (s *Session) kill(reason error) {
-	if !s.bound.Load() {
-		return
+	if s.bound.Load() && s.condemn(reason) {
+		s.schedule()
 	}
+}
+
+// condemn has the loop reset the session when it looks, and returns whether it has to.
+func (s *Session) condemn(reason error) (visit bool) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.phaseClosed() {
-		s.mu.Unlock()
-		return
+		return false
 	}
 	s.open, s.aborted = false, true
 	s.because(reason)
-	s.mu.Unlock()
-	s.schedule()
+	return true
 }
 
 // because records a reason: the first stands; what then kept the session from ending in good order is added, once,

@@ -55,6 +55,7 @@ func (s *Session) finish(reset bool) {
 			f.drop()
 		}
 		s.conn.Close(reset)
+		s.leaveGroups()
 	}
 	if s.connected {
 		s.runPosts()

@@ -111,6 +111,22 @@ func (q *queue) push(p []byte, room int) {
 	}
 }
 
+// shareFrom is the length, in bytes, from which a message to many waits as a reference in each queue. A shorter one does so
+// only where it is the first; behind others it is copied, and needs no segment, no slice in a write, and no more memory than
+// it has bytes. Measured: docs/decisions/0008-rooms.md.
+const shareFrom = 512
+
+// share appends the bytes of b, which stays the caller's. room is as for push.
+func (q *queue) share(b *pool.Buffer, room int) {
+	n := len(b.B)
+	if n == 0 || n < shareFrom && (q.head != nil || q.lent != nil) {
+		q.push(b.B, room)
+		return
+	}
+	q.extend(b.Retain(), false)
+	q.size += n
+}
+
 // grow returns the size of the next segment, for n bytes that wait.
 func (q *queue) grow(n, room int) int {
 	switch queued := q.size - n; {

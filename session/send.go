@@ -84,14 +84,32 @@ func (s *Session) room() int {
 
 // queued ends a Send that queued n bytes: it unlocks mu and sees to it that the loop knows.
 func (s *Session) queued(n int) {
+	if s.counted(n) {
+		s.schedule()
+	}
+}
+
+// counted unlocks mu after n bytes were queued, and returns whether the loop has to know.
+func (s *Session) counted(n int) (visit bool) {
 	s.messages++
 	// A blocked session gains nothing from a visit, but for the one that stops its reading.
 	above := s.loop.Limits.PauseAbove
-	visit := n > 0 && (!s.blocked || above > 0 && s.q.size > above && s.q.size-n <= above)
+	visit = n > 0 && (!s.blocked || above > 0 && s.q.size > above && s.q.size-n <= above)
 	s.mu.Unlock()
-	if visit {
-		s.schedule()
+	return visit
+}
+
+// share is SendBuffer of one more reference to b. It leaves to the caller what follows: to claim the session if the loop
+// has to know, and what happens to one that is too slow.
+func (s *Session) share(b *pool.Buffer) (visit bool, err error) {
+	n := len(b.B)
+	s.mu.Lock()
+	if err := s.admit(n); err != nil {
+		s.mu.Unlock()
+		return false, err
 	}
+	s.q.share(b, s.room())
+	return s.counted(n), nil
 }
 
 func (s *Session) tooSlow() {

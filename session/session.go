@@ -62,6 +62,9 @@ type rare struct {
 
 	framed *framed // fixed before OnConnected, nil for plain bytes
 
+	// Under mu and that of the group they lead to (I9).
+	memberships []*membership
+
 	// The loop's own.
 	lost      error         // the error that broke the connection
 	stash     *pool.Buffer  // input that came in while reading was being stopped
@@ -196,7 +199,10 @@ func (s *Session) Post(f func()) error {
 // No request is lost: the caller has published what it wants before, and the loop clears scheduled before it
 // looks. So either the Swap sees false and wakes the loop, or the loop has yet to look (I4).
 func (s *Session) schedule() {
-	if s.bound.Load() && !s.scheduled.Swap(true) {
+	if s.bound.Load() && s.claim() {
 		s.conn.Wake()
 	}
 }
+
+// claim returns true if it is up to the caller to wake the loop.
+func (s *Session) claim() bool { return !s.scheduled.Swap(true) }

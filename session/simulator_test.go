@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,7 +62,7 @@ func TestSimulator(t *testing.T) {
 	for what, n := range map[string]int{
 		"orderly ends": sum.orderly, "resets": sum.resets, "failures": sum.failures, "blocked writes": sum.blocked,
 		"pauses": sum.pauses, "refused sends": sum.refused, "posts": sum.posts, "bytes received": sum.bytesIn,
-		"timeouts": sum.timeouts, "yields": sum.yields,
+		"broadcasts": sum.broadcasts, "skipped": sum.skipped, "timeouts": sum.timeouts, "yields": sum.yields,
 	} {
 		if n < int(seeds)/100 {
 			t.Errorf("%s: only %d in %d seeds", what, n, seeds)
@@ -70,7 +71,7 @@ func TestSimulator(t *testing.T) {
 }
 
 type simStats struct {
-	sessions, orderly, resets, failures, blocked, pauses, refused, posts, bytesIn, bytesOut, timeouts, yields int
+	sessions, orderly, resets, failures, blocked, pauses, refused, posts, bytesIn, bytesOut, timeouts, yields, broadcasts, skipped int
 }
 
 func (a *simStats) add(b simStats) {
@@ -86,6 +87,8 @@ func (a *simStats) add(b simStats) {
 	a.bytesOut += b.bytesOut
 	a.timeouts += b.timeouts
 	a.yields += b.yields
+	a.broadcasts += b.broadcasts
+	a.skipped += b.skipped
 }
 
 // sim is one run.
@@ -94,6 +97,7 @@ type sim struct {
 	loop     *testkit.Loop
 	limits   session.Limits
 	sessions []*simSession
+	groups   [3]session.Group
 	source   []byte // contents are cut from it
 	calm     bool   // content and kernels behave, for the end of the run
 	goexit   bool
@@ -111,17 +115,18 @@ type simSession struct {
 	n        int
 	h        *testkit.Handler
 	c        *testkit.Conn
-	accepted []byte // by Send
-	taken    int    // by the kernel
-	sent     []byte // by the peer
-	got      int    // bytes of sent that OnRecv brought
-	posted   int    // accepted by Post
-	ran      int    // of them
-	echo     bool   // answers each byte with a byte
-	wishes   bool   // its content asks for things in callbacks
-	paused   bool   // last asked: PauseRecv
-	closed   bool   // Send has returned ErrClosed
-	ending   bool   // Disconnect or Abort was called
+	accepted []byte  // by Send
+	taken    int     // by the kernel
+	sent     []byte  // by the peer
+	got      int     // bytes of sent that OnRecv brought
+	posted   int     // accepted by Post
+	ran      int     // of them
+	echo     bool    // answers each byte with a byte
+	wishes   bool    // its content asks for things in callbacks
+	member   [3]bool // of the groups, until its end
+	paused   bool    // last asked: PauseRecv
+	closed   bool    // Send has returned ErrClosed
+	ending   bool    // Disconnect or Abort was called
 	aborted  bool
 	fin      bool // the peer has finished
 	broken   bool // the peer has reset, or a write was told so
@@ -152,6 +157,7 @@ func simulate(seed uint64, tracing bool) (s *sim, err error) {
 	}
 	s.goexit = s.IntN(8) == 0
 	s.deny = pick(0, 2, 30)
+	s.groups[0].EndSlow = s.IntN(4) == 0
 	s.loop = testkit.NewLoop(s.limits)
 	s.loop.Isolate = s.goexit
 	for range 1 + s.IntN(3) {
@@ -347,6 +353,8 @@ func (m *simSession) act() {
 		p := s.some(s.size())
 		s.note("%d: Send(%d)", m.n, len(p))
 		m.accept(h.Send(p), p)
+	case r < 52:
+		m.membership()
 	case r < 60:
 		p := s.some(s.size())
 		s.note("%d: SendBuffer(%d)", m.n, len(p))
@@ -382,6 +390,57 @@ func (m *simSession) act() {
 		m.ending, m.aborted = true, true
 		h.Abort()
 	}
+}
+
+// membership is what one does in groups.
+func (m *simSession) membership() {
+	s, i := m.sim, m.sim.IntN(len(m.sim.groups))
+	g := &s.groups[i]
+	switch s.IntN(4) {
+	case 0:
+		s.note("%d: leaves group %d", m.n, i)
+		g.Leave(m.h)
+		m.member[i] = false
+	case 1:
+		s.note("%d: joins group %d", m.n, i)
+		g.Join(m.h)
+		m.member[i] = !m.c.Closed
+	default:
+		s.broadcast(i, m)
+	}
+}
+
+// broadcast speaks in a group, now and then to all but one session.
+func (s *sim) broadcast(i int, except *simSession) {
+	g, p := &s.groups[i], s.some(s.size())
+	var excepted []session.Handler
+	if s.IntN(2) == 0 {
+		excepted = []session.Handler{except.h}
+	}
+	s.note("Broadcast(%d) in group %d, but for %d: %d", len(p), i, len(excepted), except.n)
+	want, skipped := 0, 0
+	for _, o := range s.sessions {
+		switch {
+		case !o.member[i] || excepted != nil && o == except || o.h.Send(nil) != nil:
+		case s.limits.SendLimit > 0 && o.h.Pending()+len(p) > s.limits.SendLimit:
+			skipped++
+			if g.EndSlow || s.limits.EndSlow {
+				o.ending, o.aborted = true, true
+			}
+		default:
+			want++
+			o.accepted = append(o.accepted, p...)
+		}
+	}
+	before := g.Skipped()
+	if n := g.Broadcast(p, excepted...); n != want {
+		s.failf("a Broadcast in group %d reached %d, want %d", i, n, want)
+	}
+	if n := int(g.Skipped() - before); n != skipped {
+		s.failf("a Broadcast in group %d skipped %d, want %d", i, n, skipped)
+	}
+	s.stats.broadcasts++
+	s.stats.skipped += skipped
 }
 
 // accept notes how a Send went.
@@ -514,6 +573,23 @@ func (s *sim) check() {
 	k := &s.loop.Shared.Counters
 	if sum := int(k.BytesOut.Load()+k.BytesDropped.Load()) + waiting; sum != accepted {
 		s.failf("accepted %d, but %d sent + %d dropped + %d waiting", accepted, k.BytesOut.Load(), k.BytesDropped.Load(), waiting)
+	}
+	for i := range s.groups {
+		var want []session.Handler
+		for _, m := range s.sessions {
+			if m.member[i] && !m.c.Closed {
+				want = append(want, m.h)
+			}
+		}
+		n := s.groups[i].Len()
+		for h := range s.groups[i].All() {
+			if n--; !slices.Contains(want, h) {
+				s.failf("group %d has a member that left or ended", i)
+			}
+		}
+		if n != 0 || s.groups[i].Len() != len(want) {
+			s.failf("group %d has %d members, want %d", i, s.groups[i].Len(), len(want))
+		}
 	}
 	if faults := s.loop.Faults(); faults != nil {
 		s.failf("%s", strings.Join(faults, "; "))

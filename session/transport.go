@@ -6,11 +6,15 @@ import (
 )
 
 // Transport is the little a session needs from its connection. The engine implements it on sockets, the tests
-// on memory. Every method but Wake is called on the session's loop only; after Close come only Again, Failed and,
+// on memory. Every method but Wake and WakeAll is called on the session's loop only; after Close come only Again, Failed and,
 // last of all, Done.
 type Transport interface {
 	// Wake has the loop call Turn soon. Any goroutine. The session calls it at most once until Turn begins.
 	Wake()
+
+	// WakeAll is Wake for each of several connections of one loop, this one among them, at the cost of one. all is not
+	// kept. Any goroutine.
+	WakeAll(all []Transport)
 
 	// Again has the loop call Resume in a later turn, after other sessions and input had theirs. Idempotent
 	// until Resume begins.

@@ -1,15 +1,12 @@
 package echoserver
 
 import (
-	"errors"
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/servercore-go/servercore/pool"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -117,14 +114,11 @@ func (s *gameSession) OnDisconnected(remote net.Addr) {
 	s.log.Info("disconnected", "session", s.ID(), "remote", remote, "err", s.Err())
 }
 
-// A room is the set of members that hear each other. Each member joins and leaves on its own loop, so the set
-// needs a lock; no call made under it waits for a peer.
+// A room is where the members of the broadcast mode hear each other.
 type room struct {
-	log     *slog.Logger
-	mu      sync.RWMutex
-	members map[*member]struct{}
-	skipped atomic.Uint64 // messages a slow member did not get, all members
-	logged  atomic.Int64  // when skipped was last logged, Unix nanoseconds
+	session.Group
+	log    *slog.Logger
+	logged atomic.Int64 // when skipped members were last logged, Unix nanoseconds
 }
 
 type member struct {
@@ -133,55 +127,38 @@ type member struct {
 }
 
 func newBroadcast(log *slog.Logger) session.Factory {
-	r := &room{log: log, members: make(map[*member]struct{})}
+	r := &room{log: log}
 	return func() session.Handler { return &member{conn: conn{log: log}, room: r} }
 }
 
 func (m *member) OnConnected(remote net.Addr) {
-	m.room.mu.Lock()
-	m.room.members[m] = struct{}{}
-	m.room.mu.Unlock()
+	m.room.Join(m)
 	m.conn.OnConnected(remote)
 }
 
-func (m *member) OnDisconnected(remote net.Addr) {
-	m.room.mu.Lock()
-	delete(m.room.members, m)
-	m.room.mu.Unlock()
-	m.conn.OnDisconnected(remote)
-}
-
-// sharedFrom is the length, in bytes, from which members share one copy of a message. Shorter ones are copied for
-// each, so that what one member has waiting lies together and leaves as one piece.
-const sharedFrom = 4 << 10
-
 func (m *member) OnRecv(data []byte) {
-	send := func(to *member) error { return to.Send(data) }
-	if len(data) >= sharedFrom {
-		b := pool.GetSize(len(data))
-		defer b.Release()
-		b.B = append(b.B, data...)
-		send = func(to *member) error { return to.SendBuffer(b.Retain()) }
-	}
-	m.room.mu.RLock()
-	defer m.room.mu.RUnlock()
-	for other := range m.room.members {
-		if other == m {
-			continue
-		}
-		// Any other error means that the member is leaving, and its OnDisconnected takes it out.
-		if err := send(other); errors.Is(err, session.ErrSendLimit) {
-			m.room.skip(other)
-		}
+	before := m.room.Skipped()
+	m.room.Broadcast(data, m)
+	if total := m.room.Skipped(); total > before {
+		m.room.slow(total)
 	}
 }
 
-// skip counts a message that a slow member does not get, and says so at most once a second however many there
-// are. The member stays: it gets whole what arrives once it has caught up.
-func (r *room) skip(slow *member) {
-	total := r.skipped.Add(1)
+// slow tells of members that messages were skipped for, at most once a second however many there are, and names the
+// slowest. They stay: they get whole what arrives once they have caught up.
+func (r *room) slow(total uint64) {
 	now := time.Now().UnixNano()
-	if last := r.logged.Load(); now-last >= int64(time.Second) && r.logged.CompareAndSwap(last, now) {
-		r.log.Warn("slow member skipped", "session", slow.ID(), "remote", slow.RemoteAddr(), "skipped_total", total)
+	if last := r.logged.Load(); now-last < int64(time.Second) || !r.logged.CompareAndSwap(last, now) {
+		return
+	}
+	var slowest *member
+	most := -1
+	for h := range r.All() {
+		if m := h.(*member); m.Pending() > most {
+			slowest, most = m, m.Pending()
+		}
+	}
+	if slowest != nil {
+		r.log.Warn("slow member skipped", "session", slowest.ID(), "remote", slowest.RemoteAddr(), "pending", most, "skipped_total", total)
 	}
 }

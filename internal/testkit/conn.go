@@ -206,7 +206,7 @@ func (c *Conn) check(call string, closedToo bool) {
 	}
 }
 
-// meanwhile ends each call of a session's to its transport, but Wake: others come in between there, as they may
+// meanwhile ends each call of a session's to its transport, but Wake and WakeAll: others come in between there, as they may
 // come in anywhere, and must find the session unlocked.
 func (c *Conn) meanwhile() {
 	if c.Meanwhile != nil && !c.Ended {
@@ -216,6 +216,21 @@ func (c *Conn) meanwhile() {
 
 // Wake implements session.Transport.
 func (c *Conn) Wake() { c.Loop.post(c) }
+
+// WakeAll implements session.Transport.
+func (c *Conn) WakeAll(all []session.Transport) {
+	conns := make([]*Conn, len(all))
+	for i, t := range all {
+		conns[i] = t.(*Conn)
+		if conns[i].Loop != c.Loop {
+			c.Loop.fault("WakeAll for another loop")
+		}
+	}
+	if !slices.Contains(conns, c) {
+		c.Loop.fault("WakeAll for others only")
+	}
+	c.Loop.post(conns...)
+}
 
 // Again implements session.Transport.
 func (c *Conn) Again() {

@@ -263,15 +263,20 @@ func (l *Loop) fault(format string, args ...any) {
 	}
 }
 
-func (l *Loop) post(c *Conn) {
+func (l *Loop) post(conns ...*Conn) {
+	twice := false
 	l.mu.Lock()
-	twice := c.mailed
-	c.mailed = true
-	if !twice {
-		if l.mail = append(l.mail, c); len(l.mail) == 1 {
-			l.wakeups++
+	if len(l.mail) == 0 {
+		l.wakeups++
+	}
+	for _, c := range conns {
+		if c.mailed {
+			twice = true
+			continue
 		}
+		c.mailed = true
 		c.wakes++
+		l.mail = append(l.mail, c)
 	}
 	l.mu.Unlock()
 	if twice {

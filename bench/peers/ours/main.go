@@ -1,5 +1,5 @@
 // Command ours is the broadcast of the reference server (cmd/echoserver) with -message, which that one does not have: each
-// message is a Send of its own. All other workloads run the reference server itself.
+// message is a Broadcast of its own. All other workloads run the reference server itself.
 package main
 
 import (
@@ -13,11 +13,12 @@ import (
 
 var (
 	config peer.Config
-	room   peer.Room[*member]
+	room   session.Group
 )
 
 func main() {
 	config = peer.Parse()
+	room.EndSlow = true // a hole in a member's stream would be worse
 	if config.Echo {
 		peer.Fail(errors.New("this program knows -mode broadcast only; use cmd/echoserver for -mode echo"))
 	}
@@ -38,16 +39,10 @@ func main() {
 
 type member struct{ session.Session }
 
-func (m *member) OnConnected(net.Addr)    { room.Join(m) }
-func (m *member) OnDisconnected(net.Addr) { room.Leave(m) }
+func (m *member) OnConnected(net.Addr) { room.Join(m) }
 
-// OnRecv ends a member that has fallen behind by the send limit: a hole in its stream would be worse.
 func (m *member) OnRecv(data []byte) {
 	for message := range config.Messages(data) {
-		room.Others(m, func(other *member) {
-			if err := other.Send(message); errors.Is(err, session.ErrSendLimit) {
-				other.DisconnectWith(err)
-			}
-		})
+		room.Broadcast(message, m)
 	}
 }

@@ -1,0 +1,465 @@
+package session_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/servercore-go/servercore/internal/testkit"
+	"github.com/servercore-go/servercore/pool"
+	"github.com/servercore-go/servercore/session"
+)
+
+// roomOf connects n sessions of one loop and has them join g.
+func roomOf(l *testkit.Loop, g *session.Group, n int) (handlers []*testkit.Handler, conns []*testkit.Conn) {
+	for range n {
+		h := &testkit.Handler{}
+		conns = append(conns, l.Connect(h))
+		handlers = append(handlers, h)
+		g.Join(h)
+	}
+	return handlers, conns
+}
+
+func wantReached(t testing.TB, g *session.Group, want int, p string, except ...session.Handler) {
+	t.Helper()
+	if got := g.Broadcast([]byte(p), except...); got != want {
+		t.Errorf("Broadcast(%.20q) reached %d, want %d", p, got, want)
+	}
+}
+
+func wantMembers(t testing.TB, g *session.Group, want ...session.Handler) {
+	t.Helper()
+	if n := g.Len(); n != len(want) {
+		t.Errorf("Len is %d, want %d", n, len(want))
+	}
+	seen := 0
+	for h := range g.All() {
+		if seen++; !slices.Contains(want, h) {
+			t.Errorf("All yields %v, which is no member", h)
+		}
+	}
+	if seen != len(want) {
+		t.Errorf("All yields %d members, want %d", seen, len(want))
+	}
+}
+
+// R1: a Broadcast is queued for every member but those excepted when it returns, so what its goroutine sends next comes next.
+func TestBroadcastReachesAllButThoseExcepted(t *testing.T) {
+	l := newLoop(t, session.Limits{})
+	var g session.Group
+	wantReached(t, &g, 0, "nobody hears this")
+	h, c := roomOf(l, &g, 8)
+	wantReached(t, &g, 8, "all ")
+	mustSend(t, h[0], "zero ")
+	wantReached(t, &g, 7, "not zero ", h[0])
+	wantReached(t, &g, 2, "few ", h[0], h[1], h[2], h[3], h[4], h[5], h[5], nil)
+	wantReached(t, &g, 8, "", nil)
+	for _, x := range h {
+		if x.Pending() == 0 {
+			t.Error("Broadcast returned and nothing waits")
+		}
+	}
+	l.Run()
+	wantWire(t, c[0], "all zero ")
+	wantWire(t, c[5], "all not zero ")
+	wantWire(t, c[7], "all not zero few ")
+	wantSent(t, h[7], 17, 17)
+}
+
+// R1: what is said in a callback leaves when it returns, for the session itself too, and wakes nobody for that one.
+func TestBroadcastInCallback(t *testing.T) {
+	l := newLoop(t, session.Limits{})
+	var g session.Group
+	h, c := roomOf(l, &g, 3)
+	h[0].Recv = func(x *testkit.Handler, p []byte) { wantReached(t, &g, 3, string(p)) }
+	c[0].PeerWrite([]byte("hello"))
+	c[0].Serve(testkit.Input)
+	wantWire(t, c[0], "hello")
+	if len(c[0].Writes) != 1 || c[0].Wakes() != 0 {
+		t.Errorf("%d writes and %d wakes for the one that speaks", len(c[0].Writes), c[0].Wakes())
+	}
+	l.Run()
+	wantWire(t, c[1], "hello")
+	wantWire(t, c[2], "hello")
+}
+
+// R2: each loop is woken once at most for a Broadcast, and a loop with nothing to do not at all.
+func TestBroadcastWakesEachLoopOnce(t *testing.T) {
+	var g session.Group
+	var loops []*testkit.Loop
+	var conns []*testkit.Conn
+	for range 5 {
+		l := newLoop(t, session.Limits{})
+		loops = append(loops, l)
+		_, c := roomOf(l, &g, 20)
+		conns = append(conns, c...)
+	}
+	idle := newLoop(t, session.Limits{})
+	idle.Connect(&testkit.Handler{})
+	for range 3 { // nobody looks meanwhile
+		wantReached(t, &g, 100, "x")
+	}
+	for _, l := range loops {
+		if l.Wakeups() != 1 {
+			t.Errorf("%d wake-ups", l.Wakeups())
+		}
+		l.Run()
+	}
+	for _, c := range conns {
+		wantWire(t, c, "xxx")
+		if c.Wakes() != 1 || len(c.Writes) != 1 {
+			t.Errorf("%d turns asked for, %d writes", c.Wakes(), len(c.Writes))
+		}
+	}
+	if idle.Wakeups() != 0 {
+		t.Error("a loop without members was woken")
+	}
+}
+
+// R2: one copy of a long message, whatever the number of members, and none of the caller's memory is kept.
+func TestBroadcastCopiesOnce(t *testing.T) {
+	l := newLoop(t, session.Limits{})
+	var g session.Group
+	_, c := roomOf(l, &g, 50)
+	var want bytes.Buffer
+	for i, size := range []int{10, 511, 512, 513, 5_000, 70_000} {
+		before := pool.Live()
+		p := bytes.Repeat([]byte{byte('a' + i)}, size)
+		want.Write(p)
+		if n := g.Broadcast(p); n != 50 {
+			t.Fatalf("reached %d", n)
+		}
+		clear(p)
+		switch made := pool.Live() - before; {
+		case (i == 0 || size >= 512) && made != 1:
+			t.Errorf("%d bytes to 50 members take %d buffers", size, made)
+		case made > 50: // behind others, in pages of the queues' own
+			t.Errorf("%d bytes to 50 members take %d buffers", size, made)
+		}
+	}
+	for _, x := range c {
+		x.MaxWrite = 1000
+	}
+	l.Run()
+	for _, x := range c {
+		wantWire(t, x, want.String())
+	}
+}
+
+// R1: all members get the Broadcasts of a group in one order, whoever makes them.
+func TestBroadcastsHaveOneOrder(t *testing.T) {
+	l := newLoop(t, session.Limits{})
+	var g session.Group
+	_, c := roomOf(l, &g, 30)
+	speak(4, func(speaker int) {
+		for range 200 {
+			g.Broadcast([]byte{byte('a' + speaker)})
+		}
+	})
+	l.Run()
+	if len(c[0].Wire) != 800 {
+		t.Fatalf("%d bytes", len(c[0].Wire))
+	}
+	for _, x := range c[1:] {
+		wantWire(t, x, string(c[0].Wire))
+	}
+}
+
+// speak runs f on n goroutines and waits for them.
+func speak(n int, f func(speaker int)) {
+	done := make(chan struct{})
+	for i := range n {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			f(i)
+		}()
+	}
+	for range n {
+		<-done
+	}
+}
+
+func TestJoinTwiceIsOnce(t *testing.T) {
+	l := newLoop(t, session.Limits{})
+	var g, other session.Group
+	h, c := roomOf(l, &g, 2)
+	other.Join(h[0])
+	for range 3 {
+		g.Join(h[0])
+		g.Join(&h[0].Session) // the same session under another name
+	}
+	wantMembers(t, &g, h[0], h[1])
+	wantReached(t, &g, 2, "once")
+	g.Leave(&h[0].Session)
+	wantMembers(t, &g, h[1])
+	for range 2 {
+		g.Leave(h[0]) // no member any more
+		g.Leave(nil)
+		other.Leave(h[1]) // never was
+	}
+	wantMembers(t, &g, h[1])
+	wantMembers(t, &other, h[0])
+	wantReached(t, &g, 1, "more")
+	g.Join(h[0])
+	wantMembers(t, &g, h[0], h[1])
+	l.Run()
+	wantWire(t, c[0], "once")
+	wantWire(t, c[1], "oncemore")
+}
+
+func TestJoinOfNilPanics(t *testing.T) {
+	var g session.Group
+	defer func() {
+		if recover() == nil {
+			t.Error("no panic")
+		}
+		wantMembers(t, &g)
+	}()
+	g.Join(nil)
+}
+
+// R4: there is no membership before the connection, nor after the end.
+func TestOnlyLiveSessionsJoin(t *testing.T) {
+	l := newLoop(t, session.Limits{})
+	var g session.Group
+	h := &testkit.Handler{}
+	g.Join(h)
+	g.Leave(h)
+	wantMembers(t, &g)
+	h.Connected = func(h *testkit.Handler) { g.Join(h) }
+	h.Disconnected = func(h *testkit.Handler) { g.Join(h) }
+	c := l.Connect(h)
+	wantMembers(t, &g, h)
+	c.PeerFIN()
+	l.Run()
+	g.Join(h)
+	wantMembers(t, &g)
+	wantReached(t, &g, 0, "nobody")
+
+	refused := &testkit.Handler{}
+	rc, err := l.Bind(refused)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Join(refused)
+	rc.Driver.Refuse()
+	wantMembers(t, &g)
+	g.Join(refused)
+	wantMembers(t, &g)
+	l.Inside(func() { rc.Close(false); rc.Done() })
+}
+
+// R4: a session leaves all its groups when it ends, however it ends, before its OnDisconnected, which can tell the others.
+func TestMembersLeaveAtTheirEnd(t *testing.T) {
+	for name, end := range map[string]func(h *testkit.Handler, c *testkit.Conn){
+		"FIN":        func(_ *testkit.Handler, c *testkit.Conn) { c.PeerFIN() },
+		"reset":      func(_ *testkit.Handler, c *testkit.Conn) { c.PeerReset(errors.New("reset")) },
+		"Abort":      func(h *testkit.Handler, _ *testkit.Conn) { h.Abort() },
+		"Disconnect": func(h *testkit.Handler, c *testkit.Conn) { h.Disconnect(); c.PeerFIN() },
+		"panic":      func(_ *testkit.Handler, c *testkit.Conn) { c.PeerWrite([]byte("panic")) },
+		"Goexit":     func(_ *testkit.Handler, c *testkit.Conn) { c.PeerWrite([]byte("Goexit")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLoop(t, session.Limits{})
+			l.Isolate = true
+			var groups [20]session.Group
+			other := &testkit.Handler{}
+			oc := l.Connect(other)
+			h := &testkit.Handler{}
+			h.Recv = func(_ *testkit.Handler, p []byte) {
+				if string(p) == "panic" {
+					panic("simulated")
+				}
+				runtime.Goexit()
+			}
+			h.Disconnected = func(h *testkit.Handler) {
+				for i := range groups {
+					wantMembers(t, &groups[i], other)
+					wantReached(t, &groups[i], 1, "x")
+				}
+			}
+			c := l.Connect(h)
+			for i := range groups {
+				groups[i].Join(h)
+				groups[i].Join(other)
+			}
+			end(h, c)
+			l.Run()
+			if !c.Ended {
+				t.Fatal("not ended")
+			}
+			wantWire(t, oc, strings.Repeat("x", len(groups)))
+		})
+	}
+}
+
+// R4: one that is ending is a member until its end, and is not reached.
+func TestEndingMembersAreNotReached(t *testing.T) {
+	l := newLoop(t, session.Limits{})
+	var g session.Group
+	h, c := roomOf(l, &g, 2)
+	wantReached(t, &g, 2, "last words")
+	h[0].Disconnect()
+	wantReached(t, &g, 1, ", and more")
+	l.Run()
+	wantMembers(t, &g, h[0], h[1])
+	wantWire(t, c[0], "last words")
+	c[0].PeerFIN()
+	l.Run()
+	wantMembers(t, &g, h[1])
+	if g.Skipped() != 0 {
+		t.Errorf("%d skipped", g.Skipped())
+	}
+}
+
+// R3: a member whose queue is full misses what does not fit, or is ended, and is counted. The others do not notice.
+func TestSlowMember(t *testing.T) {
+	for _, tt := range []struct {
+		name               string
+		limitEnds, endSlow bool
+	}{{name: "skipped"}, {name: "ended by the group", endSlow: true}, {name: "ended by SlowPeer", limitEnds: true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLoop(t, session.Limits{SendLimit: 10, EndSlow: tt.limitEnds})
+			g := session.Group{EndSlow: tt.endSlow}
+			h, c := roomOf(l, &g, 3)
+			c[1].Kernel = 1
+			wantReached(t, &g, 3, "123456")
+			l.Run()
+			wantReached(t, &g, 3, "7890a") // 5 and 5 wait
+			l.Run()
+			wakes := l.Wakeups()
+			wantReached(t, &g, 2, "bcd")
+			if g.Skipped() != 1 {
+				t.Errorf("%d skipped, want 1", g.Skipped())
+			}
+			if n := l.Wakeups() - wakes; n != 1 {
+				t.Errorf("%d wake-ups", n)
+			}
+			l.Run()
+			wantWire(t, c[0], "1234567890abcd")
+			wantWire(t, c[2], "1234567890abcd")
+			if tt.limitEnds || tt.endSlow {
+				wantClosed(t, c[1], true)
+				if !errors.Is(h[1].Err(), session.ErrSendLimit) {
+					t.Errorf("Err: %v", h[1].Err())
+				}
+				wantMembers(t, &g, h[0], h[2])
+				return
+			}
+			wantMembers(t, &g, h[0], h[1], h[2])
+			c[1].Kernel = 0
+			c[1].PeerRead(1)
+			l.Run()
+			wantReached(t, &g, 3, "e")
+			l.Run()
+			wantWire(t, c[1], "1234567890ae")
+			if g.Skipped() != 1 || h[1].Err() != nil {
+				t.Errorf("%d skipped, Err %v", g.Skipped(), h[1].Err())
+			}
+		})
+	}
+}
+
+// A member that waits for the kernel costs no wake-up.
+func TestBroadcastToBlockedMembersDoesNotWake(t *testing.T) {
+	l := newLoop(t, session.Limits{})
+	var g session.Group
+	h, c := roomOf(l, &g, 3)
+	for _, x := range c {
+		x.Kernel = 1
+	}
+	wantReached(t, &g, 3, "ab")
+	l.Run()
+	wakes := l.Wakeups()
+	wantReached(t, &g, 3, "c")
+	if l.Wakeups() != wakes || h[0].Pending() != 2 {
+		t.Errorf("%d wake-ups, %d bytes wait", l.Wakeups()-wakes, h[0].Pending())
+	}
+}
+
+// An iteration may do to the group whatever it likes.
+func TestAllIsASnapshot(t *testing.T) {
+	l := newLoop(t, session.Limits{})
+	var g session.Group
+	h, c := roomOf(l, &g, 5)
+	late := &testkit.Handler{}
+	l.Connect(late)
+	seen := 0
+	for x := range g.All() {
+		seen++
+		g.Leave(x)
+		g.Join(late)
+		wantReached(t, &g, 1, "late", x, h[0], h[1], h[2], h[3], h[4])
+		mustSend(t, x.(*testkit.Handler), "bye")
+		for range g.All() {
+			break
+		}
+	}
+	if seen != 5 {
+		t.Errorf("%d of 5 members", seen)
+	}
+	wantMembers(t, &g, late)
+	l.Run()
+	for _, x := range c {
+		wantWire(t, x, "bye")
+	}
+}
+
+// Sessions whose callbacks are functions are known by their *Session there.
+func TestGroupOfEvents(t *testing.T) {
+	l := newLoop(t, session.Limits{})
+	var g session.Group
+	factory := session.Events{
+		OnConnected: func(s *session.Session, _ net.Addr) { g.Join(s) },
+		OnRecv:      func(s *session.Session, p []byte) { wantReached(t, &g, 1, string(p), s) },
+	}.Factory()
+	a, b := factory(), factory()
+	ca, cb := l.Connect(a), l.Connect(b)
+	wantMembers(t, &g, a, b)
+	ca.PeerWrite([]byte("hi"))
+	l.Run()
+	wantWire(t, ca, "")
+	wantWire(t, cb, "hi")
+	ca.PeerFIN()
+	l.Run()
+	wantMembers(t, &g, b)
+}
+
+// Whatever the shapes of groups and memberships: a session in many groups, many sessions in one.
+func TestMembershipsAreFoundAndForgotten(t *testing.T) {
+	for _, tt := range []struct{ sessions, groups int }{{1, 300}, {300, 1}, {40, 40}} {
+		t.Run(fmt.Sprintf("%d sessions, %d groups", tt.sessions, tt.groups), func(t *testing.T) {
+			l := newLoop(t, session.Limits{})
+			groups := make([]session.Group, tt.groups)
+			h, c := roomOf(l, &groups[0], tt.sessions)
+			for i := range groups {
+				for j := range h {
+					groups[i].Join(h[(i+j)%len(h)])
+				}
+			}
+			for i := range groups { // every third leaves
+				for j := 0; j < len(h); j += 3 {
+					groups[i].Leave(h[j])
+				}
+				if want := len(h) - (len(h)+2)/3; groups[i].Len() != want || groups[i].Broadcast(nil) != want {
+					t.Fatalf("%d members, want %d", groups[i].Len(), want)
+				}
+			}
+			for _, x := range c[1:] {
+				x.PeerFIN()
+			}
+			l.Run()
+			for i := range groups {
+				wantMembers(t, &groups[i])
+				groups[i].Join(h[0])
+				wantMembers(t, &groups[i], h[0])
+			}
+		})
+	}
+}
