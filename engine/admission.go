@@ -193,8 +193,8 @@ func (c *conn) open(n newcomer) {
 		c.refused(n, &e.refused.factory, err)
 		return
 	}
-	if n.origin.framer != nil {
-		d.Frame(n.origin.framer)
+	if n.origin.framing != nil {
+		d.Frame(n.origin.framing)
 	}
 	c.driver = d
 	c.thorough = n.origin.network == "unix"

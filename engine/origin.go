@@ -15,7 +15,7 @@ type Option func(*origin) error
 type origin struct {
 	network string
 	factory session.Factory
-	framer  frame.Framer // nil for plain bytes
+	framing *session.Framing // nil for plain bytes
 }
 
 func newOrigin(network string, f session.Factory, opts []Option) (origin, error) {
@@ -36,6 +36,7 @@ func newOrigin(network string, f session.Factory, opts []Option) (origin, error)
 //
 // For an answer to always find room, keep the framer's maximum below SendLimit - PauseAbove (768 KiB by default).
 func Framed(f frame.Framer) Option {
+	framing := session.NewFraming(f)
 	return func(o *origin) error {
 		if f == nil {
 			return errors.New("Framed: the framer is nil")
@@ -43,7 +44,7 @@ func Framed(f frame.Framer) Option {
 		if _, _, err := f.Split(nil); err != nil {
 			return fmt.Errorf("Framed: %w", err)
 		}
-		o.framer = f
+		o.framing = framing
 		return nil
 	}
 }

@@ -69,7 +69,7 @@ func TestFramedEchoDoesNotAllocate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Driver.Frame(frame.ServerCore{})
+	c.Driver.Frame(session.NewFraming(frame.ServerCore{}))
 	c.Connected()
 	quiet(c)
 	whole := bytes.Repeat([]byte("\x08\x00abcdef"), 100)

@@ -11,7 +11,7 @@ import (
 // framed is what a session with a framer has besides. Its bytes travel in frames: OnRecv gets packets, Send makes them,
 // and what content is told of (OnSend, Pending) are payloads, while the queue and SendLimit are about what travels.
 type framed struct {
-	framer frame.Framer
+	*Framing
 
 	// The loop's own.
 	part    *pool.Buffer // the beginning of a packet, nil between packets
@@ -21,8 +21,14 @@ type framed struct {
 	sizes sizes // of the packets queued; under mu
 }
 
+// Framing is a framer that sessions have in common: a Broadcast frames its payload once for all of them.
+type Framing struct{ framer frame.Framer }
+
+// NewFraming returns what sessions with this framer have in common.
+func NewFraming(f frame.Framer) *Framing { return &Framing{f} }
+
 // Frame has a session's bytes cut by a framer. It comes before Connected.
-func (d *Driver) Frame(f frame.Framer) { (*Session)(d).rarely().framed = &framed{framer: f} }
+func (d *Driver) Frame(f *Framing) { (*Session)(d).rarely().framed = &framed{Framing: f} }
 
 // framing returns what Frame has set, nil for a session of plain bytes. Any goroutine.
 func (s *Session) framing() *framed {
@@ -31,6 +37,25 @@ func (s *Session) framing() *framed {
 	}
 	return nil
 }
+
+// shared returns what the session has in common with others, nil for plain bytes.
+func (f *framed) shared() *Framing {
+	if f == nil {
+		return nil
+	}
+	return f.Framing
+}
+
+// header returns how many bytes a frame is expected to add, 0 for plain bytes.
+func (f *Framing) header() int {
+	if f == nil {
+		return 0
+	}
+	return usualHeader
+}
+
+// usualHeader is room for what the framers of package frame add. Another may need more: append grows.
+const usualHeader = 16
 
 // feed delivers the packets in data and keeps the beginning of the next. It returns how much it has dealt with, which
 // is less than all if reading was stopped on the way. lasting is as in deliver.

@@ -22,7 +22,7 @@ func connectFramed(t testing.TB, limits session.Limits, f frame.Framer, h *testk
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Driver.Frame(f)
+	c.Driver.Frame(session.NewFraming(f))
 	h.Framed = true
 	c.Connected()
 	return l, c

@@ -36,7 +36,7 @@ import (
 //
 // # Cost
 //
-// A membership takes 40 bytes and the spare room of two slices, a group 48, and a session that has ever joined one 128.
+// A membership takes 40 bytes and the spare room of two slices, a group 96, and a session that has ever joined one 128.
 // Joining and leaving take constant time, or, for a session that is in many groups, time that grows with the smaller of
 // two numbers: those groups, and the members of this one.
 type Group struct {
@@ -46,8 +46,15 @@ type Group struct {
 	EndSlow bool
 
 	skipped atomic.Uint64
-	mu      sync.Mutex // guards members; a session's mu may be taken under it, never the other way round (I9)
+	mu      sync.Mutex // guards the group below; a session's mu may be taken under it, never the other way round (I9)
 	members []seat
+	wires   []wireCount // the forms that a payload needs on its way to them
+}
+
+// wireCount is how many members share a framing, nil for plain bytes.
+type wireCount struct {
+	framing *Framing
+	members int
 }
 
 // seat is a member as its group sees it.
@@ -80,6 +87,7 @@ func (g *Group) Join(h Handler) {
 	r := s.rarely()
 	m := &membership{g, int32(len(g.members)), int32(len(r.memberships))}
 	g.members = append(g.members, seat{s, m})
+	g.count(s.framing().shared(), 1)
 	r.memberships = append(r.memberships, m) // I9
 }
 
@@ -101,10 +109,28 @@ func (g *Group) Leave(h Handler) {
 	g.members[m.index], last.membership.index = last, m.index
 	g.members = pop(g.members)
 
+	g.count(s.framing().shared(), -1)
+
 	r := s.rare.Load()
 	moved := r.memberships[len(r.memberships)-1]
 	r.memberships[m.place], moved.place = moved, m.place
 	r.memberships = pop(r.memberships)
+}
+
+// count adds n members with that framing. The caller holds mu.
+func (g *Group) count(f *Framing, n int) {
+	for i := range g.wires {
+		w := &g.wires[i]
+		if w.framing != f {
+			continue
+		}
+		if w.members += n; w.members == 0 {
+			*w = g.wires[len(g.wires)-1]
+			g.wires = pop(g.wires)
+		}
+		return
+	}
+	g.wires = append(g.wires, wireCount{f, n})
 }
 
 // find returns the membership of s, nil if there is none. The caller holds both locks. It looks through the shorter list,
@@ -193,8 +219,9 @@ func (g *Group) All() iter.Seq[Handler] {
 }
 
 // Broadcast is a Send of p to each member but those excepted, and returns how many have accepted it: S1 to S8 hold for
-// each of them. Members that are ending do not accept, nor do those whose queues are full (see EndSlow). p is copied once,
-// however many members there are, and is the caller's again when Broadcast returns.
+// each of them. Members that are ending do not accept, nor do those whose queues are full (see EndSlow), nor those whose
+// framer refuses p. p is copied once, however many members there are, framed once where they have a framer from the same
+// engine.Framed, and is the caller's again when Broadcast returns.
 //
 // Every loop that has to send is told once, by one wake-up at most. A nil among the excepted means nobody; there should be
 // few of them, as each member is compared with each.
@@ -206,10 +233,15 @@ func (g *Group) Broadcast(p []byte, except ...Handler) (reached int) {
 			excepted = append(excepted, h.session())
 		}
 	}
-	m := newMessage(p)
 	r := rounds.Get().(*round)
+	defer r.end()
 
-	g.mu.Lock() // over all of it: one order for all members
+	g.mu.Lock() // over all of the queueing: one order for all members
+	for f, missing := r.missing(g.wires); missing; f, missing = r.missing(g.wires) {
+		g.mu.Unlock()
+		r.frame(f, p) // may be content's code (I3)
+		g.mu.Lock()
+	}
 next:
 	for _, member := range g.members {
 		s := member.session
@@ -218,7 +250,12 @@ next:
 				continue next
 			}
 		}
-		visit, err := s.share(m.wire(s))
+		f := s.framing()
+		wire := r.wire(f.shared())
+		if wire == nil {
+			continue // refused by its framer
+		}
+		visit, err := s.share(f, wire, len(p))
 		switch err {
 		case nil:
 			reached++
@@ -233,32 +270,23 @@ next:
 		}
 	}
 	g.mu.Unlock()
-
-	m.release()
-	r.call()
 	return reached
 }
 
-// message is what a Broadcast sends. Its wire form, which may differ from session to session, is made once.
-type message struct{ plain *pool.Buffer }
-
-func newMessage(p []byte) message {
-	b := pool.GetSize(len(p))
-	b.B = append(b.B, p...)
-	return message{b}
-}
-
-// wire returns what s has to send, in a buffer that stays the message's.
-func (m *message) wire(*Session) *pool.Buffer { return m.plain }
-
-func (m *message) release() { m.plain.Release() }
-
-// round is the sessions that have to be visited after a Broadcast, by loop.
+// round is a Broadcast under way: the forms in which its payload travels, and who has to be visited.
 type round struct {
-	loops []stop
-	used  int // the rest keeps its memory for another round
+	forms []form
+	stops []stop
+	used  int // of stops; the rest keeps its memory for another round
 }
 
+// form is the payload as sessions with one framing get it.
+type form struct {
+	framing *Framing
+	wire    *pool.Buffer // nil if the framer refuses the payload
+}
+
+// stop is the sessions of one loop.
 type stop struct {
 	loop  *Loop
 	conns []Transport
@@ -266,35 +294,82 @@ type stop struct {
 
 var rounds = sync.Pool{New: func() any { return new(round) }}
 
+// missing returns a framing among those for which there is no form yet.
+func (r *round) missing(wires []wireCount) (f *Framing, missing bool) {
+next:
+	for _, w := range wires {
+		for i := range r.forms {
+			if r.forms[i].framing == w.framing {
+				continue next
+			}
+		}
+		return w.framing, true
+	}
+	return nil, false
+}
+
+// frame makes the form for a framing, nil for plain bytes.
+func (r *round) frame(f *Framing, payload []byte) {
+	wire := pool.GetSize(len(payload) + f.header())
+	r.forms = append(r.forms, form{f, wire}) // before the framer is called: if that panics, end releases it
+	if f == nil {
+		wire.B = append(wire.B, payload...)
+		return
+	}
+	b, err := f.framer.Append(wire.B, payload)
+	if err != nil {
+		r.forms[len(r.forms)-1].wire = nil
+		wire.Release()
+		return
+	}
+	wire.B = b
+}
+
+// wire returns the form for a framing. The buffer stays the round's.
+func (r *round) wire(f *Framing) *pool.Buffer {
+	for i := range r.forms {
+		if r.forms[i].framing == f {
+			return r.forms[i].wire
+		}
+	}
+	return nil
+}
+
 // add takes a session that was claimed. There are few loops, so they are looked through.
 func (r *round) add(s *Session) {
-	for i := range r.loops[:r.used] {
-		if stop := &r.loops[i]; stop.loop == s.loop {
+	for i := range r.stops[:r.used] {
+		if stop := &r.stops[i]; stop.loop == s.loop {
 			stop.conns = append(stop.conns, s.conn)
 			return
 		}
 	}
-	if r.used == len(r.loops) {
-		r.loops = append(r.loops, stop{})
+	if r.used == len(r.stops) {
+		r.stops = append(r.stops, stop{})
 	}
-	stop := &r.loops[r.used]
+	stop := &r.stops[r.used]
 	r.used++
 	stop.loop = s.loop
 	stop.conns = append(stop.conns, s.conn)
 }
 
-// call has each loop visit its sessions, and ends the round.
+// end has each loop visit its sessions, and gives back what the round was lent.
 //
-// They were claimed one by one, each after its bytes were queued, and are handed over together: nobody else asks for a
-// claimed session, and the loop clears the claim before it looks (I4). So each is in one round or mailbox at most, and
-// each loop is woken at most once.
-func (r *round) call() {
-	for i := range r.loops[:r.used] {
-		stop := &r.loops[i]
+// The sessions were claimed one by one, each after its bytes were queued, and are handed over together: nobody else asks
+// for a claimed session, and the loop clears the claim before it looks (I4). So each is in one round or mailbox at most,
+// and each loop is woken at most once.
+func (r *round) end() {
+	for i := range r.stops[:r.used] {
+		stop := &r.stops[i]
 		stop.conns[0].WakeAll(stop.conns)
 		clear(stop.conns)
 		stop.loop, stop.conns = nil, stop.conns[:0]
 	}
-	r.used = 0
+	for _, f := range r.forms {
+		if f.wire != nil {
+			f.wire.Release()
+		}
+	}
+	clear(r.forms)
+	r.forms, r.used = r.forms[:0], 0
 	rounds.Put(r)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/servercore-go/servercore/frame"
 	"github.com/servercore-go/servercore/internal/testkit"
 	"github.com/servercore-go/servercore/pool"
 	"github.com/servercore-go/servercore/session"
@@ -462,4 +463,107 @@ func TestMembershipsAreFoundAndForgotten(t *testing.T) {
 			}
 		})
 	}
+}
+
+// counting is a framer of content's own that counts its work, and does what it likes in it.
+type counting struct {
+	frame.ServerCore
+	n  *int
+	do func()
+}
+
+func (f counting) Append(dst, payload []byte) ([]byte, error) {
+	*f.n++
+	if f.do != nil {
+		f.do()
+	}
+	return f.ServerCore.Append(dst, payload)
+}
+
+// framedRoom connects n sessions with a framing and has them join g.
+func framedRoom(t *testing.T, l *testkit.Loop, g *session.Group, f frame.Framer, n int) (handlers []*testkit.Handler, conns []*testkit.Conn) {
+	t.Helper()
+	framing := session.NewFraming(f)
+	for range n {
+		h := &testkit.Handler{Framed: true}
+		c, err := l.Bind(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Driver.Frame(framing)
+		c.Connected()
+		g.Join(h)
+		handlers, conns = append(handlers, h), append(conns, c)
+	}
+	return handlers, conns
+}
+
+// R2: sessions with and without framers in one room each get what their framers make of a payload, made once for all that
+// share one. Those whose framer refuses it are not reached.
+func TestBroadcastIsFramedOncePerFraming(t *testing.T) {
+	l := newLoop(t, session.Limits{})
+	var g session.Group
+	n := 0
+	_, plain := roomOf(l, &g, 2)
+	packets, pc := framedRoom(t, l, &g, counting{n: &n, ServerCore: frame.ServerCore{Max: 100}}, 10)
+	_, lc := framedRoom(t, l, &g, frame.Line{}, 3)
+	wantReached(t, &g, 15, "hello")
+	if n != 1 {
+		t.Errorf("a payload was framed %d times", n)
+	}
+	if packets[0].Pending() != 5 {
+		t.Errorf("%d bytes of payload wait, want 5", packets[0].Pending())
+	}
+	wantReached(t, &g, 12, "no\nline")
+	wantReached(t, &g, 5, strings.Repeat("x", 200))
+	wantReached(t, &g, 14, "", packets[0])
+	if g.Skipped() != 0 {
+		t.Errorf("%d skipped", g.Skipped())
+	}
+	l.Run()
+	long := strings.Repeat("x", 200)
+	wantWire(t, plain[1], "hellono\nline"+long)
+	wantWire(t, pc[0], "\x07\x00hello\x09\x00no\nline")
+	wantWire(t, pc[9], "\x07\x00hello\x09\x00no\nline\x02\x00")
+	wantWire(t, lc[2], "hello\n"+long+"\n\n")
+	wantSent(t, packets[0], 12, 12)
+	for _, h := range packets {
+		g.Leave(h)
+	}
+	before := n
+	wantReached(t, &g, 5, "nobody needs packets")
+	if n != before {
+		t.Error("framed for nobody")
+	}
+}
+
+// I3: a framer may be content's own. It is called with nothing locked, and its panic is its caller's.
+func TestBroadcastCallsFramersUnlocked(t *testing.T) {
+	l := newLoop(t, session.Limits{})
+	var g session.Group
+	n := 0
+	fail := false
+	late := &testkit.Handler{}
+	l.Connect(late)
+	h, c := framedRoom(t, l, &g, counting{n: &n, do: func() {
+		g.Join(late) // plain: another form is needed by now
+		if fail {
+			panic("simulated")
+		}
+	}}, 2)
+	wantReached(t, &g, 3, "hello")
+	fail = true
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic")
+			}
+		}()
+		g.Broadcast([]byte("fails"))
+	}()
+	fail = false
+	wantMembers(t, &g, h[0], h[1], late)
+	wantReached(t, &g, 3, "again")
+	l.Run()
+	wantWire(t, c[1], "\x07\x00hello\x07\x00again")
 }

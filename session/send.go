@@ -99,9 +99,9 @@ func (s *Session) counted(n int) (visit bool) {
 	return visit
 }
 
-// share is SendBuffer of one more reference to b. It leaves to the caller what follows: to claim the session if the loop
-// has to know, and what happens to one that is too slow.
-func (s *Session) share(b *pool.Buffer) (visit bool, err error) {
+// share queues one more reference to b: a payload of that many bytes as f has framed it, or as it is if f is nil. It leaves
+// to the caller what follows: to claim the session if the loop has to know, and what happens to one that is too slow.
+func (s *Session) share(f *framed, b *pool.Buffer, payload int) (visit bool, err error) {
 	n := len(b.B)
 	s.mu.Lock()
 	if err := s.admit(n); err != nil {
@@ -109,6 +109,9 @@ func (s *Session) share(b *pool.Buffer) (visit bool, err error) {
 		return false, err
 	}
 	s.q.share(b, s.room())
+	if f != nil {
+		f.sizes.push(n, payload)
+	}
 	return s.counted(n), nil
 }
 
