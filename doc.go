@@ -1,7 +1,7 @@
 // Package servercore is the front page of a network engine for Go servers with very many connections. It holds no
 // code; import its packages:
 //
-//	engine   listens, admits, runs the event loops       engine.New, Listen, Run
+//	engine   listens, admits, dials, runs the loops      engine.New, Listen, Run, Dial
 //	session  what content embeds, and the send queue     session.Session, Send, Disconnect
 //	frame    how the stream is cut into packets          frame.ServerCore, LengthField, Line
 //	pool     buffers that many sessions can share        pool.Get, Retain, Release

@@ -44,6 +44,50 @@ func Example() {
 	// Output: hello
 }
 
+// answerSession is a client: it asks when it is connected, prints the answer and leaves.
+type answerSession struct{ session.Session }
+
+func (s *answerSession) OnConnected(net.Addr)      { _ = s.Send([]byte("anybody there?")) }
+func (s *answerSession) OnRecv(data []byte)        { fmt.Println(string(data)); s.Disconnect() }
+func (s *answerSession) OnDisconnected(_ net.Addr) { fmt.Println("ended:", s.Err()) }
+
+// Outbound sessions: a dummy client with a thousand of them, or ten thousand, is this in a loop, on a few goroutines.
+func Example_dial() {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	go func() {
+		if c, err := server.Accept(); err == nil {
+			_, _ = io.CopyN(c, c, int64(len("anybody there?"))) // and reads on until the client closes
+			_, _ = io.Copy(io.Discard, c)
+			_ = c.Close()
+		}
+	}()
+
+	e, err := engine.New(engine.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := e.Start(); err != nil { // no listener: for Dial alone
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	factory := func() session.Handler { return new(answerSession) }
+	if _, err := e.Dial(ctx, server.Addr().Network(), server.Addr().String(), factory); err != nil {
+		log.Fatal(err)
+	}
+	for e.Stats().Sessions > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	_ = e.Close()
+	// Output:
+	// anybody there?
+	// ended: session: disconnected
+}
+
 // packetSession gets one packet a call: its listener has a framer.
 type packetSession struct{ session.Session }
 

@@ -138,7 +138,7 @@ func echo(p *peer, data []byte) {
 	}
 }
 
-// server is an engine with one listener, all of whose sessions are watched over for what the contract promises of
+// server is an engine with one listener, or none (dialler), all of whose sessions are watched over for what the contract promises of
 // any session.
 type server struct {
 	*engine.Engine
@@ -164,14 +164,30 @@ func serve(t testing.TB, network string, o engine.Options, h hooks, opts ...engi
 // prepare is serve without the start.
 func prepare(t testing.TB, network, address string, o engine.Options, h hooks, opts ...engine.Option) *server {
 	t.Helper()
+	s := watched(t, o, h)
+	s.framed = len(opts) > 0
+	l, err := s.Listen(network, address, s.newPeer, opts...)
+	must(t, err)
+	s.listener = l
+	return s
+}
+
+// dialler starts a server without a listener, for sessions that it dials itself.
+func dialler(t testing.TB, o engine.Options, h hooks) *server {
+	t.Helper()
+	s := watched(t, o, h)
+	must(t, s.Start())
+	return s
+}
+
+func watched(t testing.TB, o engine.Options, h hooks) *server {
+	t.Helper()
 	if o.Logger == nil {
 		o.Logger = quiet
 	}
 	e, err := engine.New(o)
 	must(t, err)
-	s := &server{Engine: e, t: t, hooks: h, framed: len(opts) > 0, arrivals: make(chan *peer, 1024)}
-	s.listener, err = e.Listen(network, address, s.newPeer, opts...)
-	must(t, err)
+	s := &server{Engine: e, t: t, hooks: h, arrivals: make(chan *peer, 1024)}
 	t.Cleanup(s.end)
 	return s
 }
@@ -208,8 +224,9 @@ func (s *server) end() {
 		}
 	}
 	st := s.Stats()
-	if int(st.Accepted) != len(s.peers) || st.Sessions != 0 || st.Total.Sessions != 0 {
-		s.t.Errorf("stats count %d accepted, %d and %d open, want %d, 0 and 0", st.Accepted, st.Sessions, st.Total.Sessions, len(s.peers))
+	if int(st.Accepted+st.Dialed) != len(s.peers) || st.Sessions != 0 || st.Total.Sessions != 0 {
+		s.t.Errorf("stats count %d accepted, %d dialled, %d and %d open, want %d in all, 0 and 0", st.Accepted, st.Dialed,
+			st.Sessions, st.Total.Sessions, len(s.peers))
 	}
 	if out := int64(st.Total.BytesOut); out != sent && !(s.framed && out > sent) {
 		s.t.Errorf("stats count %d bytes out, OnSend %d", st.Total.BytesOut, sent)
@@ -217,8 +234,8 @@ func (s *server) end() {
 	e := st.Total.Ended
 	ends := e.PeerClosed + e.PeerReset + e.Disconnected + e.Aborted + e.SendLimit + e.Idle + e.WriteStall +
 		e.DrainTimeout + e.Panic + e.Shutdown + e.Other
-	if ends != st.Accepted {
-		s.t.Errorf("stats count %d ends of %d sessions: %+v", ends, st.Accepted, e)
+	if ends != st.Accepted+st.Dialed {
+		s.t.Errorf("stats count %d ends of %d sessions: %+v", ends, st.Accepted+st.Dialed, e)
 	}
 }
 

@@ -41,17 +41,20 @@ func TestT6BadOptions(t *testing.T) {
 func TestT6BadAddresses(t *testing.T) {
 	e, err := engine.New(engine.Options{Logger: quiet})
 	must(t, err)
-	if err := e.Start(); err == nil {
-		t.Error("Start with nothing to listen on succeeds")
-	}
 	for _, tt := range [][2]string{{"udp", "127.0.0.1:0"}, {"", ":1"}, {"tcp", "nonsense"}, {"tcp", "127.0.0.1:70000"}, {"tcp", "127.0.0.1:-1"},
 		{"tcp", "::1:80"}, {"unix", ""}, {"unix", strings.Repeat("x", 200)}, {"unix", "a\x00b"}} {
 		if _, err := e.Listen(tt[0], tt[1], newEcho); err == nil {
 			t.Errorf("Listen(%q, %q) succeeds", tt[0], tt[1])
 		}
+		if _, err := e.Dial(t.Context(), tt[0], tt[1], newEcho); err == nil {
+			t.Errorf("Dial(%q, %q) succeeds", tt[0], tt[1])
+		}
 	}
 	if _, err := e.Listen("tcp", "127.0.0.1:0", nil); err == nil || !strings.Contains(err.Error(), "factory") {
 		t.Errorf("nil factory: %v", err)
+	}
+	if st := e.Stats(); st.DialErrors != 0 {
+		t.Errorf("%d dials are counted that were none", st.DialErrors)
 	}
 }
 

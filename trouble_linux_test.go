@@ -87,6 +87,42 @@ func TestT1DescriptorsRunningOut(t *testing.T) {
 	}
 }
 
+// T1: a dial that finds no descriptor is an error that says so, and later ones succeed.
+func TestDialWithoutDescriptors(t *testing.T) {
+	noLeaks(t)
+	l := listen(t, "tcp") // nobody accepts: that would take a descriptor too
+	c := dialler(t, engine.Options{Loops: 2, MaxSessions: -1}, hooks{})
+	c.to(l.Addr())
+	var before syscall.Rlimit
+	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before))
+	low := before
+	low.Cur = uint64(openDescriptors(t) + 20)
+	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low))
+	var hoard []*os.File
+	for {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			break
+		}
+		hoard = append(hoard, f)
+	}
+	restore := sync.OnceFunc(func() {
+		must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before))
+		for _, f := range hoard {
+			_ = f.Close()
+		}
+	})
+	defer restore()
+	_, err := c.Dial(t.Context(), "tcp", l.Addr().String(), c.newPeer)
+	wantError(t, "Dial without a descriptor for the socket", err, syscall.EMFILE)
+	_ = hoard[0].Close()
+	hoard = hoard[1:]
+	_, err = c.Dial(t.Context(), "tcp", l.Addr().String(), c.newPeer)
+	wantError(t, "Dial without a second one", err, syscall.EMFILE)
+	restore()
+	c.to(l.Addr())
+}
+
 // T1: a session whose reading has to be stopped while there is no descriptor left is not lost.
 func TestT1PausingWithoutDescriptors(t *testing.T) {
 	noLeaks(t)

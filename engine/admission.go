@@ -19,11 +19,12 @@ import (
 // sessions. Should the door be held up, by a callback that does not return or by errors, the listener's goroutine
 // accepts in its place. docs/decisions/0002 weighs the ways.
 
-// newcomer is a connection on its way from accept to its loop.
+// newcomer is a connection on its way from accept, or from Dial, to its loop.
 type newcomer struct {
 	origin        *origin
 	fd            int
 	local, remote net.Addr
+	attempt       *attempt // of Dial, nil for an accepted one
 }
 
 // maxKnocks bounds the newcomers a door lets in before it looks at its connections again.
@@ -47,7 +48,7 @@ func (l *loop) answer() {
 // letIn accepts one connection, if there is one and a loop to take it, without waiting. Whoever ends the engine says so
 // first and closes the listener under acceptMu then, so that from there on nobody is let in.
 func (l *Listener) letIn() bool {
-	lp := l.engine.roomiest()
+	lp := l.engine.roomiest(maxOpening)
 	if lp == nil {
 		return false
 	}
@@ -75,7 +76,7 @@ func (l *Listener) accept() {
 		for pause > 0 {
 			select {
 			case <-time.After(pause):
-			case <-l.engine.stop:
+			case <-l.engine.life.Done():
 				return
 			}
 			pause = l.help(pause)
@@ -152,23 +153,24 @@ const maxOpening = 64
 // the engine is stopping.
 func (e *Engine) emptiest() *loop {
 	for {
-		if best := e.roomiest(); best != nil {
+		if best := e.roomiest(maxOpening); best != nil {
 			return best
 		}
 		select {
 		case <-e.landing:
-		case <-e.stop:
+		case <-e.life.Done():
 			return nil
 		}
 	}
 }
 
-// roomiest returns the loop with the fewest sessions among those that can take another newcomer, nil if none can.
-func (e *Engine) roomiest() (best *loop) {
+// roomiest returns the loop with the fewest sessions among those where fewer newcomers than that wait, nil if there is
+// none.
+func (e *Engine) roomiest(waiting int32) (best *loop) {
 	var least int32
 	for _, lp := range e.loops {
 		opening := lp.opening.Load()
-		if n := opening + lp.live.Load(); opening < maxOpening && (best == nil || n < least) {
+		if n := opening + lp.live.Load(); opening < waiting && (best == nil || n < least) {
 			best, least = lp, n
 		}
 	}
@@ -178,11 +180,15 @@ func (e *Engine) roomiest() (best *loop) {
 // open calls the factory and, if all is well, OnConnected. c.driver stays nil if the newcomer is refused.
 func (c *conn) open(n newcomer) {
 	e := c.loop.engine
-	if e.stopping() {
-		e.refused.closing.Add(1)
+	if n.attempt != nil && !n.attempt.claim() { // Dial has given it up
 		return
 	}
-	h, err := e.callFactory(n.origin.factory)
+	if e.stopping() {
+		e.refused.closing.Add(1)
+		n.attempt.fail(ErrClosed)
+		return
+	}
+	h, err := e.callFactory(n)
 	if err != nil {
 		c.refused(n, &e.refused.factory, err)
 		return
@@ -204,7 +210,12 @@ func (c *conn) open(n newcomer) {
 		c.refused(n, &e.refused.failed, err)
 		return
 	}
-	e.accepted.Add(1)
+	if n.attempt != nil {
+		e.dialed.Add(1)
+		n.attempt.handler = h
+	} else {
+		e.accepted.Add(1)
+	}
 	c.loop.live.Add(1)
 	c.loop.enlist(c)
 	if e.stopping() {
@@ -215,6 +226,10 @@ func (c *conn) open(n newcomer) {
 
 func (c *conn) refused(n newcomer, cause *atomic.Uint64, err error) {
 	cause.Add(1)
+	if n.attempt != nil {
+		n.attempt.fail(err)
+		return
+	}
 	c.loop.engine.log.limited(factoryLine, "connection refused: its session cannot be made", "err", err, "remote", n.remote)
 }
 

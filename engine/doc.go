@@ -1,4 +1,4 @@
-// Package engine runs sessions on event loops: it listens, admits, reads, writes, keeps deadlines and ends what
+// Package engine runs sessions on event loops: it listens, admits, dials, reads, writes, keeps deadlines and ends what
 // has to end.
 //
 //	e, err := engine.New(engine.Options{})
@@ -12,7 +12,8 @@
 // # Goroutines
 //
 // Each loop has one, on which content runs. Each listener has one that accepts when its loop, the one that accepts
-// otherwise, is held up. Their number does not depend on the number of sessions.
+// otherwise, is held up. Their number does not depend on the number of sessions, but for those that are being dialled:
+// package net takes one or two to connect.
 //
 // # Platforms
 //

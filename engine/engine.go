@@ -13,9 +13,9 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// Engine runs sessions on a fixed set of event loops. New, Listen once or more, then Run, or Start and later
-// Shutdown or Close. An engine that has ended cannot be started again. All methods are safe from any goroutine;
-// Shutdown, Close and Run must not be called from a callback, for they wait for callbacks to return.
+// Engine runs sessions on a fixed set of event loops. New, Listen as often as needed, then Run, or Start and later
+// Shutdown or Close; Dial in between. An engine that has ended cannot be started again. All methods are safe from any
+// goroutine; Shutdown, Close, Run and Dial must not be called from a callback, for they wait for callbacks to return.
 type Engine struct {
 	options Options
 	log     *logger
@@ -28,12 +28,14 @@ type Engine struct {
 	err       error   // why it ended, or is ending
 
 	spare spare
-	stop  chan struct{} // closed when the end begins: no new session
-	done  chan struct{} // closed when everything has ended
+	life  context.Context    // ends when the end begins: no new session
+	stop  context.CancelFunc // ends life
+	done  chan struct{}      // closed when everything has ended
 
 	aborting atomic.Bool // what ends now is aborted, not drained
 
 	acceptors sync.WaitGroup
+	dials     sync.WaitGroup // those that may still hand a newcomer to a loop; see board
 
 	maxSessions int
 	sessions    atomic.Int64
@@ -41,6 +43,7 @@ type Engine struct {
 	emptied     chan struct{} // the last session has left
 
 	accepted, acceptErrors atomic.Uint64
+	dialed, dialErrors     atomic.Uint64
 	refused                struct{ full, descriptors, factory, closing, failed atomic.Uint64 }
 }
 
@@ -53,8 +56,8 @@ const (
 	ended
 )
 
-// ErrClosed is what Err returns after Shutdown or Close, and what they and Start return on an engine that has
-// ended.
+// ErrClosed is what Err returns after Shutdown or Close, and what they, Start and Dial return on an engine that has
+// ended, or is ending.
 var ErrClosed = errors.New("engine: closed")
 
 // errClosing is the reason of sessions that Close, or the end of Shutdown's context, aborts.
@@ -66,15 +69,16 @@ func New(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{
+	e := &Engine{
 		options: o,
 		log:     newLogger(o.Logger),
 		born:    time.Now(),
-		stop:    make(chan struct{}),
 		done:    make(chan struct{}),
 		landing: make(chan struct{}, 1),
 		emptied: make(chan struct{}, 1),
-	}, nil
+	}
+	e.life, e.stop = context.WithCancel(context.Background())
+	return e, nil
 }
 
 // now is the engine's clock: monotonic, and never 0, which stands for "no time" everywhere.
@@ -106,7 +110,7 @@ func (e *Engine) Listen(network, address string, f session.Factory, opts ...Opti
 }
 
 // Start binds every listener and starts the loops. It returns once all listeners accept, or with the reason they
-// cannot, and then nothing is left behind and Start may be tried again.
+// cannot, and then nothing is left behind and Start may be tried again. Without a listener the engine is for Dial alone.
 func (e *Engine) Start() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -115,8 +119,6 @@ func (e *Engine) Start() error {
 		return errors.New("engine: already started")
 	case e.state != fresh:
 		return ErrClosed
-	case len(e.listeners) == 0:
-		return errors.New("engine: nothing to listen on; call Listen before Start")
 	}
 	if err := e.start(); err != nil {
 		e.undo()
@@ -290,22 +292,26 @@ func notify(c chan struct{}) {
 	}
 }
 
-// callFactory makes a session's handler, whatever content does.
-func (e *Engine) callFactory(f session.Factory) (h session.Handler, err error) {
+// callFactory makes a newcomer's handler, whatever content does.
+func (e *Engine) callFactory(n newcomer) (h session.Handler, err error) {
 	returned := false
 	defer func() {
 		if returned {
 			return
 		}
 		value := recover()
-		if value == nil { // Goexit: nobody above will count it
+		left := value == nil
+		if left {
 			value = "runtime.Goexit"
-			e.refused.factory.Add(1)
 		}
 		err = fmt.Errorf("%w: factory: %v", session.ErrPanic, value)
+		if left { // nobody above will count it, nor tell
+			e.refused.factory.Add(1)
+			n.attempt.fail(err)
+		}
 		e.log.limited(panicLine, "session factory failed, the connection is refused", "panic", value, "stack", string(debug.Stack()))
 	}()
-	h = f()
+	h = n.origin.factory()
 	returned = true
 	return h, nil
 }

@@ -49,7 +49,7 @@ type givenAddr struct{ network, address string }
 func (a givenAddr) Network() string { return a.network }
 func (a givenAddr) String() string  { return a.address }
 
-// checkAddress refuses what could never be listened on, without looking anything up.
+// checkAddress refuses what could never be listened on, nor dialled, without looking anything up.
 func checkAddress(network, address string) error {
 	switch network {
 	case "tcp", "tcp4", "tcp6":
@@ -69,7 +69,7 @@ func checkAddress(network, address string) error {
 		const maxPath = len(unix.RawSockaddrUnix{}.Path) - 1
 		switch {
 		case address == "":
-			return errors.New("engine: the address of a unix listener is a path, got none")
+			return errors.New("engine: the address of a unix socket is a path, got none")
 		case len(address) > maxPath:
 			return fmt.Errorf("engine: unix path %q is %d bytes long, the system allows %d", address, len(address), maxPath)
 		case strings.ContainsRune(address, 0):
@@ -88,19 +88,10 @@ func (l *Listener) bind() error {
 		}
 	}
 	config := net.ListenConfig{
-		KeepAlive: -1, // ours is set below, once instead of per connection
-		Control: func(network, _ string, raw syscall.RawConn) error {
-			if !strings.HasPrefix(network, "tcp") {
-				return nil
-			}
-			var err error
-			if e := raw.Control(func(fd uintptr) { err = setOptions(int(fd), &l.engine.options) }); e != nil {
-				return e
-			}
-			return err
-		},
+		KeepAlive: -1, // ours is among control's options, once instead of per connection
+		Control:   l.engine.options.control,
 	}
-	config.SetMultipathTCP(false) // its sockets take none of the options above
+	config.SetMultipathTCP(false) // its sockets take none of our options
 	ln, err := config.Listen(context.Background(), l.origin.network, l.address)
 	if err != nil {
 		return fmt.Errorf("engine: %w%s", err, hint(err))
@@ -122,14 +113,7 @@ func (l *Listener) bind() error {
 // adopt takes a descriptor of its own of what package net listens on, whose listener says EINVAL to whoever wants
 // to accept by himself. The Go runtime watches it, so that next waits without a thread.
 func (l *Listener) adopt(ln syscall.Conn) error {
-	raw, err := ln.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var fd int
-	if e := raw.Control(func(n uintptr) { fd, err = duplicate(int(n)) }); e != nil {
-		return e
-	}
+	fd, err := duplicate(ln)
 	if err != nil {
 		return err
 	}

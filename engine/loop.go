@@ -68,8 +68,9 @@ type loop struct {
 // progress is how far a turn has come.
 type progress struct {
 	newcomers []newcomer
-	opened    int   // how many of them were opened
-	opening   *conn // the last of them, until what follows OnConnected is done
+	opened    int      // how many of them were opened
+	opening   *conn    // the last of them, until what follows OnConnected is done
+	attempt   *attempt // its, if it was dialled
 	again     []*conn
 	resumed   int
 	mail      *conn
@@ -168,7 +169,7 @@ func (l *loop) turn() {
 		p.opened++
 		l.opening.Add(-1)
 		l.engine.landed()
-		p.opening = &conn{loop: l, fd: int32(n.fd)}
+		p.opening, p.attempt = &conn{loop: l, fd: int32(n.fd)}, n.attempt
 		p.opening.open(n)
 		l.begin()
 	}
@@ -242,16 +243,18 @@ func (l *loop) welcome(n newcomer) {
 // begin does what follows a newcomer's OnConnected, also if that took its goroutine down: a client that has sent
 // already is served at once, without a notice.
 func (l *loop) begin() {
-	c := l.progress.opening
+	c, a := l.progress.opening, l.progress.attempt
 	if c == nil {
 		return
 	}
-	l.progress.opening = nil
+	l.progress.opening, l.progress.attempt = nil, nil
 	if c.driver == nil { // refused
 		_ = unix.Close(int(c.fd))
 		l.engine.leave()
+		a.settle()
 		return
 	}
+	a.settle()
 	c.readable = true
 	c.pump()
 }

@@ -25,8 +25,8 @@ type Options struct {
 	// Loops is the number of event loops, each with a goroutine of its own. Default: GOMAXPROCS.
 	Loops int
 
-	// MaxSessions bounds the open sessions, those still being drained included. A connection above it is
-	// accepted and closed at once. Default: what the descriptor limit (RLIMIT_NOFILE) allows at Start, less
+	// MaxSessions bounds the open sessions, those still being drained or dialled included. A connection above it is
+	// accepted and closed at once; Dial returns ErrFull. Default: what the descriptor limit (RLIMIT_NOFILE) allows at Start, less
 	// what is in use and a reserve of a tenth, at least 8 + Loops and at most 64 + Loops. Off: only descriptors
 	// running out bounds them.
 	MaxSessions int
@@ -47,7 +47,7 @@ type Options struct {
 	IdleTimeout time.Duration
 
 	// FirstByteTimeout ends a session with session.ErrIdle when not one byte was received so long after
-	// accept. Default: off.
+	// accept, or after the dial. Default: off.
 	FirstByteTimeout time.Duration
 
 	// WriteTimeout ends a session with session.ErrWriteStall and a reset when bytes are queued and the kernel

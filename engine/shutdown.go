@@ -9,7 +9,7 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// Shutdown stops accepting, disconnects every session as Session.Disconnect does, with session.ErrShutdown as
+// Shutdown stops accepting and dialling, disconnects every session as Session.Disconnect does, with session.ErrShutdown as
 // the reason, and returns nil when all have ended. If ctx ends before, what is left is aborted and ctx's error
 // returned. A session whose callback does not return cannot be ended; if one holds out for a second after ctx,
 // the error says so, and Done is closed when it gives in.
@@ -39,14 +39,14 @@ func (e *Engine) Close() error {
 	return e.finish()
 }
 
-// begin starts the end: nothing is accepted from here on. Only one caller is the first, and has to see it through;
+// begin starts the end: nothing is accepted or dialled from here on. Only one caller is the first, and has to see it through;
 // the others get what to return. An engine that never started ends here.
 func (e *Engine) begin(why error) (first bool, err error) {
 	e.mu.Lock()
 	switch e.state {
 	case fresh:
 		e.state, e.err = ended, why
-		close(e.stop)
+		e.stop()
 		close(e.done)
 		e.mu.Unlock()
 		return false, nil
@@ -55,24 +55,18 @@ func (e *Engine) begin(why error) (first bool, err error) {
 		return false, ErrClosed
 	}
 	e.state, e.err = ending, why
-	close(e.stop)
+	e.stop()
 	for _, l := range e.listeners {
 		l.unbind()
 	}
 	e.mu.Unlock()
 	e.acceptors.Wait()
+	e.dials.Wait()
 	return true, nil
 }
 
 // stopping reports whether the end has begun.
-func (e *Engine) stopping() bool {
-	select {
-	case <-e.stop:
-		return true
-	default:
-		return false
-	}
-}
+func (e *Engine) stopping() bool { return e.life.Err() != nil }
 
 // endLate ends a session that was made while the end began. Whoever ends the engine publishes that first and takes
 // stock of the sessions then; a newcomer is enlisted first and looks then whether the end has begun. So one of the

@@ -2,13 +2,26 @@ package engine
 
 import (
 	"os"
+	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// setOptions prepares a listening TCP socket. Linux and FreeBSD hand these options down to accepted connections;
-// inheritOptions sees to it elsewhere. SO_REUSEADDR comes from package net.
+// control has package net prepare a socket it has made, before it listens or connects.
+func (o *Options) control(network, _ string, raw syscall.RawConn) (err error) {
+	if !strings.HasPrefix(network, "tcp") {
+		return nil
+	}
+	if e := raw.Control(func(fd uintptr) { err = setOptions(int(fd), o) }); e != nil {
+		return e
+	}
+	return err
+}
+
+// setOptions prepares a TCP socket that will listen or connect. Linux and FreeBSD hand a listener's options down to
+// accepted connections; inheritOptions sees to it elsewhere. SO_REUSEADDR comes from package net.
 func setOptions(fd int, o *Options) error {
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return os.NewSyscallError("setsockopt TCP_NODELAY", err)
@@ -62,10 +75,16 @@ func socketError(fd int) error {
 	return nil
 }
 
-// duplicate returns another descriptor of the same connection.
-func duplicate(fd int) (int, error) {
-	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	return n, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
+// duplicate returns a descriptor of our own of what package net has opened, in non-blocking mode as package net has it.
+func duplicate(c syscall.Conn) (fd int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	if e := raw.Control(func(n uintptr) { fd, err = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
+		return -1, e
+	}
+	return fd, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
 }
 
 // descriptors returns how many the process may have and how many it has.

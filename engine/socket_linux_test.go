@@ -2,13 +2,17 @@ package engine
 
 import (
 	"io"
+	"log/slog"
+	"net"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/session"
 )
 
-// Accepted connections have the options of their listener, and keep them when gnet takes them.
+// Accepted connections have the options of their listener, and dialled ones the same.
 func TestSocketOptions(t *testing.T) {
 	for name, tt := range map[string]struct {
 		o                                        Options
@@ -19,8 +23,7 @@ func TestSocketOptions(t *testing.T) {
 			UserTimeout: 9 * time.Second, SendBuffer: 32 << 10}, 1, 30, 7, 4, 9_000, 64 << 10},
 		"off": {Options{KeepAlive: -1, UserTimeout: -1, SendBuffer: -1}, 0, 0, 0, 0, 0, 0},
 	} {
-		t.Run(name, func(t *testing.T) {
-			_, c := connect(t, tt.o)
+		check := func(t *testing.T, c *conn) {
 			get := func(level, option int) int {
 				return onLoop(t, c, func() int {
 					n, err := unix.GetsockoptInt(int(c.fd), level, option)
@@ -61,8 +64,44 @@ func TestSocketOptions(t *testing.T) {
 			if flags&unix.FD_CLOEXEC == 0 {
 				t.Errorf("the descriptor would be inherited: flags %x", flags)
 			}
+		}
+		t.Run(name+",accepted", func(t *testing.T) {
+			_, c := connect(t, tt.o)
+			check(t, c)
 		})
+		t.Run(name+",dialled", func(t *testing.T) { check(t, dialled(t, tt.o)) })
 	}
+}
+
+// dialled starts an engine and returns a connection that it has made.
+func dialled(t testing.TB, o Options) *conn {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	o.Loops, o.Logger = 1, slog.New(slog.DiscardHandler)
+	e, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	h, err := e.Dial(t.Context(), "tcp", l.Addr().String(), func() session.Handler { return &plain{connected: make(chan struct{})} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	lp := e.loops[0]
+	lp.connsMu.Lock()
+	defer lp.connsMu.Unlock()
+	if c := lp.conns[0]; c.driver.Handler() == h {
+		return c
+	}
+	t.Fatal("the loop has another session")
+	return nil
 }
 
 // The whole way of a byte, there and back, with two goroutine switches of the client's in it.

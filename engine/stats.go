@@ -5,18 +5,20 @@ import "github.com/servercore-go/servercore/session"
 // Stats is a snapshot of an engine's counters. Each figure is exact; figures of a busy engine are read one after
 // the other and need not belong to the same instant. Counters grow from New on and are never reset.
 type Stats struct {
-	Sessions     int     // connections admitted and not yet done, those on their way to their loop included
+	Sessions     int     // connections admitted and not yet done, those on their way to their loop or being dialled included
 	MaxSessions  int     // the bound in force, 0 before Start or if there is none
-	Accepted     uint64  // sessions that got OnConnected
+	Accepted     uint64  // sessions of listeners that got OnConnected
+	Dialed       uint64  // sessions of Dial that got OnConnected
 	Refused      Refused // connections closed without any callback
 	AcceptErrors uint64  // errors of accept(2)
+	DialErrors   uint64  // attempts to connect that brought no session
 	Total        LoopStats
 	Loops        []LoopStats
 }
 
 // Refused counts connections that did not become sessions, by cause.
 type Refused struct {
-	Full        uint64 // MaxSessions
+	Full        uint64 // MaxSessions; a Dial that finds it reached does not even connect
 	Descriptors uint64 // shed because the process or the system ran out of descriptors
 	Factory     uint64 // the factory returned nil or a used handler, or panicked
 	Closing     uint64 // the engine is shutting down
@@ -54,6 +56,7 @@ func (e *Engine) Stats() Stats {
 	s := Stats{
 		Sessions: int(e.sessions.Load()),
 		Accepted: e.accepted.Load(),
+		Dialed:   e.dialed.Load(),
 		Refused: Refused{
 			Full:        e.refused.full.Load(),
 			Descriptors: e.refused.descriptors.Load(),
@@ -62,6 +65,7 @@ func (e *Engine) Stats() Stats {
 			Failed:      e.refused.failed.Load(),
 		},
 		AcceptErrors: e.acceptErrors.Load(),
+		DialErrors:   e.dialErrors.Load(),
 	}
 	if e.mu.Lock(); e.state != fresh {
 		s.MaxSessions = max(e.maxSessions, 0)
