@@ -76,6 +76,7 @@ func Example_dial() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	factory := func() session.Handler { return new(answerSession) }
+	// With engine.Reconnect(engine.Policy{}) as a last argument, a session that is lost is followed by another one.
 	if _, err := e.Dial(ctx, server.Addr().Network(), server.Addr().String(), factory); err != nil {
 		log.Fatal(err)
 	}

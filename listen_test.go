@@ -53,6 +53,9 @@ func TestT6BadAddresses(t *testing.T) {
 	if _, err := e.Listen("tcp", "127.0.0.1:0", nil); err == nil || !strings.Contains(err.Error(), "factory") {
 		t.Errorf("nil factory: %v", err)
 	}
+	if _, err := e.Listen("tcp", "127.0.0.1:0", newEcho, engine.Reconnect(engine.Policy{})); err == nil || !strings.Contains(err.Error(), "Reconnect") {
+		t.Errorf("Listen with Reconnect: %v", err)
+	}
 	if st := e.Stats(); st.DialErrors != 0 {
 		t.Errorf("%d dials are counted that were none", st.DialErrors)
 	}

@@ -212,7 +212,7 @@ func (c *conn) open(n newcomer) {
 	}
 	if n.attempt != nil {
 		e.dialed.Add(1)
-		n.attempt.handler = h
+		n.attempt.succeed(c, h)
 	} else {
 		e.accepted.Add(1)
 	}

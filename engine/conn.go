@@ -124,6 +124,10 @@ func (c *conn) Done() {
 	c.loop.delist(c)
 	c.loop.live.Add(-1)
 	c.loop.engine.leave()
+	if l := c.loop.links[c]; l != nil {
+		delete(c.loop.links, c)
+		l.lost(c.driver)
+	}
 }
 
 // Failed implements session.Transport.

@@ -31,7 +31,8 @@ var ErrFull = errors.New("engine: MaxSessions reached")
 // session.ErrHandler or session.ErrPanic if f failed; or it wraps package net's, for errors.Is and errors.As:
 // syscall.ECONNREFUSED, *net.DNSError, syscall.EMFILE. Dial before Start is an error.
 //
-// Any goroutine, but not a callback: Dial waits, for the peer and then for the loop. Options hold for this session.
+// Any goroutine, but not a callback: Dial waits, for the peer and then for the loop. Options hold for this session, and
+// with Reconnect for those that follow it.
 func (e *Engine) Dial(ctx context.Context, network, address string, f session.Factory, opts ...Option) (session.Handler, error) {
 	if f == nil {
 		return nil, fmt.Errorf("engine: dial %s %s: the session factory is nil", network, address)
@@ -43,11 +44,16 @@ func (e *Engine) Dial(ctx context.Context, network, address string, f session.Fa
 	if err != nil {
 		return nil, fmt.Errorf("engine: dial %s %s: %w", network, address, err)
 	}
-	return e.attempt(ctx, &o, address)
+	var l *link
+	if o.policy != nil {
+		l = &link{engine: e, origin: &o, address: address}
+	}
+	return e.attempt(ctx, &o, address, l)
 }
 
 // attempt is an attempt to connect, as its caller and the loop share it.
 type attempt struct {
+	link    *link         // what it is made for, nil without Reconnect
 	claimed atomic.Bool   // see claim
 	settled chan struct{} // closed when the loop is done with it, after OnConnected
 
@@ -57,8 +63,8 @@ type attempt struct {
 }
 
 // attempt makes one.
-func (e *Engine) attempt(ctx context.Context, o *origin, address string) (session.Handler, error) {
-	a := &attempt{settled: make(chan struct{})}
+func (e *Engine) attempt(ctx context.Context, o *origin, address string, l *link) (session.Handler, error) {
+	a := &attempt{link: l, settled: make(chan struct{})}
 	err := e.connect(ctx, o, address, a)
 	if err == nil {
 		err = a.outcome(ctx, e.life)
@@ -171,6 +177,15 @@ func (a *attempt) outcome(ctx, life context.Context) error {
 	}
 	<-a.settled
 	return a.err
+}
+
+// succeed notes that there is a session. OnConnected follows.
+func (a *attempt) succeed(c *conn, h session.Handler) {
+	a.handler = h
+	if a.link != nil {
+		a.link.since = c.Now()
+		c.loop.links[c] = a.link
+	}
 }
 
 // fail notes why there is none. Without an attempt, for an accepted newcomer, it does nothing.

@@ -35,7 +35,7 @@ type Engine struct {
 	aborting atomic.Bool // what ends now is aborted, not drained
 
 	acceptors sync.WaitGroup
-	dials     sync.WaitGroup // those that may still hand a newcomer to a loop; see board
+	dials     sync.WaitGroup // those that may still hand a newcomer to a loop, and links at rest; see board
 
 	maxSessions int
 	sessions    atomic.Int64
@@ -98,6 +98,9 @@ func (e *Engine) Listen(network, address string, f session.Factory, opts ...Opti
 	o, err := newOrigin(network, f, opts)
 	if err != nil {
 		return nil, fmt.Errorf("engine: listen %s %s: %w", network, address, err)
+	}
+	if o.policy != nil {
+		return nil, fmt.Errorf("engine: listen %s %s: Reconnect is an option of Dial", network, address)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

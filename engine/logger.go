@@ -16,6 +16,8 @@ const (
 	fullLine
 	factoryLine
 	panicLine
+	reconnectLine
+	giveUpLine
 	lines
 )
 

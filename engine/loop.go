@@ -57,12 +57,13 @@ type loop struct {
 	ended      error             // what Polling returned
 	wheel      *wheel.Wheel[*conn]
 	timer      *time.Timer
-	timerAt    time.Duration // when the timer fires, 0 if it is not set
-	again      []*conn       // sessions for a later turn
-	gather     gather        // for writes
-	input      []byte        // what was read last
-	served     int           // events since the last breath
-	progress   progress      // of the turn that runs
+	timerAt    time.Duration   // when the timer fires, 0 if it is not set
+	again      []*conn         // sessions for a later turn
+	links      map[*conn]*link // sessions that are followed by another one
+	gather     gather          // for writes
+	input      []byte          // what was read last
+	served     int             // events since the last breath
+	progress   progress        // of the turn that runs
 }
 
 // progress is how far a turn has come.
@@ -90,6 +91,7 @@ func newLoop(e *Engine, index int, limits session.Limits) (_ *loop, err error) {
 		wheel:  wheel.New[*conn](tick, tickSlots),
 		input:  make([]byte, readSize),
 		doors:  make(map[int]*Listener),
+		links:  make(map[*conn]*link),
 		quit:   make(chan struct{}),
 		gone:   make(chan struct{}),
 	}

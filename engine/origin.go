@@ -16,6 +16,7 @@ type origin struct {
 	network string
 	factory session.Factory
 	framing *session.Framing // nil for plain bytes
+	policy  *Policy          // of Reconnect, nil without
 }
 
 func newOrigin(network string, f session.Factory, opts []Option) (origin, error) {

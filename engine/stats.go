@@ -8,10 +8,10 @@ type Stats struct {
 	Sessions     int     // connections admitted and not yet done, those on their way to their loop or being dialled included
 	MaxSessions  int     // the bound in force, 0 before Start or if there is none
 	Accepted     uint64  // sessions of listeners that got OnConnected
-	Dialed       uint64  // sessions of Dial that got OnConnected
+	Dialed       uint64  // sessions of Dial, and those that followed them, that got OnConnected
 	Refused      Refused // connections closed without any callback
 	AcceptErrors uint64  // errors of accept(2)
-	DialErrors   uint64  // attempts to connect that brought no session
+	DialErrors   uint64  // attempts to connect, those of Reconnect included, that brought no session
 	Total        LoopStats
 	Loops        []LoopStats
 }

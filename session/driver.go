@@ -44,6 +44,16 @@ func (d *Driver) Session() *Session { return (*Session)(d) }
 // Ended reports whether the session is closed, OnDisconnected has run and Done was called.
 func (d *Driver) Ended() bool { return d.done }
 
+// Reason returns the first reason the session ends for, which Err returns together with what then went wrong; nil while
+// it does not end. Any goroutine.
+func (d *Driver) Reason() error {
+	err := (*Session)(d).Err()
+	if c, ok := err.(*chain); ok {
+		return c.first
+	}
+	return err
+}
+
 // Refuse closes a session before its OnConnected, which then never comes, nor does any other callback.
 func (d *Driver) Refuse() {
 	s := (*Session)(d)

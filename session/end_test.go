@@ -330,8 +330,8 @@ func TestFirstReasonStands(t *testing.T) {
 					second.do(h, c)
 				}
 				l.Advance(time.Hour)
-				if !errors.Is(h.Err(), first.reason) {
-					t.Errorf("Err became %v, was %v", h.Err(), first.reason)
+				if !errors.Is(h.Err(), first.reason) || !errors.Is(c.Driver.Reason(), first.reason) {
+					t.Errorf("Err became %v, Reason %v, was %v", h.Err(), c.Driver.Reason(), first.reason)
 				}
 				if !c.Ended || h.Over != 1 {
 					t.Errorf("done %t, %d OnDisconnected", c.Ended, h.Over)
@@ -357,6 +357,9 @@ func TestErrAddsFailuresOnly(t *testing.T) {
 			t.Errorf("Err %v does not match %v", h.Err(), want)
 		}
 	}
+	if c.Driver.Reason() != session.ErrDisconnected {
+		t.Errorf("Reason is %v, want the first alone", c.Driver.Reason())
+	}
 
 	h = &testkit.Handler{}
 	c = l.Connect(h)
@@ -381,7 +384,7 @@ func TestErrOfOpenSession(t *testing.T) {
 	c.PeerWrite([]byte("x"))
 	mustSend(t, h, "12345")
 	l.Run()
-	if h.Err() != nil || !slices.Equal(h.Log, []string{"connected", "recv x", "sent 2"}) {
+	if h.Err() != nil || c.Driver.Reason() != nil || !slices.Equal(h.Log, []string{"connected", "recv x", "sent 2"}) {
 		t.Errorf("Err %v, callbacks %q", h.Err(), h.Log)
 	}
 }

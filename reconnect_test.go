@@ -1,0 +1,248 @@
+package servercore_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/engine"
+	"github.com/servercore-go/servercore/frame"
+	"github.com/servercore-go/servercore/session"
+)
+
+// soon is a policy for tests that are to see several attempts.
+var soon = engine.Policy{BaseDelay: 5 * time.Millisecond, MaxDelay: 20 * time.Millisecond, Timeout: patience}
+
+// A server goes and comes back at the same address: every session is replaced by one that the factory made.
+func TestReconnectThroughARestart(t *testing.T) {
+	onNetworks(t, func(t *testing.T, network string, loops int) {
+		const sessions = 20
+		c := dialler(t, engine.Options{Loops: loops}, hooks{})
+		s := serve(t, network, engine.Options{Loops: loops}, hooks{})
+		a := s.listener.Addr()
+		old := make(map[*peer]bool)
+		for range sessions {
+			p := c.to(a, engine.Reconnect(soon))
+			old[p] = true
+			await(t, c.arrivals, "OnConnected")
+		}
+		must(t, s.Close())
+		for p := range old {
+			await(t, p.ended, "OnDisconnected")
+		}
+		eventually(t, "attempts fail", func() bool { return c.Stats().DialErrors > 2*sessions })
+		again := prepare(t, network, a.String(), engine.Options{Loops: loops}, hooks{recv: echo})
+		must(t, again.Start())
+		for range sessions {
+			p := await(t, c.arrivals, "OnConnected of a session that follows")
+			if old[p] || p.Err() != nil {
+				t.Errorf("session %d: %v", p.ID(), p.Err())
+			}
+			must(t, p.Send([]byte("here again")))
+		}
+		eventually(t, "the server answers", func() bool { return c.Stats().Total.BytesIn == sessions*uint64(len("here again")) })
+		if st := c.Stats(); st.Dialed != 2*sessions || st.Sessions != sessions {
+			t.Errorf("stats: %+v", st)
+		}
+	})
+}
+
+// Whether another session follows depends on who ended the last one.
+func TestReconnectWhenContentDidNotEndIt(t *testing.T) {
+	mine := errors.New("content's own reason")
+	onLoops(t, func(t *testing.T, loops int) {
+		for name, tt := range map[string]struct {
+			o       engine.Options
+			opts    []engine.Option
+			end     func(*peer, net.Conn)
+			reason  error // the first one
+			follows bool  // another session
+		}{
+			"peer closes": {end: func(_ *peer, c net.Conn) { _ = c.Close() }, reason: session.ErrPeerClosed, follows: true},
+			"peer resets": {end: func(_ *peer, c net.Conn) { reset(t, c) }, reason: session.ErrPeerReset, follows: true},
+			"idle":        {o: engine.Options{IdleTimeout: 20 * time.Millisecond}, end: func(*peer, net.Conn) {}, reason: session.ErrIdle, follows: true},
+			"panic":       {end: func(p *peer, _ net.Conn) { _ = p.Post(func() { panic("on purpose") }) }, reason: session.ErrPanic, follows: true},
+			"no packet": {opts: []engine.Option{engine.Framed(frame.ServerCore{})}, end: func(_ *peer, c net.Conn) { write(t, c, []byte{0, 0, 0}) },
+				reason: frame.ErrMalformed, follows: true},
+			"asked for":       {end: func(p *peer, _ net.Conn) { p.DisconnectWith(session.ErrIdle) }, reason: session.ErrIdle, follows: true},
+			"Disconnect":      {end: func(p *peer, _ net.Conn) { p.Disconnect() }, reason: session.ErrDisconnected},
+			"DisconnectWith":  {end: func(p *peer, _ net.Conn) { p.DisconnectWith(mine) }, reason: mine},
+			"Abort":           {end: func(p *peer, _ net.Conn) { p.Abort() }, reason: session.ErrAborted},
+			"then peer reset": {end: func(p *peer, c net.Conn) { p.DisconnectWith(mine); reset(t, c) }, reason: mine},
+			"then panic": {end: func(p *peer, c net.Conn) {
+				p.DisconnectWith(mine)
+				_ = p.Post(func() { panic("on purpose") })
+			}, reason: mine},
+		} {
+			l := listen(t, "tcp")
+			tt.o.Loops, tt.o.LingerTimeout = loops, 20*time.Millisecond
+			c := dialler(t, tt.o, hooks{})
+			p := c.to(l.Addr(), append(tt.opts, engine.Reconnect(soon))...)
+			tt.end(p, accept(t, l))
+			wantError(t, name, awaitEnd(t, p), tt.reason)
+			if tt.follows {
+				remote := accept(t, l)
+				eventually(t, name+": another session follows", func() bool { return c.Stats().Dialed >= 2 })
+				must(t, remote.Close())
+			} else {
+				// A session of another engine that is replaced several times is the clock.
+				other := listen(t, "tcp")
+				dialler(t, engine.Options{Loops: loops}, hooks{}).to(other.Addr(), engine.Reconnect(soon))
+				for range 5 {
+					must(t, accept(t, other).Close())
+				}
+				if st := c.Stats(); st.Dialed != 1 || st.DialErrors != 0 {
+					t.Errorf("%s: %d sessions and %d failed attempts, want 1 and 0", name, st.Dialed, st.DialErrors)
+				}
+			}
+			must(t, c.Close())
+		}
+	})
+}
+
+// A factory that fails when a session is to be replaced is one more attempt that failed.
+func TestReconnectFactoryFails(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		s := serve(t, "tcp", engine.Options{Loops: loops}, hooks{})
+		c := dialler(t, engine.Options{Loops: loops}, hooks{})
+		var calls atomic.Int32
+		_, err := c.Dial(t.Context(), "tcp", s.listener.Addr().String(), func() session.Handler {
+			switch calls.Add(1) {
+			case 2:
+				return nil
+			case 3:
+				panic("on purpose")
+			case 4:
+				runtime.Goexit()
+			}
+			return c.newPeer()
+		}, engine.Reconnect(soon))
+		must(t, err)
+		p := await(t, c.arrivals, "OnConnected")
+		await(t, s.arrivals, "OnConnected of the server's session").Abort()
+		await(t, p.ended, "OnDisconnected")
+		q := await(t, c.arrivals, "OnConnected of the session that follows")
+		if st := c.Stats(); p == q || st.Dialed != 2 || st.DialErrors != 3 || st.Refused.Factory != 3 {
+			t.Errorf("stats: %+v", st)
+		}
+	})
+}
+
+// Dial's own attempt is the only one until there was a session.
+func TestReconnectNotTheFirst(t *testing.T) {
+	noLeaks(t)
+	l := listen(t, "tcp")
+	must(t, l.Close())
+	c := dialler(t, engine.Options{}, hooks{})
+	if _, err := c.Dial(t.Context(), "tcp", l.Addr().String(), c.newPeer, engine.Reconnect(soon)); err == nil {
+		t.Error("Dial to nobody succeeds")
+	}
+	must(t, c.Close())
+	if n := c.Stats().DialErrors; n != 1 {
+		t.Errorf("%d attempts, want 1", n)
+	}
+}
+
+// After MaxAttempts it is given up, and logged.
+func TestReconnectGivesUp(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		log := new(record)
+		s := serve(t, "tcp", engine.Options{Loops: loops}, hooks{})
+		c := dialler(t, engine.Options{Loops: loops, Logger: slog.New(log)}, hooks{})
+		policy := soon
+		policy.MaxAttempts = 3
+		c.to(s.listener.Addr(), engine.Reconnect(policy))
+		must(t, s.Close())
+		given := func() (lines int) {
+			log.mu.Lock()
+			defer log.mu.Unlock()
+			for _, line := range log.lines {
+				if strings.Contains(line["msg"].String(), "given up") {
+					lines++
+				}
+			}
+			return lines
+		}
+		eventually(t, "it is given up", func() bool { return given() == 1 })
+		if n := c.Stats().DialErrors; n != 3 {
+			t.Errorf("%d attempts, want 3", n)
+		}
+	})
+}
+
+// The engine's end does not wait for a delay.
+func TestReconnectShutdownDuringADelay(t *testing.T) {
+	onNetworks(t, func(t *testing.T, network string, loops int) {
+		s := serve(t, network, engine.Options{Loops: loops}, hooks{})
+		c := dialler(t, engine.Options{Loops: loops}, hooks{})
+		for range 10 {
+			p := c.to(s.listener.Addr(), engine.Reconnect(engine.Policy{BaseDelay: time.Hour}))
+			await(t, s.arrivals, "OnConnected of the server's session").Abort()
+			await(t, p.ended, "OnDisconnected")
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- c.Shutdown(context.Background()) }()
+		must(t, await(t, ended, "Shutdown returns"))
+	})
+}
+
+// Policy.Context ends the attempt under way and all that would follow, and leaves sessions alone.
+func TestReconnectUntilContextEnds(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		policy := soon
+		policy.Context, policy.Timeout = ctx, time.Hour
+		c := dialler(t, engine.Options{Loops: loops}, hooks{})
+		s := serve(t, "tcp", engine.Options{Loops: loops}, hooks{})
+		stays := c.to(s.listener.Addr(), engine.Reconnect(policy))
+
+		fd, a, fill := shortQueue(t)
+		p := c.to(a, engine.Reconnect(policy))
+		remote, _, err := unix.Accept(fd)
+		must(t, err)
+		fill()
+		must(t, unix.Close(remote))
+		await(t, p.ended, "OnDisconnected")
+		eventually(t, "an attempt is under way", func() bool { return c.Stats().Sessions == 2 })
+		cancel()
+		eventually(t, "it is interrupted", func() bool { return c.Stats().DialErrors == 1 })
+		if stays.Err() != nil {
+			t.Errorf("the other session has ended: %v", stays.Err())
+		}
+		must(t, s.Close())
+		await(t, stays.ended, "OnDisconnected")
+		must(t, c.Close())
+		if st := c.Stats(); st.Dialed != 2 || st.DialErrors != 1 {
+			t.Errorf("stats: %+v", st)
+		}
+	})
+}
+
+// T6: a policy that cannot work is refused by the name of its field.
+func TestReconnectBadPolicy(t *testing.T) {
+	noLeaks(t)
+	c := dialler(t, engine.Options{}, hooks{})
+	for field, p := range map[string]engine.Policy{
+		"BaseDelay":   {BaseDelay: -1},
+		"Multiplier":  {Multiplier: 0.5},
+		"Jitter":      {Jitter: 1.5},
+		"MaxDelay":    {BaseDelay: time.Second, MaxDelay: time.Millisecond},
+		"MaxAttempts": {MaxAttempts: -1},
+		"Timeout":     {Timeout: -1},
+	} {
+		_, err := c.Dial(t.Context(), "unix", filepath.Join(t.TempDir(), "s"), c.newPeer, engine.Reconnect(p))
+		if err == nil || !strings.Contains(err.Error(), "Policy."+field+" ") {
+			t.Errorf("%s: error %v, want one that names the field", field, err)
+		}
+	}
+}
