@@ -17,16 +17,16 @@ import (
 //	func (p *player) OnConnected(net.Addr) { lobby.Join(p) }
 //	func (p *player) OnRecv(data []byte)   { lobby.Broadcast(data, p) } // to everybody else
 //
-// All methods may be called from any goroutine and inside callbacks. None waits for a peer or for a callback; they
-// wait for one another, a Broadcast to 100,000 members taking some ten milliseconds of which.
+// All methods may be called from any goroutine and inside callbacks. None waits for a peer or for a callback, but they wait
+// for one another: a Broadcast to 100,000 members takes some ten milliseconds.
 //
 // A method that takes a handler takes a [*Session] as well, such as the functions of [Events] get. Both mean the session.
 //
 // # Membership
 //
-// A session can join from its OnConnected on. It leaves all its groups by itself when it ends: before its
-// OnDisconnected, which can tell the others, and never later than its connection is closed. One that drains is still a
-// member, and is no longer reached.
+// A session can join from its OnConnected on. It leaves all its groups by itself when it ends: when its connection is closed,
+// before its OnDisconnected, which can tell the others. Until then one that is ending is a member, and is reached as long as
+// Send accepts.
 //
 // # Order
 //
@@ -223,7 +223,8 @@ func (g *Group) All() iter.Seq[Handler] {
 // framer refuses p. p is copied once, however many members there are, framed once where they have a framer from the same
 // engine.Framed, and is the caller's again when Broadcast returns.
 //
-// Every loop that has to send is told once, by one wake-up at most. A nil among the excepted means nobody; there should be
+// Every loop that has to send is told once, by one wake-up at most. A framer that panics does so in Broadcast, before anybody
+// was reached. A nil among the excepted means nobody; there should be
 // few of them, as each member is compared with each.
 func (g *Group) Broadcast(p []byte, except ...Handler) (reached int) {
 	var some [4]*Session
