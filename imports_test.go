@@ -40,6 +40,7 @@ const (
 var rooms = []room{
 	{dir: ".", tests: []string{"engine", "session", "pool", "frame", "bench", testkit, sys}},
 	{dir: "cmd", may: []string{"engine", "session", "bench", echoserver, sys}, tests: []string{"pool", testkit}},
+	{dir: "examples", may: []string{"engine", "session", "frame", "pool"}},
 	{dir: "engine", may: []string{"session", "pool", "frame", "internal/", gnet + "/pkg/", sys}},
 	{dir: "session", may: []string{"pool", "frame"}, tests: []string{"session", testkit},
 		// It opens no socket and asks no operating system: the loop does.

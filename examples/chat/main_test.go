@@ -1,0 +1,88 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+)
+
+type client struct {
+	*testing.T
+	net.Conn
+	lines *bufio.Reader
+}
+
+func dial(t *testing.T, addr string) *client {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	return &client{t, c, bufio.NewReader(c)}
+}
+
+func (c *client) say(line string) {
+	c.Helper()
+	if _, err := fmt.Fprintf(c.Conn, "%s\n", line); err != nil {
+		c.Fatal(err)
+	}
+}
+
+func (c *client) want(line string) {
+	c.Helper()
+	if got, err := c.lines.ReadString('\n'); err != nil || got != line+"\n" {
+		c.Fatalf("got %q, %v; want %q", got, err, line)
+	}
+}
+
+func TestChat(t *testing.T) {
+	e, l, err := serve("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	enter := func(name string, others int) *client {
+		c := dial(t, l.Addr().String())
+		var guest string
+		if _, err := fmt.Fscanf(c.lines, "* you are %s in lobby, with "+fmt.Sprint(others)+" others\n", &guest); err != nil {
+			t.Fatal(err)
+		}
+		c.say("/name " + name)
+		return c
+	}
+	anna := enter("anna", 0)
+	anna.say("/who")
+	anna.want("* anna")
+	ben := enter("ben", 1)
+	for range 2 { // ben is here; ben has a name
+		if _, err := anna.lines.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ben.say("hello")
+	anna.want("ben: hello")
+	anna.say("hi, ben")
+	ben.want("anna: hi, ben")
+
+	ben.say("/join kitchen")
+	ben.want("* you are ben in kitchen, with 0 others")
+	anna.want("* ben goes to kitchen")
+	ben.say("nobody hears that")
+	ben.say("/join lobby")
+	ben.want("* you are ben in lobby, with 1 others")
+	anna.want("* ben is here")
+	ben.say("/frobnicate")
+	ben.want("* /join ROOM, /name NAME, /who, /quit")
+	ben.say("/quit")
+	anna.want("* ben has left")
+	if _, err := ben.lines.ReadString('\n'); err == nil {
+		t.Error("ben is still connected")
+	}
+}

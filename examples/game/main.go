@@ -1,0 +1,62 @@
+// Command game is the lesson's game server grown up: packets with numbers, a room that tells everybody every 50 ms what
+// has moved, and a swarm of dummy clients to fill it.
+//
+//	go run ./examples/game -swarm 500 -for 60s    server and swarm in one process
+//	go run ./examples/game -addr :7777            the server alone
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	addr := flag.String("addr", "127.0.0.1:0", "address to listen on")
+	n := flag.Int("swarm", 0, "number of dummy clients to start as well")
+	every := flag.Duration("every", time.Second, "time between two moves of one dummy")
+	lasting := flag.Duration("for", 10*time.Second, "how long the dummies move")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := play(ctx, *addr, *n, *every, *lasting); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func play(ctx context.Context, addr string, n int, every, lasting time.Duration) error {
+	e, r, listening, err := listen(addr)
+	if err != nil {
+		return err
+	}
+	log.Printf("game on %s", listening)
+	ctx, stop := context.WithCancel(ctx)
+	ticking := make(chan struct{})
+	go func() {
+		defer close(ticking)
+		r.run(ctx)
+	}()
+	if n > 0 {
+		s := &swarm{}
+		err = s.run(ctx, listening.String(), n, every, lasting)
+		defer func() {
+			fmt.Printf("%d dummies, %d moves made, %d seen, %d out of order\n", n, s.sent.Load(), s.seen.Load(), s.lost.Load())
+			fmt.Printf("%d ticks of %v; late by p50 %v, p99 %v, at most %v\n", r.ticks, tick,
+				r.lateness(0.5).Round(10*time.Microsecond), r.lateness(0.99).Round(10*time.Microsecond), r.lateness(1).Round(10*time.Microsecond))
+		}()
+	} else {
+		<-ctx.Done()
+	}
+	stop()
+	<-ticking
+	end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if e := e.Shutdown(end); err == nil {
+		err = e
+	}
+	return err
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+)
+
+// Fifty dummies for a second: everybody sees every move once and in order.
+func TestGame(t *testing.T) {
+	if err := play(t.Context(), "127.0.0.1:0", 50, 200*time.Millisecond, time.Second); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A packet that no dummy sends ends its session, and nobody else's.
+func TestNonsenseIsThrownOut(t *testing.T) {
+	e, r, addr, err := listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	ticking := make(chan struct{})
+	go func() {
+		defer close(ticking)
+		r.run(ctx)
+	}()
+	defer func() { stop(); <-ticking }()
+	c, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := c.Write([]byte("\x05\x00abc")); err != nil {
+		t.Fatal(err)
+	}
+	for b := make([]byte, 100); err == nil; {
+		_, err = c.Read(b)
+	}
+	if e, ok := err.(net.Error); ok && e.Timeout() {
+		t.Error("the session goes on")
+	}
+	if err := (&swarm{}).run(t.Context(), addr.String(), 5, 50*time.Millisecond, 200*time.Millisecond); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/servercore-go/servercore/engine"
+	"github.com/servercore-go/servercore/session"
+)
+
+// dummy is a client that wanders about and watches whether the world it is shown is whole. Its fields are its loop's.
+type dummy struct {
+	session.Session
+	swarm *swarm
+	id    uint64
+	count uint32            // of its own moves; the swarm's goroutine
+	seen  map[uint64]uint32 // of everybody's moves, the last
+	tick  uint32
+}
+
+// swarm is a crowd of dummies in one process, on loops of its own.
+type swarm struct {
+	sent, seen atomic.Int64
+	lost       atomic.Int64 // moves that did not follow the one before, and ticks out of order
+	ready      sync.WaitGroup
+}
+
+func (d *dummy) OnRecv(b []byte) {
+	switch binary.LittleEndian.Uint16(b) {
+	case sEnter:
+		d.id = binary.LittleEndian.Uint64(b[2:])
+		d.swarm.ready.Done()
+	case sMoves:
+		if tick := binary.LittleEndian.Uint32(b[2:]); tick < d.tick {
+			d.swarm.lost.Add(1)
+		} else {
+			d.tick = tick
+		}
+		for b = b[6:]; len(b) >= moveSize; b = b[moveSize:] {
+			m := readMove(b)
+			if last, known := d.seen[m.id]; known && m.count != last+1 {
+				d.swarm.lost.Add(1)
+			}
+			d.seen[m.id] = m.count
+			d.swarm.seen.Add(1)
+		}
+	}
+}
+
+func (d *dummy) move() error {
+	d.count++
+	b := binary.LittleEndian.AppendUint16(nil, cMove)
+	b = appendMove(b, move{count: d.count, x: float32(d.count), y: float32(d.ID() % 100)})
+	b = append(b[:2], b[2+8:]...) // the server knows who it is
+	d.swarm.sent.Add(1)
+	return d.Send(b)
+}
+
+// run has n dummies move every so often for a time, and returns what went wrong.
+func (s *swarm) run(ctx context.Context, addr string, n int, every, lasting time.Duration) error {
+	e, err := engine.New(engine.Options{})
+	if err != nil {
+		return err
+	}
+	if err := e.Start(); err != nil { // no listener: it dials only
+		return err
+	}
+	defer e.Close()
+	dummies := make([]*dummy, n)
+	s.ready.Add(n)
+	for i := range dummies {
+		h, err := e.Dial(ctx, "tcp", addr, func() session.Handler {
+			return &dummy{swarm: s, seen: make(map[uint64]uint32)}
+		}, engine.Framed(packets))
+		if err != nil {
+			return fmt.Errorf("dummy %d of %d: %w", i+1, n, err)
+		}
+		dummies[i] = h.(*dummy)
+	}
+	s.ready.Wait()
+
+	// One goroutine moves all of them, evenly spread over the time between two moves of one.
+	begin := time.Now()
+	for i := 0; time.Since(begin) < lasting && ctx.Err() == nil; i++ {
+		if wait := time.Until(begin.Add(time.Duration(i) * every / time.Duration(n))); wait > time.Millisecond {
+			time.Sleep(wait)
+		}
+		if err := dummies[i%n].move(); err != nil {
+			return fmt.Errorf("a dummy was thrown out: %w (%v)", err, dummies[i%n].Err())
+		}
+	}
+	// Everybody is to see every move: the last ones travel for a tick or two.
+	want := s.sent.Load() * int64(n)
+	for deadline := time.Now().Add(5 * time.Second); s.seen.Load() < want && time.Now().Before(deadline); {
+		time.Sleep(tick)
+	}
+	if lost, missing := s.lost.Load(), want-s.seen.Load(); lost > 0 || missing != 0 {
+		return fmt.Errorf("%d packets out of order, %d of %d moves not seen", lost, missing, want)
+	}
+	return nil
+}
