@@ -194,13 +194,10 @@ func (c *conn) open(n newcomer) {
 		return
 	}
 	inheritOptions(int(c.fd), &e.options)
-	d, err := session.Bind(h, c, c.loop.shared, n.local, n.remote)
+	d, err := session.Bind(h, c, c.loop.shared, n.origin.framing, n.local, n.remote)
 	if err != nil {
 		c.refused(n, &e.refused.factory, err)
 		return
-	}
-	if n.origin.framing != nil {
-		d.Frame(n.origin.framing)
 	}
 	c.driver = d
 	c.thorough = n.origin.network == "unix"

@@ -65,11 +65,10 @@ func TestEchoDoesNotAllocate(t *testing.T) {
 // An echo of packets, whole and in pieces, allocates nothing either.
 func TestFramedEchoDoesNotAllocate(t *testing.T) {
 	l := newLoop(t, everyLimit)
-	c, err := l.Bind(&echo{})
+	c, err := l.Bind(&echo{}, session.NewFraming(frame.ServerCore{}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Driver.Frame(session.NewFraming(frame.ServerCore{}))
 	c.Connected()
 	quiet(c)
 	whole := bytes.Repeat([]byte("\x08\x00abcdef"), 100)
@@ -149,7 +148,7 @@ func TestBroadcastDoesNotAllocate(t *testing.T) {
 			loops := [...]*session.Loop{session.NewLoop(everyLimit), session.NewLoop(everyLimit)}
 			var members []*session.Driver
 			for i := range 100 {
-				d, err := session.Bind(&sink{}, bare{}, loops[i%2], nil, nil)
+				d, err := session.Bind(&sink{}, bare{}, loops[i%2], nil, nil, nil)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -59,7 +59,7 @@ func bind(b *testing.B, t *taker, recv func(*benchSession, []byte)) (*benchSessi
 	s := &benchSession{recv: recv}
 	addr := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7777}
 	loop := session.NewLoop(session.Limits{SendLimit: 16 << 20, PauseAbove: 8 << 20, Write: time.Second})
-	d, err := session.Bind(s, t, loop, addr, addr)
+	d, err := session.Bind(s, t, loop, nil, addr, addr)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func room(b *testing.B, g *session.Group, n int) []*session.Driver {
 	members := make([]*session.Driver, n)
 	for i := range members {
 		h := &benchSession{}
-		d, err := session.Bind(h, &taker{}, loop, addr, addr)
+		d, err := session.Bind(h, &taker{}, loop, nil, addr, addr)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -16,8 +16,8 @@ var lastID atomic.Uint64
 // ErrHandler: a factory returned nil, or a handler that had a connection before.
 var ErrHandler = errors.New("session: the factory must return a new, non-nil handler for each connection")
 
-// Bind ties a fresh handler to its connection. Nothing is called yet.
-func Bind(h Handler, conn Transport, loop *Loop, local, remote net.Addr) (*Driver, error) {
+// Bind ties a fresh handler to its connection, whose bytes are framed, or plain with a nil framing. Nothing is called yet.
+func Bind(h Handler, conn Transport, loop *Loop, framing *Framing, local, remote net.Addr) (*Driver, error) {
 	if h == nil {
 		return nil, ErrHandler
 	}
@@ -27,6 +27,9 @@ func Bind(h Handler, conn Transport, loop *Loop, local, remote net.Addr) (*Drive
 	}
 	s.id, s.handler, s.conn, s.loop = lastID.Add(1), h, conn, loop
 	s.local, s.remote = local, remote
+	if framing != nil {
+		s.rarely().framed = &framed{Framing: framing}
+	}
 	s.reading = true
 	s.scheduled.Store(true) // until Connected has run, nobody needs to wake the loop
 	s.mine = true

@@ -15,18 +15,18 @@ import (
 
 func TestBindRefusesUnfitHandlers(t *testing.T) {
 	l := newLoop(t, session.Limits{})
-	if _, err := l.Bind(nil); !errors.Is(err, session.ErrHandler) {
+	if _, err := l.Bind(nil, nil); !errors.Is(err, session.ErrHandler) {
 		t.Errorf("nil: %v", err)
 	}
 	h := &testkit.Handler{}
 	c := l.Connect(h)
-	if _, err := l.Bind(h); !errors.Is(err, session.ErrHandler) {
+	if _, err := l.Bind(h, nil); !errors.Is(err, session.ErrHandler) {
 		t.Errorf("a handler in use: %v", err)
 	}
 	h.Abort()
 	l.Run()
 	wantClosed(t, c, true)
-	if _, err := l.Bind(h); !errors.Is(err, session.ErrHandler) {
+	if _, err := l.Bind(h, nil); !errors.Is(err, session.ErrHandler) {
 		t.Errorf("a handler that had a connection: %v", err)
 	}
 }
@@ -87,7 +87,7 @@ func TestCallsBeforeOnConnected(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLoop(t, session.Limits{})
 			h := &testkit.Handler{}
-			c, err := l.Bind(h)
+			c, err := l.Bind(h, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -458,7 +458,7 @@ func TestStaleNews(t *testing.T) {
 func TestRefuse(t *testing.T) {
 	h := &testkit.Handler{}
 	l := newLoop(t, session.Limits{})
-	d, err := session.Bind(h, &testkit.Conn{Loop: l}, l.Shared, nil, nil)
+	d, err := session.Bind(h, &testkit.Conn{Loop: l}, l.Shared, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

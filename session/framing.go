@@ -27,10 +27,7 @@ type Framing struct{ framer frame.Framer }
 // NewFraming returns what sessions with this framer have in common.
 func NewFraming(f frame.Framer) *Framing { return &Framing{f} }
 
-// Frame has a session's bytes cut by a framer. It comes before Connected.
-func (d *Driver) Frame(f *Framing) { (*Session)(d).rarely().framed = &framed{Framing: f} }
-
-// framing returns what Frame has set, nil for a session of plain bytes. Any goroutine.
+// framing returns what Bind has set, nil for a session of plain bytes. Any goroutine.
 func (s *Session) framing() *framed {
 	if r := s.rare.Load(); r != nil {
 		return r.framed

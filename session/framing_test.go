@@ -18,11 +18,10 @@ import (
 func connectFramed(t testing.TB, limits session.Limits, f frame.Framer, h *testkit.Handler) (*testkit.Loop, *testkit.Conn) {
 	t.Helper()
 	l := newLoop(t, limits)
-	c, err := l.Bind(h)
+	c, err := l.Bind(h, session.NewFraming(f))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Driver.Frame(session.NewFraming(f))
 	h.Framed = true
 	c.Connected()
 	return l, c

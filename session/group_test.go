@@ -244,7 +244,7 @@ func TestOnlyLiveSessionsJoin(t *testing.T) {
 	wantReached(t, &g, 0, "nobody")
 
 	refused := &testkit.Handler{}
-	rc, err := l.Bind(refused)
+	rc, err := l.Bind(refused, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -486,11 +486,10 @@ func framedRoom(t *testing.T, l *testkit.Loop, g *session.Group, f frame.Framer,
 	framing := session.NewFraming(f)
 	for range n {
 		h := &testkit.Handler{Framed: true}
-		c, err := l.Bind(h)
+		c, err := l.Bind(h, framing)
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.Driver.Frame(framing)
 		c.Connected()
 		g.Join(h)
 		handlers, conns = append(handlers, h), append(conns, c)

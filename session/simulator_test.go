@@ -229,7 +229,7 @@ func (s *sim) connect() {
 	m.h = &testkit.Handler{Quiet: true, Recv: m.recv, Sent: m.onSend}
 	m.h.Connected = func(*testkit.Handler) { m.inside("OnConnected") }
 	m.h.Disconnected = func(*testkit.Handler) { m.inside("OnDisconnected") }
-	c, err := s.loop.Bind(m.h)
+	c, err := s.loop.Bind(m.h, nil)
 	if err != nil {
 		panic(err)
 	}

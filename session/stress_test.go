@@ -90,7 +90,7 @@ func TestStress(t *testing.T) {
 				panic("simulated")
 			}
 		}
-		c, err := l.Bind(x.h)
+		c, err := l.Bind(x.h, nil)
 		if err != nil {
 			t.Error(err)
 			return
@@ -292,7 +292,7 @@ func TestGroupStress(t *testing.T) {
 			}
 		}
 		x.h.Disconnected = func(h *testkit.Handler) { speak(slot%rooms, 700) }
-		c, err := loops[slot%len(loops)].Bind(x.h)
+		c, err := loops[slot%len(loops)].Bind(x.h, nil)
 		if err != nil {
 			t.Error(err)
 			return
@@ -493,7 +493,7 @@ func TestWakeupLitmus(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := &litmus{}
 			h := &struct{ session.Session }{}
-			d, err := session.Bind(h, m, session.NewLoop(session.Limits{}), nil, nil)
+			d, err := session.Bind(h, m, session.NewLoop(session.Limits{}), nil, nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -576,7 +576,7 @@ func TestFINLitmus(t *testing.T) {
 	for round := range rounds {
 		m := &litmus{}
 		h := &struct{ session.Session }{}
-		d, err := session.Bind(h, m, shared, nil, nil)
+		d, err := session.Bind(h, m, shared, nil, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

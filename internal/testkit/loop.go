@@ -62,13 +62,13 @@ var (
 	remote = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 2}
 )
 
-// Bind makes a connection for h and does not call OnConnected yet.
-func (l *Loop) Bind(h session.Handler) (*Conn, error) {
+// Bind makes a connection for h, framed if framing is not nil, and does not call OnConnected yet.
+func (l *Loop) Bind(h session.Handler, framing *session.Framing) (*Conn, error) {
 	c := &Conn{Loop: l, Reads: true}
 	if r, ok := h.(*Handler); ok {
 		r.loop = l
 	}
-	d, err := session.Bind(h, c, l.Shared, local, remote)
+	d, err := session.Bind(h, c, l.Shared, framing, local, remote)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func (l *Loop) Bind(h session.Handler) (*Conn, error) {
 
 // Connect makes a connection for h and calls OnConnected.
 func (l *Loop) Connect(h session.Handler) *Conn {
-	c, err := l.Bind(h)
+	c, err := l.Bind(h, nil)
 	if err != nil {
 		panic(err)
 	}
