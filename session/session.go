@@ -106,8 +106,8 @@ func (s *Session) ID() uint64 {
 	return s.id
 }
 
-// RemoteAddr returns the peer's address as it was at accept; it stays valid after the end. It must not be
-// modified. nil before OnConnected.
+// RemoteAddr returns the peer's address as it was when the connection was made; it stays valid after the end. It must
+// not be modified. nil before OnConnected.
 func (s *Session) RemoteAddr() net.Addr {
 	if !s.bound.Load() {
 		return nil
@@ -115,8 +115,8 @@ func (s *Session) RemoteAddr() net.Addr {
 	return s.remote
 }
 
-// LocalAddr returns the address the peer connected to, not the one listened on; it stays valid after the end.
-// It must not be modified. nil before OnConnected.
+// LocalAddr returns our end's address: the one the peer connected to, not the one listened on, or, of a session that was
+// dialled, the one it has there. It stays valid after the end. It must not be modified. nil before OnConnected.
 func (s *Session) LocalAddr() net.Addr {
 	if !s.bound.Load() {
 		return nil
