@@ -10,7 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -28,14 +28,17 @@ import (
 // patience bounds every wait. It is long enough for a busy machine under the race detector: only a hang meets it.
 const patience = 5 * time.Second
 
-// onLoops runs f with one loop and with several, and checks that nothing is left over.
+// onLoops runs f with one loop and with several, with callbacks on the loops and on as many workers, and checks that
+// nothing is left over.
 func onLoops(t *testing.T, f func(t *testing.T, loops int)) {
 	noLeaks(t)
 	for _, loops := range []int{1, 4} {
-		t.Run("loops="+strconv.Itoa(loops), func(t *testing.T) {
-			t.Parallel()
-			f(t, loops)
-		})
+		for _, mode := range modes {
+			t.Run(fmt.Sprintf("loops=%d%s", loops, mode), func(t *testing.T) {
+				t.Parallel()
+				f(t, loops)
+			})
+		}
 	}
 }
 
@@ -44,12 +47,27 @@ func onNetworks(t *testing.T, f func(t *testing.T, network string, loops int)) {
 	noLeaks(t)
 	for _, network := range []string{"tcp", "unix"} {
 		for _, loops := range []int{1, 4} {
-			t.Run(fmt.Sprintf("%s,loops=%d", network, loops), func(t *testing.T) {
-				t.Parallel()
-				f(t, network, loops)
-			})
+			for _, mode := range modes {
+				t.Run(fmt.Sprintf("%s,loops=%d%s", network, loops, mode), func(t *testing.T) {
+					t.Parallel()
+					f(t, network, loops)
+				})
+			}
 		}
 	}
+}
+
+// offloaded ends the names of tests whose servers run callbacks on workers, as many as they have loops.
+const offloaded = ",offloaded"
+
+var modes = []string{"", offloaded}
+
+// inMode adds what the test's mode asks for.
+func inMode(t testing.TB, o engine.Options, opts []engine.Option) []engine.Option {
+	if strings.HasSuffix(t.Name(), offloaded) {
+		opts = append(opts, engine.Offload(max(o.Loops, 1)))
+	}
+	return opts
 }
 
 // noLeaks checks, after the test and all its subtests, that every buffer, goroutine and descriptor is back.
@@ -166,7 +184,7 @@ func prepare(t testing.TB, network, address string, o engine.Options, h hooks, o
 	t.Helper()
 	s := watched(t, o, h)
 	s.framed = len(opts) > 0
-	l, err := s.Listen(network, address, s.newPeer, opts...)
+	l, err := s.Listen(network, address, s.newPeer, inMode(t, o, opts)...)
 	must(t, err)
 	s.listener = l
 	return s

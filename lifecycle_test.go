@@ -183,10 +183,12 @@ func TestL4PanicEndsThatSessionOnly(t *testing.T) {
 	for _, where := range []string{"OnConnected", "OnRecv", "OnSend", "OnDisconnected", "Post"} {
 		for how, fail := range fail {
 			for _, loops := range []int{1, 4} {
-				t.Run(fmt.Sprintf("%s in %s,loops=%d", how, where, loops), func(t *testing.T) {
-					t.Parallel()
-					testL4(t, loops, where, fail)
-				})
+				for _, mode := range modes {
+					t.Run(fmt.Sprintf("%s in %s,loops=%d%s", how, where, loops, mode), func(t *testing.T) {
+						t.Parallel()
+						testL4(t, loops, where, fail)
+					})
+				}
 			}
 		}
 	}

@@ -227,7 +227,8 @@ func (w *storm) client(address string) error {
 }
 
 // TestStorm has 100 goroutines send to, pause, disconnect and abort 100 sessions at once, inside callbacks and out,
-// while clients reset, half-close and leave, so that descriptors are reused all the time (L1, L2, L3, S1, E1). Give
+// while clients reset, half-close and leave, so that descriptors are reused all the time (L1, L2, L3, S1, E1). Half of
+// the sessions are on loops, the others on workers. Give
 // it more time with: go test -race -run TestStorm -storm 60s .
 func TestStorm(t *testing.T) {
 	w := &storm{t: t}
@@ -236,9 +237,12 @@ func TestStorm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := e.Listen("tcp", "127.0.0.1:0", func() session.Handler { return &stormSession{storm: w} })
-	if err != nil {
-		t.Fatal(err)
+	var listeners [2]*engine.Listener
+	for i, opts := range [][]engine.Option{nil, {engine.Offload(8)}} {
+		listeners[i], err = e.Listen("tcp", "127.0.0.1:0", func() session.Handler { return &stormSession{storm: w} }, opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := e.Start(); err != nil {
 		t.Fatal(err)
@@ -254,7 +258,8 @@ func TestStorm(t *testing.T) {
 		}
 	}
 	var wg sync.WaitGroup
-	for range 100 {
+	for i := range 100 {
+		l := listeners[i%2]
 		wg.Go(func() {
 			for !isOver() {
 				if err := w.client(l.Addr().String()); err != nil && !isOver() {

@@ -179,7 +179,8 @@ func (e *Engine) roomiest(waiting int32) (best *loop) {
 
 // open calls the factory and, if all is well, OnConnected. c.driver stays nil if the newcomer is refused.
 func (c *conn) open(n newcomer) {
-	e := c.loop.engine
+	l := c.on()
+	e := l.engine
 	if n.attempt != nil && !n.attempt.claim() { // Dial has given it up
 		return
 	}
@@ -194,14 +195,14 @@ func (c *conn) open(n newcomer) {
 		return
 	}
 	inheritOptions(int(c.fd), &e.options)
-	d, err := session.Bind(h, c, c.loop.shared, n.origin.framing, n.local, n.remote)
+	d, err := session.Bind(h, c, l.shared, n.origin.framing, n.local, n.remote)
 	if err != nil {
 		c.refused(n, &e.refused.factory, err)
 		return
 	}
 	c.driver = d
 	c.thorough = n.origin.network == "unix"
-	if err := c.loop.watch(c); err != nil {
+	if err := l.watch(c); err != nil {
 		d.Refuse()
 		c.driver = nil
 		c.refused(n, &e.refused.failed, err)
@@ -213,12 +214,14 @@ func (c *conn) open(n newcomer) {
 	} else {
 		e.accepted.Add(1)
 	}
-	c.loop.live.Add(1)
-	c.loop.enlist(c)
+	l.live.Add(1)
+	l.enlist(c)
 	if e.stopping() {
 		e.endLate(c.driver)
 	}
-	c.driver.Connected()
+	if c.seat.strand == nil {
+		c.driver.Connected()
+	}
 }
 
 func (c *conn) refused(n newcomer, cause *atomic.Uint64, err error) {
@@ -227,7 +230,7 @@ func (c *conn) refused(n newcomer, cause *atomic.Uint64, err error) {
 		n.attempt.fail(err)
 		return
 	}
-	c.loop.engine.log.limited(factoryLine, "connection refused: its session cannot be made", "err", err, "remote", n.remote)
+	c.on().engine.log.limited(factoryLine, "connection refused: its session cannot be made", "err", err, "remote", n.remote)
 }
 
 // spare is a descriptor kept for the moment there are no others.

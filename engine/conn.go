@@ -9,7 +9,8 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// conn is one session's connection: its session.Transport on a socket. Loop only, but for Wake and WakeAll.
+// conn is one session's connection: its session.Transport on a socket. It belongs to the loop, or, if it is offloaded,
+// to the worker that serves it (see strand), but for Wake, WakeAll and Now.
 //
 // What the last look at the socket found is kept in flags, because the reactor tells changes only:
 //
@@ -17,12 +18,14 @@ import (
 //	full       set when the kernel took nothing more; cleared by an event
 type conn struct {
 	driver *session.Driver
-	loop   *loop
+	seat   *seat
 	next   *conn // in the mailbox
-	fd     int32 // -1 once closed
-	index  int32 // in loop.conns, under loop.connsMu
-	place  wheel.Position
+	fd     int32
+	index  int32          // in loop.conns, under loop.connsMu
+	place  wheel.Position // the loop's
+	given  bool           // the descriptor was given up; the loop's
 
+	shut     bool // Close was called
 	paused   bool // Reading(false)
 	readable bool // input may wait
 	thorough bool // a read that brings less than it might have need not have emptied the socket
@@ -31,6 +34,9 @@ type conn struct {
 	full     bool // the kernel took nothing more
 	waiting  bool // in loop.again
 }
+
+// on returns where the connection lives, whoever serves it.
+func (c *conn) on() *loop { return c.seat.loop }
 
 // WheelPosition implements wheel.Item.
 func (c *conn) WheelPosition() *wheel.Position { return &c.place }
@@ -41,37 +47,68 @@ const (
 )
 
 // Wake implements session.Transport.
-func (c *conn) Wake() { c.loop.post(c, c) }
+func (c *conn) Wake() {
+	if s := c.seat.strand; s != nil {
+		s.signal(turn)
+		return
+	}
+	c.on().post(c, c)
+}
 
 // WakeAll implements session.Transport. Until the chain is posted, its links belong to the caller: nobody else wakes the
 // loop for these sessions (I4).
 func (c *conn) WakeAll(all []session.Transport) {
-	first := all[0].(*conn)
-	last := first
-	for _, t := range all[1:] {
+	var first, last *conn
+	for _, t := range all {
 		next := t.(*conn)
-		next.next, last = last, next
+		switch {
+		case next.seat.strand != nil:
+			next.Wake()
+			continue
+		case last == nil:
+			first = next
+		default:
+			next.next = last
+		}
+		last = next
 	}
-	c.loop.post(last, first)
+	if last != nil {
+		c.on().post(last, first)
+	}
 }
 
 // closed reports whether the descriptor was given up.
-func (c *conn) closed() bool { return c.fd < 0 }
+func (c *conn) closed() bool { return c.shut }
 
 // Again implements session.Transport.
-func (c *conn) Again() { c.loop.later(c) }
+func (c *conn) Again() {
+	if s := c.seat.strand; s != nil {
+		s.signal(resume)
+		return
+	}
+	c.on().later(c)
+}
 
 // Now implements session.Transport.
-func (c *conn) Now() time.Duration { return c.loop.engine.now() }
+func (c *conn) Now() time.Duration { return c.on().engine.now() }
+
+// Scratch implements session.Transport.
+func (c *conn) Scratch() *session.Scratch { return c.seat.scratch }
 
 // Arm implements session.Transport.
-func (c *conn) Arm(at time.Duration) { c.loop.arm(c, at) }
+func (c *conn) Arm(at time.Duration) {
+	if s := c.seat.strand; s != nil {
+		s.arm(at)
+		return
+	}
+	c.on().arm(c, at)
+}
 
 // Write implements session.Transport: one write or writev. An EAGAIN has the kernel report when it takes bytes again, so
 // none is lost between the two.
 func (c *conn) Write(bufs [][]byte) (int, error) {
 	for {
-		n, err := c.loop.gather.write(int(c.fd), bufs)
+		n, err := c.seat.gather.write(int(c.fd), bufs)
 		switch err {
 		case nil:
 			return n, nil
@@ -110,23 +147,46 @@ func (c *conn) Unsent() int { return unsent(int(c.fd)) }
 
 // Close implements session.Transport.
 func (c *conn) Close(reset bool) {
-	c.loop.wheel.Disarm(c)
-	c.loop.unwatch(c)
+	c.shut = true
+	switch s := c.seat.strand; {
+	case s == nil:
+		c.giveUp(reset)
+	case reset:
+		s.end(closing | byReset)
+	default:
+		s.end(closing)
+	}
+}
+
+// giveUp closes the descriptor. Loop only.
+func (c *conn) giveUp(reset bool) {
+	c.given = true
+	c.on().wheel.Disarm(c)
+	c.on().unwatch(c)
 	if reset {
 		_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
 	_ = unix.Close(int(c.fd))
-	c.fd = -1
 }
 
 // Done implements session.Transport.
 func (c *conn) Done() {
-	c.loop.delist(c)
-	c.loop.live.Add(-1)
-	c.loop.engine.leave()
-	if l := c.loop.links[c]; l != nil {
-		delete(c.loop.links, c)
-		l.lost(c.driver)
+	if s := c.seat.strand; s != nil {
+		s.end(leaving)
+		return
+	}
+	c.leave()
+}
+
+// leave takes the session off the loop's books. Loop only.
+func (c *conn) leave() {
+	l := c.on()
+	l.delist(c)
+	l.live.Add(-1)
+	l.engine.leave()
+	if link := l.links[c]; link != nil {
+		delete(l.links, c)
+		link.lost(c.driver)
 	}
 }
 
@@ -136,20 +196,66 @@ func (c *conn) Failed(callback string, value any, stack []byte) {
 	if value == nil {
 		value = "runtime.Goexit"
 	}
-	c.loop.engine.log.limited(panicLine, "callback failed, the session is reset",
-		"callback", callback, "panic", value, "session", s.ID(), "remote", s.RemoteAddr(), "loop", c.loop.index,
+	c.on().engine.log.limited(panicLine, "callback failed, the session is reset",
+		"callback", callback, "panic", value, "session", s.ID(), "remote", s.RemoteAddr(), "loop", c.on().index,
 		"stack", string(stack))
 }
 
-// notice serves an event.
-func (c *conn) notice(n news) {
+// event serves an event, or has a worker do it.
+func (c *conn) event(n news) {
+	if s := c.seat.strand; s != nil {
+		s.hear(n)
+		return
+	}
+	c.note(n)
+	c.notice(n)
+	c.pump() // also if room has resumed reading
+}
+
+// note keeps what an event says.
+func (c *conn) note(n news) {
 	c.hungUp = c.hungUp || n.hangup
 	c.thorough = c.thorough || n.hangup || n.urgent
+	c.readable = c.readable || n.readable || n.hangup
+}
+
+// notice acts on it, but for the reading.
+func (c *conn) notice(n news) {
+	if n.hangup && c.over && !c.closed() { // a session that was finished by its peer may have been reset since
+		if err := socketError(int(c.fd)); err != nil {
+			c.driver.PeerClosed(err)
+		}
+	}
 	if n.writable || n.hangup { // a broken connection shows itself in the write
 		c.room()
 	}
-	c.readable = c.readable || n.readable || n.hangup
-	c.pump() // also if room has resumed reading
+}
+
+// turn serves an entry in the loop's mailbox.
+func (c *conn) turn() {
+	if s := c.seat.strand; s != nil {
+		s.attend()
+		return
+	}
+	c.driver.Turn()
+	c.pump()
+}
+
+// resume serves Again, and looks at everything.
+func (c *conn) resume() {
+	c.room()
+	c.driver.Resume()
+	c.pump()
+}
+
+// expire serves a deadline.
+func (c *conn) expire(now time.Duration) {
+	if s := c.seat.strand; s != nil {
+		s.signal(expire)
+		return
+	}
+	c.driver.Expire(now)
+	c.pump()
 }
 
 // room tells the session that the kernel takes bytes again, if it waits for that.
@@ -183,7 +289,7 @@ func (c *conn) pump() {
 			c.Again()
 			return
 		}
-		n, err := read(int(c.fd), c.loop.input)
+		n, err := read(int(c.fd), c.seat.input)
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -197,8 +303,8 @@ func (c *conn) pump() {
 			c.driver.PeerClosed(nil)
 		default:
 			i++
-			c.readable = n == len(c.loop.input) || c.thorough
-			c.driver.Receive(c.loop.input[:n])
+			c.readable = n == len(c.seat.input) || c.thorough
+			c.driver.Receive(c.seat.input[:n])
 		}
 	}
 	if c.hungUp && c.paused && !c.over && !c.closed() {

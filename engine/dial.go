@@ -184,7 +184,7 @@ func (a *attempt) succeed(c *conn, h session.Handler) {
 	a.handler = h
 	if a.link != nil {
 		a.link.since = c.Now()
-		c.loop.links[c] = a.link
+		c.on().links[c] = a.link
 	}
 }
 

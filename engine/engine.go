@@ -44,6 +44,7 @@ type Engine struct {
 
 	accepted, acceptErrors atomic.Uint64
 	dialed, dialErrors     atomic.Uint64
+	offloaded              struct{ working, waiting atomic.Int64 }
 	refused                struct{ full, descriptors, factory, closing, failed atomic.Uint64 }
 }
 

@@ -60,8 +60,7 @@ type loop struct {
 	timerAt    time.Duration   // when the timer fires, 0 if it is not set
 	again      []*conn         // sessions for a later turn
 	links      map[*conn]*link // sessions that are followed by another one
-	gather     gather          // for writes
-	input      []byte          // what was read last
+	seat       seat            // of its connections that are not offloaded
 	served     int             // events since the last breath
 	progress   progress        // of the turn that runs
 }
@@ -89,12 +88,12 @@ func newLoop(e *Engine, index int, limits session.Limits) (_ *loop, err error) {
 		index:  index,
 		shared: session.NewLoop(limits),
 		wheel:  wheel.New[*conn](tick, tickSlots),
-		input:  make([]byte, readSize),
 		doors:  make(map[int]*Listener),
 		links:  make(map[*conn]*link),
 		quit:   make(chan struct{}),
 		gone:   make(chan struct{}),
 	}
+	l.seat = seat{loop: l, workspace: newWorkspace()}
 	if l.waker, err = newWaker(); err != nil {
 		return nil, err
 	}
@@ -171,7 +170,8 @@ func (l *loop) turn() {
 		p.opened++
 		l.opening.Add(-1)
 		l.engine.landed()
-		p.opening, p.attempt = &conn{loop: l, fd: int32(n.fd)}, n.attempt
+		p.opening, p.attempt = &conn{fd: int32(n.fd)}, n.attempt
+		l.seatFor(p.opening, n.origin)
 		p.opening.open(n)
 		l.begin()
 	}
@@ -184,9 +184,7 @@ func (l *loop) turn() {
 		c := p.again[p.resumed]
 		p.resumed++
 		c.waiting = false
-		c.room()
-		c.driver.Resume()
-		c.pump()
+		c.resume()
 	}
 
 	if p.mail == nil {
@@ -195,8 +193,7 @@ func (l *loop) turn() {
 	for n := 0; p.mail != nil && n < turnMail; n++ {
 		c := p.mail
 		p.mail, c.next = c.next, nil
-		c.driver.Turn()
-		c.pump()
+		c.turn()
 	}
 
 	now := l.engine.now()
@@ -207,8 +204,7 @@ func (l *loop) turn() {
 		c := p.due[len(p.due)-1]
 		p.due[len(p.due)-1] = nil
 		p.due = p.due[:len(p.due)-1]
-		c.driver.Expire(now)
-		c.pump()
+		c.expire(now)
 	}
 
 	if len(l.knocked) > 0 || p.mail != nil || l.mailbox.Load() != nil {
@@ -254,6 +250,11 @@ func (l *loop) begin() {
 		_ = unix.Close(int(c.fd))
 		l.engine.leave()
 		a.settle()
+		return
+	}
+	if s := c.seat.strand; s != nil {
+		s.attempt = a
+		s.signal(opened)
 		return
 	}
 	a.settle()
@@ -361,7 +362,7 @@ func (l *loop) sweep() {
 	for _, c := range l.conns {
 		c.driver.Kill(reason)
 	}
-	for l.turn(); len(l.conns) > 0; {
-		l.turn()
+	for l.turn(); len(l.conns) > 0; l.turn() {
+		time.Sleep(time.Millisecond) // workers are at them, and there is no poller to wait with
 	}
 }

@@ -17,6 +17,7 @@ type origin struct {
 	factory session.Factory
 	framing *session.Framing // nil for plain bytes
 	policy  *Policy          // of Reconnect, nil without
+	crew    *crew            // of Offload, nil without
 }
 
 func newOrigin(network string, f session.Factory, opts []Option) (origin, error) {

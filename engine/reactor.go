@@ -60,7 +60,7 @@ func (l *loop) event(fd int, e netpoll.IOEvent, flags netpoll.IOFlags) error {
 	}
 	if fd < len(l.watched) {
 		if c := l.watched[fd]; c != nil {
-			c.notice(translate(e, flags))
+			c.event(translate(e, flags))
 			l.breathe()
 			return nil
 		}
@@ -102,6 +102,10 @@ func (l *loop) resurvey() {
 		l.knocked = append(l.knocked, d)
 	}
 	for _, c := range l.conns { // only the loop changes it
+		if s := c.seat.strand; s != nil {
+			s.signal(everything)
+			continue
+		}
 		c.readable = true
 		l.later(c)
 	}

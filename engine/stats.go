@@ -12,6 +12,8 @@ type Stats struct {
 	Refused      Refused // connections closed without any callback
 	AcceptErrors uint64  // errors of accept(2)
 	DialErrors   uint64  // attempts to connect, those of Reconnect included, that brought no session
+	Working      int     // workers of Offload that are serving a session
+	Waiting      int     // sessions that are due and wait for one
 	Total        LoopStats
 	Loops        []LoopStats
 }
@@ -66,6 +68,8 @@ func (e *Engine) Stats() Stats {
 		},
 		AcceptErrors: e.acceptErrors.Load(),
 		DialErrors:   e.dialErrors.Load(),
+		Working:      int(e.offloaded.working.Load()),
+		Waiting:      int(e.offloaded.waiting.Load()),
 	}
 	if e.mu.Lock(); e.state != fresh {
 		s.MaxSessions = max(e.maxSessions, 0)

@@ -125,8 +125,12 @@ func TestSendFromElsewhereAllocatesAtMostOnce(t *testing.T) {
 }
 
 // bare is a transport that takes everything and needs no memory for it.
-type bare struct{ session.Transport }
+type bare struct {
+	session.Transport
+	scratch *session.Scratch
+}
 
+func (b bare) Scratch() *session.Scratch { return b.scratch }
 func (bare) Wake()                       {}
 func (bare) WakeAll([]session.Transport) {}
 func (bare) Again()                      {}
@@ -147,8 +151,9 @@ func TestBroadcastDoesNotAllocate(t *testing.T) {
 			var g session.Group
 			loops := [...]*session.Loop{session.NewLoop(everyLimit), session.NewLoop(everyLimit)}
 			var members []*session.Driver
+			conn := bare{scratch: session.NewScratch()}
 			for i := range 100 {
-				d, err := session.Bind(&sink{}, bare{}, loops[i%2], nil, nil, nil)
+				d, err := session.Bind(&sink{}, conn, loops[i%2], nil, nil, nil)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -12,8 +12,16 @@ import (
 
 // taker is a transport that takes everything, or what room leaves, and forgets it.
 type taker struct {
-	room  int // bytes taken per write, everything if 0
-	wakes int
+	room    int // bytes taken per write, everything if 0
+	wakes   int
+	scratch *session.Scratch
+}
+
+func (t *taker) Scratch() *session.Scratch {
+	if t.scratch == nil {
+		t.scratch = session.NewScratch()
+	}
+	return t.scratch
 }
 
 func (t *taker) Wake() { t.wakes++ }

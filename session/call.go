@@ -24,11 +24,12 @@ func (s *Session) runPosts() {
 	}
 }
 
-// lend gives the callback about to run the loop's scratch memory to send into.
+// lend gives the callback about to run scratch memory to send into.
 func (s *Session) lend() {
+	scratch := s.conn.Scratch()
 	s.mu.Lock()
 	if s.phase != phaseClosed && !s.aborted {
-		s.q.lend(&s.loop.scratch, nil)
+		s.q.lend(scratch, nil)
 	}
 	s.mu.Unlock()
 }
@@ -43,9 +44,12 @@ const (
 	inDisconnected
 	inPost
 	inSplit
+	inHalfClose
+	inTimer
 )
 
-var callbackNames = [...]string{"OnConnected", "OnRecv", "OnSend", "OnDisconnected", "Post", "Framer.Split"}
+var callbackNames = [...]string{"OnConnected", "OnRecv", "OnSend", "OnDisconnected", "Post", "Framer.Split", "OnHalfClose",
+	"AfterFunc"}
 
 func (s *Session) callConnected() {
 	defer s.contain()
@@ -78,6 +82,20 @@ func (s *Session) callDisconnected() {
 func (s *Session) callPost(f func()) {
 	defer s.contain()
 	s.calling, s.callback = true, inPost
+	f()
+	s.calling = false
+}
+
+func (s *Session) callHalfClose(h HalfCloser) {
+	defer s.contain()
+	s.calling, s.callback = true, inHalfClose
+	h.OnHalfClose()
+	s.calling = false
+}
+
+func (s *Session) callTimer(f func()) {
+	defer s.contain()
+	s.calling, s.callback = true, inTimer
 	f()
 	s.calling = false
 }

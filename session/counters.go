@@ -38,13 +38,13 @@ func causeOf(reason error) Cause {
 	return CauseOther
 }
 
-// Counter is written by one goroutine and read by any.
+// Counter counts, for any goroutine.
 type Counter struct{ v atomic.Uint64 }
 
-// Add adds n. Only the owning loop may call it.
-func (c *Counter) Add(n int) { c.v.Store(c.v.Load() + uint64(n)) }
+// Add adds n. On amd64 that costs what a Store would.
+func (c *Counter) Add(n int) { c.v.Add(uint64(n)) }
 
-// Load returns the count. Any goroutine.
+// Load returns the count.
 func (c *Counter) Load() uint64 { return c.v.Load() }
 
 // Counters are the sums over the sessions of one loop. BytesDropped are bytes that Send accepted and that the

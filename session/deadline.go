@@ -17,7 +17,7 @@ func (s *Session) watching() bool { return s.loop.Limits.Idle > 0 || s.loop.Limi
 func (s *Session) silentBy(size int) time.Duration {
 	l := &s.loop.Limits
 	switch {
-	case s.phase != phaseOpen || !s.reading || size > 0:
+	case s.phase != phaseOpen || !s.reading || s.peerFIN || size > 0:
 		return 0
 	case !s.heard && l.FirstByte > 0 && (l.Idle <= 0 || l.FirstByte < l.Idle):
 		return s.heardAt + l.FirstByte
@@ -38,7 +38,7 @@ func (s *Session) expire(now time.Duration) {
 	endBy, stallBy := s.endBy(), s.stallBy()
 	switch {
 	case endBy > 0 && now >= endBy:
-		if s.finSent { // lingered long enough
+		if s.lingering { // long enough
 			s.finish(false)
 			return
 		}
@@ -56,6 +56,7 @@ func (s *Session) expire(now time.Duration) {
 	if by := s.silentBy(size); by > 0 && now >= by {
 		s.silent(now)
 	}
+	s.runTimers(now)
 }
 
 // silent ends a session whose peer has said nothing for too long, unless that is not the peer's fault: bytes of
@@ -89,7 +90,7 @@ func (s *Session) endBy() time.Duration {
 }
 
 // rearm asks to be looked at when the next deadline passes.
-func (s *Session) rearm(size int) {
+func (s *Session) rearm(v view) {
 	next := s.endBy()
 	sooner := func(at time.Duration) {
 		if at > 0 && (next == 0 || at < next) {
@@ -98,8 +99,9 @@ func (s *Session) rearm(size int) {
 	}
 	sooner(s.stallBy())
 	if s.watching() {
-		sooner(s.silentBy(size))
+		sooner(s.silentBy(v.size))
 	}
+	sooner(v.timer)
 	if s.retry {
 		sooner(s.conn.Now() + retryAfter)
 	}

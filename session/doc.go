@@ -13,7 +13,8 @@
 // OnConnected comes first, then OnRecv, OnSend and posted functions in any order, then OnDisconnected, once and
 // last, whatever happened. All callbacks of a session run on its loop, one at a time, never inside one another.
 // They must not wait: other sessions share the loop. What must wait belongs on another goroutine, which may use
-// every method of [Session].
+// every method of [Session], or in sessions whose callbacks run on workers (engine.Offload): for those, "the loop" on
+// these pages means their order, not a goroutine. [Session.Post] and [Session.AfterFunc] have functions run there.
 //
 // # Sending
 //
@@ -42,6 +43,9 @@
 //
 // Draining that takes longer than DrainTimeout, or stalls, or breaks, ends in closed by a reset.
 //
+// Each direction can end by itself: CloseWrite finishes ours and leaves the session open for what the peer still sends;
+// a [HalfCloser] stays open after the peer's FIN until it calls CloseWrite or Disconnect.
+//
 // # Ownership
 //
 //	OnRecv's data         the loop's; read-only, yours until OnRecv returns
@@ -61,7 +65,7 @@
 //
 // For those who change this package. Each is cited where it is upheld.
 //
-//	I1  Callbacks run on the loop, one at a time: call* are reached from Driver methods only, and Session methods
+//	I1  Callbacks run on the loop, or in the session's order on workers, one at a time: call* are reached from Driver methods only, and Session methods
 //	    never call content.
 //	I2  The last callback: finish runs callDisconnected once for each callConnected, also after a goroutine was
 //	    lost, because it notes each step before it takes it.

@@ -15,12 +15,10 @@ func (s *Session) drain() {
 // linger says FIN and waits for the peer's, so that input on its way does not turn into a reset that would
 // destroy our last bytes.
 func (s *Session) linger() {
-	s.finSent = true
+	s.lingering = true
 	r := s.rarely()
 	r.endBy = 0
-	if err := s.conn.CloseWrite(); err != nil {
-		r.lost = err
-		s.conn.Again()
+	if !s.finSent && !s.sendFIN() {
 		return
 	}
 	if d := s.loop.Limits.Linger; d > 0 {
@@ -28,14 +26,31 @@ func (s *Session) linger() {
 	}
 }
 
-// gotFIN: the peer will send no more. Content may still send until the queue runs empty.
+// sendFIN tells the peer that nothing follows, and returns false if the connection has broken.
+func (s *Session) sendFIN() bool {
+	s.finSent = true
+	if err := s.conn.CloseWrite(); err != nil {
+		s.rarely().lost = err
+		s.conn.Again()
+		return false
+	}
+	return true
+}
+
+// gotFIN: the peer will send no more. Content may still send until the queue runs empty, or, if it takes half-closes,
+// until it ends its own side.
 func (s *Session) gotFIN() {
 	s.peerFIN = true
+	h, _ := s.handler.(HalfCloser)
 	s.mu.Lock()
-	if !s.ending {
+	if s.halfOpen = h != nil && !s.ending && s.open; !s.halfOpen && !s.ending {
 		s.because(ErrPeerClosed)
 	}
 	s.mu.Unlock()
+	if s.halfOpen {
+		s.lend()
+		s.callHalfClose(h)
+	}
 }
 
 // finish is the end: reset or close, what was posted, the last callback. It can be entered again where a callback
@@ -47,6 +62,9 @@ func (s *Session) finish(reset bool) {
 		dropped := s.dropQueue()
 		messages := s.messages
 		s.messages = 0
+		if r := s.rare.Load(); r != nil {
+			r.timers = nil
+		}
 		s.mu.Unlock()
 		s.loop.Counters.BytesDropped.Add(dropped)
 		s.loop.Counters.MessagesOut.Add(int(messages))

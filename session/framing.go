@@ -57,8 +57,9 @@ const usualHeader = 16
 // feed delivers the packets in data and keeps the beginning of the next. It returns how much it has dealt with, which
 // is less than all if reading was stopped on the way. lasting is as in deliver.
 func (s *Session) feed(f *framed, data, lasting []byte) int {
+	scratch := s.conn.Scratch()
 	s.mu.Lock()
-	s.q.lend(&s.loop.scratch, lasting)
+	s.q.lend(scratch, lasting)
 	s.mu.Unlock()
 	fed := 0
 	for fed < len(data) {

@@ -40,23 +40,31 @@ type queue struct {
 	head, tail *segment
 	off        int      // bytes of head that have left
 	size       int      // bytes that have not left
-	lent       *scratch // of the callback that runs, nil otherwise; filled only while head is nil (I5)
+	lent       *Scratch // of the callback that runs, nil otherwise; filled only while head is nil (I5)
 }
 
-// scratch is a loop's memory for what the running callback sends.
+// Scratch is memory of a goroutine that drives sessions, which it lends to the one it is at: what the running callback
+// sends collects there first, and the next write is put together there.
 //
 // What OnRecv sends of the very bytes it was given, an echo or the payload of a frame, is not copied into it: nobody may
 // write to those bytes until OnRecv returns, and the loop does not before the turn is over. So as long as what is sent
 // is one piece of the input, b is that piece.
-type scratch struct {
+type Scratch struct {
 	memory []byte // of length 0
 	input  []byte // what the running OnRecv was given, nil in other callbacks
 	echo   bool   // b is a part of input
 	b      []byte
 	off    int // bytes of b that have left
+
+	iov [][]byte // the gathered write in the making
 }
 
-func (m *scratch) rest() []byte {
+// NewScratch returns scratch memory: about 88 KiB.
+func NewScratch() *Scratch {
+	return &Scratch{memory: make([]byte, 0, scratchSize), iov: make([][]byte, 0, maxSegments)}
+}
+
+func (m *Scratch) rest() []byte {
 	if m == nil {
 		return nil
 	}
@@ -64,7 +72,7 @@ func (m *scratch) rest() []byte {
 }
 
 // add appends p, or as much of it as there is room for, and returns how much.
-func (m *scratch) add(p []byte) int {
+func (m *Scratch) add(p []byte) int {
 	if at, ok := m.position(p); ok && len(m.b) == 0 {
 		m.b, m.echo = m.input[at:at+len(p)], true
 		return len(p)
@@ -85,7 +93,7 @@ func (m *scratch) add(p []byte) int {
 
 // position returns where in the input p lies, if it does: two slices of one array have the same last element when
 // stretched to their capacity.
-func (m *scratch) position(p []byte) (at int, ok bool) {
+func (m *Scratch) position(p []byte) (at int, ok bool) {
 	if len(p) == 0 || len(m.input) == 0 || &p[:cap(p)][cap(p)-1] != &m.input[:cap(m.input)][cap(m.input)-1] {
 		return 0, false
 	}
@@ -200,9 +208,9 @@ func (q *queue) pop() {
 	segments.Put(t)
 }
 
-// lend gives an empty queue the loop's scratch memory for the time of one callback. input is what OnRecv is given, if
+// lend gives an empty queue scratch memory for the time of one callback. input is what OnRecv is given, if
 // it stays as it is until the turn is over.
-func (q *queue) lend(m *scratch, input []byte) {
+func (q *queue) lend(m *Scratch, input []byte) {
 	if q.size == 0 {
 		m.b, m.off, m.echo, m.input = m.memory, 0, false, input
 		q.lent = m

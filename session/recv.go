@@ -84,9 +84,10 @@ func (s *Session) deliverStash() {
 // deliver calls OnRecv, unless somebody has asked for the end. lasting is data if it stays as it is until the turn is
 // over, nil if its memory is given up before.
 func (s *Session) deliver(data, lasting []byte) {
+	scratch := s.conn.Scratch()
 	s.mu.Lock()
 	ending := s.ending
-	s.q.lend(&s.loop.scratch, lasting)
+	s.q.lend(scratch, lasting)
 	s.mu.Unlock()
 	if !ending {
 		s.loop.Counters.MessagesIn.Add(1)

@@ -37,7 +37,9 @@ type Session struct {
 	choked     bool // reading is stopped because of PauseAbove
 	reading    bool // what the transport was last told
 	peerFIN    bool // the peer will send no more, and all it sent was delivered
-	finSent    bool // our FIN is out: lingering
+	halfOpen   bool // and content goes on sending; read under mu too
+	finSent    bool // our FIN is out
+	lingering  bool // and only the peer's is waited for, its input discarded
 	heard      bool // a first byte was received
 	retry      bool // blocked for want of kernel memory, no event will come
 	lastUnsent int32
@@ -59,6 +61,9 @@ type rare struct {
 	// Under mu.
 	reason error    // why the session ends
 	posts  []func() // accepted by Post and not yet run
+	timers timers   // of AfterFunc, not yet run
+	set    uint64   // how many were set
+	finish bool     // CloseWrite was called
 
 	framed *framed // fixed before OnConnected, nil for plain bytes
 

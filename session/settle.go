@@ -1,5 +1,7 @@
 package session
 
+import "time"
+
 // hold keeps other goroutines from waking the loop for a session it is at work on (S3).
 func (s *Session) hold() {
 	if !s.scheduled.Swap(true) {
@@ -61,14 +63,16 @@ func (s *Session) settle() {
 // view is what a look under mu has found.
 type view struct {
 	aborted, ending, lost bool
-	posted                bool     // functions wait to be run
-	size                  int      // bytes queued
-	iov                   [][]byte // what the kernel should be offered, nil if nothing
+	posted                bool          // functions wait to be run
+	finish                bool          // CloseWrite was called
+	timer                 time.Duration // when the next AfterFunc is due, 0 if there is none
+	size                  int           // bytes queued
+	iov                   [][]byte      // what the kernel should be offered, nil if nothing
 }
 
 // look takes stock of what was asked for and, unless functions are to be run first, gathers what can be sent.
 func (s *Session) look(posts bool) (v view) {
-	r := s.rare.Load()
+	r, scratch := s.rare.Load(), s.conn.Scratch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if v.lost = r != nil && r.lost != nil; v.lost {
@@ -80,12 +84,15 @@ func (s *Session) look(posts bool) (v view) {
 		return v
 	}
 	if v.size > 0 && !s.blocked && !s.aborted {
-		v.iov = s.q.gather(s.loop.iov[:0])
+		v.iov = s.q.gather(scratch.iov[:0])
 		return v
 	}
 	s.q.reclaim()
-	if s.peerFIN && v.size == 0 {
+	if s.peerFIN && v.size == 0 && !s.halfOpen {
 		s.open = false // decided under the lock: no Send slips in between the last byte and the end
+	}
+	if r != nil {
+		v.finish, v.timer = r.finish, r.timers.next()
 	}
 	return v
 }
@@ -95,7 +102,8 @@ func (s *Session) reclaim() {
 	s.mu.Lock()
 	s.q.reclaim()
 	s.mu.Unlock()
-	clear(s.loop.iov[:cap(s.loop.iov)])
+	iov := s.conn.Scratch().iov
+	clear(iov[:cap(iov)])
 }
 
 // write makes one gathered write, and calls OnSend if the kernel took any of it. What the kernel did not take of
@@ -108,7 +116,7 @@ func (s *Session) write(iov [][]byte) {
 		clear(iov)
 	}
 	told, tell := n, n > 0
-	f := s.framing()
+	f, scratch := s.framing(), s.conn.Scratch()
 	s.mu.Lock()
 	if s.q.consume(n); f != nil {
 		var packets int
@@ -120,7 +128,7 @@ func (s *Session) write(iov [][]byte) {
 	s.messages = 0
 	s.blocked = err == ErrWouldBlock || err == ErrNoMemory
 	if n > 0 && !s.aborted {
-		s.q.lend(&s.loop.scratch, nil)
+		s.q.lend(scratch, nil)
 	}
 	s.mu.Unlock()
 	if r := s.rare.Load(); r != nil && n > 0 {
@@ -171,16 +179,17 @@ func (s *Session) conclude(v view) bool {
 	if v.ending && s.phase == phaseOpen {
 		s.drain()
 	}
-	if s.phase == phaseDraining && v.size == 0 {
-		if s.peerFIN {
-			s.finish(false)
-			return false
-		}
-		if !s.finSent {
-			s.linger()
-		}
+	switch {
+	case v.size > 0:
+	case s.phase == phaseDraining && s.peerFIN:
+		s.finish(false)
+		return false
+	case s.phase == phaseDraining && !s.lingering:
+		s.linger()
+	case s.phase == phaseOpen && v.finish && !s.finSent:
+		s.sendFIN()
 	}
 	delivered := s.steer(v.size)
-	s.rearm(v.size)
+	s.rearm(v)
 	return delivered
 }

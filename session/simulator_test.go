@@ -63,6 +63,7 @@ func TestSimulator(t *testing.T) {
 		"orderly ends": sum.orderly, "resets": sum.resets, "failures": sum.failures, "blocked writes": sum.blocked,
 		"pauses": sum.pauses, "refused sends": sum.refused, "posts": sum.posts, "bytes received": sum.bytesIn,
 		"broadcasts": sum.broadcasts, "skipped": sum.skipped, "timeouts": sum.timeouts, "yields": sum.yields,
+		"timers": sum.timers, "timers stopped": sum.stopped, "half-closes": sum.halves,
 	} {
 		if n < int(seeds)/100 {
 			t.Errorf("%s: only %d in %d seeds", what, n, seeds)
@@ -72,6 +73,7 @@ func TestSimulator(t *testing.T) {
 
 type simStats struct {
 	sessions, orderly, resets, failures, blocked, pauses, refused, posts, bytesIn, bytesOut, timeouts, yields, broadcasts, skipped int
+	timers, stopped, halves                                                                                                        int
 }
 
 func (a *simStats) add(b simStats) {
@@ -89,6 +91,9 @@ func (a *simStats) add(b simStats) {
 	a.yields += b.yields
 	a.broadcasts += b.broadcasts
 	a.skipped += b.skipped
+	a.timers += b.timers
+	a.stopped += b.stopped
+	a.halves += b.halves
 }
 
 // sim is one run.
@@ -132,6 +137,18 @@ type simSession struct {
 	broken   bool // the peer has reset, or a write was told so
 	failing  bool // content has failed
 	cutShort bool // and the connection was still there
+	content  session.Handler
+	lasting  bool // its content goes on when the peer has finished
+	halved   bool // and was told so
+	finished bool // CloseWrite was called
+	timers   []*simTimer
+}
+
+// simTimer is the model of an AfterFunc.
+type simTimer struct {
+	due  time.Duration
+	stop func() bool
+	over bool // it has run, or was stopped
 }
 
 var errSimBroken = errors.New("simulated reset")
@@ -229,11 +246,17 @@ func (s *sim) connect() {
 	m.h = &testkit.Handler{Quiet: true, Recv: m.recv, Sent: m.onSend}
 	m.h.Connected = func(*testkit.Handler) { m.inside("OnConnected") }
 	m.h.Disconnected = func(*testkit.Handler) { m.inside("OnDisconnected") }
-	c, err := s.loop.Bind(m.h, nil)
+	var content session.Handler = m.h
+	if m.lasting = s.IntN(4) == 0; m.lasting {
+		h := &testkit.HalfOpen{Handler: testkit.Handler{Quiet: true, Recv: m.recv, Sent: m.onSend}, HalfClosed: m.halfClose}
+		h.Connected, h.Disconnected = m.h.Connected, m.h.Disconnected
+		content, m.h = h, &h.Handler
+	}
+	c, err := s.loop.Bind(content, nil)
 	if err != nil {
 		panic(err)
 	}
-	m.c = c
+	m.c, m.content = c, content
 	c.Kernel = []int{0, 1, 100, 5000, 200_000}[s.IntN(5)]
 	c.MaxWrite = []int{0, 0, 7, 3000}[s.IntN(4)]
 	c.Chunk = []int{0, 1, 500}[s.IntN(3)]
@@ -306,6 +329,65 @@ func (m *simSession) onSend(h *testkit.Handler, n int) {
 	m.inside("OnSend")
 }
 
+func (m *simSession) halfClose(*testkit.Handler) {
+	s := m.sim
+	if m.halved || !m.fin || m.got < len(m.sent) || m.ending || m.finished {
+		s.failf("%d: OnHalfClose: again %t, finished by the peer %t, %d of %d bytes brought, ending %t, finished %t", m.n, m.halved,
+			m.fin, m.got, len(m.sent), m.ending, m.finished)
+	}
+	m.halved = true
+	s.stats.halves++
+	m.inside("OnHalfClose")
+}
+
+// after sets a timer, or stops one.
+func (m *simSession) after() {
+	s := m.sim
+	if n := len(m.timers); n > 0 && s.IntN(3) == 0 {
+		t := m.timers[s.IntN(n)]
+		in := t.stop()
+		s.note("%d: stops a timer: %t", m.n, in)
+		if in == (t.over || m.c.Closed) {
+			s.failf("%d: a timer was stopped %t, over %t, closed %t", m.n, in, t.over, m.c.Closed)
+		}
+		if in {
+			t.over = true
+			s.stats.stopped++
+		}
+		return
+	}
+	d := []time.Duration{-1, 0, time.Millisecond, 10 * time.Second}[s.IntN(4)]
+	t := &simTimer{due: s.loop.Now() + max(d, 0), over: m.c.Closed}
+	s.note("%d: AfterFunc(%v)", m.n, d)
+	t.stop = m.h.AfterFunc(d, m.h.Posted("AfterFunc", func() {
+		for _, o := range m.timers {
+			if o == t {
+				break
+			}
+			if !o.over && o.due <= t.due {
+				s.failf("%d: a timer overtakes another", m.n)
+			}
+		}
+		if t.over || s.loop.Now() < t.due || m.c.Closed {
+			s.failf("%d: a timer runs: over %t, %v early, closed %t", m.n, t.over, t.due-s.loop.Now(), m.c.Closed)
+		}
+		t.over = true
+		s.stats.timers++
+		m.inside("AfterFunc")
+	}))
+	m.timers = append(m.timers, t)
+}
+
+// nextTimer returns when the next one is due, 0 if there is none.
+func (m *simSession) nextTimer() (due time.Duration) {
+	for _, t := range m.timers {
+		if !t.over && (due == 0 || t.due < due) {
+			due = t.due
+		}
+	}
+	return due
+}
+
 // inside is content in a callback.
 func (m *simSession) inside(callback string) {
 	s := m.sim
@@ -365,8 +447,10 @@ func (m *simSession) act() {
 			}
 		}
 		m.accept(h.SendBuffer(b), p)
-	case r < 75:
+	case r < 72:
 		m.post()
+	case r < 75:
+		m.after()
 	case r < 83:
 		s.note("%d: PauseRecv", m.n)
 		m.paused = true
@@ -383,6 +467,13 @@ func (m *simSession) act() {
 		m.ending = true
 		h.Disconnect()
 	case r < 98:
+		if s.IntN(3) > 0 {
+			return
+		}
+		s.note("%d: CloseWrite", m.n)
+		m.finished = true
+		h.CloseWrite()
+	case r < 99:
 		if s.IntN(3) > 0 {
 			return
 		}
@@ -448,13 +539,13 @@ func (m *simSession) accept(err error, p []byte) {
 	s := m.sim
 	switch {
 	case err == nil:
-		if m.closed || m.ending {
+		if m.closed || m.ending || m.finished {
 			s.failf("%d: Send accepted after ErrClosed or the end was asked for", m.n)
 		}
 		m.accepted = append(m.accepted, p...)
 	case errors.Is(err, session.ErrClosed):
 		m.closed = true
-		if m.h.Err() == nil {
+		if m.h.Err() == nil && !m.finished {
 			s.failf("%d: ErrClosed without a reason", m.n)
 		}
 	case errors.Is(err, session.ErrSendLimit):
@@ -578,7 +669,7 @@ func (s *sim) check() {
 		var want []session.Handler
 		for _, m := range s.sessions {
 			if m.member[i] && !m.c.Closed {
-				want = append(want, m.h)
+				want = append(want, m.content)
 			}
 		}
 		n := s.groups[i].Len()
@@ -627,6 +718,12 @@ func (m *simSession) check() {
 	case c.Closed:
 	case m.ran < m.posted:
 		s.failf("%d: forgets a Post", m.n)
+	case m.nextTimer() > 0 && (c.Armed == 0 || c.Armed > m.nextTimer()):
+		s.failf("%d: forgets a timer", m.n)
+	case m.finished && size == 0 && !c.FINSent:
+		s.failf("%d: forgets the FIN", m.n)
+	case m.finished && m.halved && size == 0:
+		s.failf("%d: both sides have finished, and it is open", m.n)
 	case size > 0 && !c.Full() && (!c.Retry() || c.Armed == 0):
 		s.failf("%d: forgets %d bytes", m.n, size)
 	case size > 0 && c.Full() && s.limits.Write > 0 && c.Armed == 0:
@@ -635,10 +732,11 @@ func (m *simSession) check() {
 		s.failf("%d: forgets DrainTimeout", m.n)
 	case m.ending && size == 0 && !c.FINSent:
 		s.failf("%d: forgets the end", m.n)
-	case c.FINSent && s.limits.Linger > 0 && c.Armed == 0:
+	case c.FINSent && err != nil && s.limits.Linger > 0 && c.Armed == 0:
 		s.failf("%d: forgets LingerTimeout", m.n)
 	case err != nil && !c.Reads && m.ending && c.Wants()&testkit.FIN == 0 && !m.fin:
 		s.failf("%d: draining and not reading", m.n)
+	case m.halved: // there is nothing to read
 	case err == nil && m.paused && c.Reads:
 		s.failf("%d: reads while paused", m.n)
 	case err == nil && s.limits.PauseAbove > 0 && size > s.limits.PauseAbove && c.Reads: // S7
@@ -671,6 +769,14 @@ func (s *sim) settle() {
 	for _, m := range s.sessions {
 		m.fin = true
 		m.c.PeerFIN()
+	}
+	s.drain()
+	s.check()
+	for _, m := range s.sessions {
+		if m.lasting && !m.c.Closed {
+			m.finished = true
+			m.h.CloseWrite()
+		}
 	}
 	s.drain()
 	s.check()
@@ -721,7 +827,9 @@ func (m *simSession) atRest() {
 		s.failf("%d: %d of %d posts ran", m.n, m.ran, m.posted)
 	case m.h.Err() == nil && !m.paused && m.got < len(m.sent):
 		s.failf("%d: OnRecv brought %d of %d bytes", m.n, m.got, len(m.sent))
-	case m.h.Err() == nil && m.closed:
+	case m.nextTimer() > 0:
+		s.failf("%d: a timer waits at rest", m.n)
+	case m.h.Err() == nil && m.closed && !m.finished:
 		s.failf("%d: open, but Send said ErrClosed", m.n)
 	case m.h.Err() != nil && !c.FINSent:
 		s.failf("%d: ends for ever: %v", m.n, m.h.Err())

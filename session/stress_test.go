@@ -441,6 +441,7 @@ func TestGroupStress(t *testing.T) {
 // wake-up, busy waiting on every side.
 type litmus struct {
 	session.Transport // what is not called
+	scratch           *session.Scratch
 	woken, again      atomic.Bool
 	wakes             atomic.Int64
 	taken             atomic.Int64
@@ -452,12 +453,13 @@ func (m *litmus) Wake() {
 		panic("Wake while a Turn is owed")
 	}
 }
-func (m *litmus) Again()             { m.again.Store(true) }
-func (m *litmus) Now() time.Duration { return time.Second }
-func (m *litmus) Arm(time.Duration)  {}
-func (m *litmus) Close(bool)         {}
-func (m *litmus) Done()              {}
-func (m *litmus) Reading(bool) error { return nil }
+func (m *litmus) Scratch() *session.Scratch { return m.scratch }
+func (m *litmus) Again()                    { m.again.Store(true) }
+func (m *litmus) Now() time.Duration        { return time.Second }
+func (m *litmus) Arm(time.Duration)         {}
+func (m *litmus) Close(bool)                {}
+func (m *litmus) Done()                     {}
+func (m *litmus) Reading(bool) error        { return nil }
 func (m *litmus) Write(bufs [][]byte) (n int, err error) {
 	for _, b := range bufs {
 		n += len(b)
@@ -491,7 +493,7 @@ func TestWakeupLitmus(t *testing.T) {
 		"send, send in post": {send, sendInPost}, "send, pause and send": {send, toggle},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := &litmus{}
+			m := &litmus{scratch: session.NewScratch()}
 			h := &struct{ session.Session }{}
 			d, err := session.Bind(h, m, session.NewLoop(session.Limits{}), nil, nil, nil)
 			if err != nil {
@@ -574,7 +576,7 @@ func TestFINLitmus(t *testing.T) {
 	}()
 	shared, early := session.NewLoop(session.Limits{}), 0
 	for round := range rounds {
-		m := &litmus{}
+		m := &litmus{scratch: session.NewScratch()}
 		h := &struct{ session.Session }{}
 		d, err := session.Bind(h, m, shared, nil, nil, nil)
 		if err != nil {

@@ -6,7 +6,7 @@ import (
 )
 
 // Transport is the little a session needs from its connection. The engine implements it on sockets, the tests
-// on memory. Every method but Wake and WakeAll is called on the session's loop only; after Close come only Again, Failed and,
+// on memory. Every method but Wake, WakeAll and Now is called on the session's loop only; after Close come only Again, Failed and,
 // last of all, Done.
 type Transport interface {
 	// Wake has the loop call Turn soon. Any goroutine. The session calls it at most once until Turn begins.
@@ -20,8 +20,11 @@ type Transport interface {
 	// until Resume begins.
 	Again()
 
-	// Now is a monotonic clock.
+	// Now is a monotonic clock. Any goroutine.
 	Now() time.Duration
+
+	// Scratch is the memory of the goroutine that is at work on the session, until it leaves the session alone again.
+	Scratch() *Scratch
 
 	// Arm has the loop call Expire at that time or earlier, on the clock of Now. An earlier call still counts;
 	// there is nothing to disarm, an Expire too many is harmless.
@@ -78,20 +81,11 @@ func (l *Limits) safe() int {
 	return l.SendLimit - l.PauseAbove
 }
 
-// Loop is what the sessions of one event loop share. It belongs to that loop; only Counters are read elsewhere.
+// Loop is what the sessions of one event loop share.
 type Loop struct {
 	Limits   Limits
 	Counters Counters
-
-	scratch scratch  // lent to the callback that runs: what it sends collects here first
-	iov     [][]byte // the gathered write in the making
 }
 
-// NewLoop returns the shared part of one event loop's sessions: about 88 KiB.
-func NewLoop(limits Limits) *Loop {
-	return &Loop{
-		Limits:  limits,
-		scratch: scratch{memory: make([]byte, 0, scratchSize)},
-		iov:     make([][]byte, 0, maxSegments),
-	}
-}
+// NewLoop returns the shared part of one event loop's sessions.
+func NewLoop(limits Limits) *Loop { return &Loop{Limits: limits} }

@@ -244,9 +244,16 @@ func (c *Conn) Again() {
 
 // Now implements session.Transport.
 func (c *Conn) Now() time.Duration {
-	c.check("Now", false)
-	defer c.meanwhile()
+	if c.Loop.inside.Load() { // else it was called from elsewhere
+		defer c.meanwhile()
+	}
 	return c.Loop.Now()
+}
+
+// Scratch implements session.Transport.
+func (c *Conn) Scratch() *session.Scratch {
+	c.check("Scratch", true)
+	return c.Loop.scratch
 }
 
 // Arm implements session.Transport.

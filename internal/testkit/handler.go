@@ -33,6 +33,36 @@ type Handler struct {
 	busy atomic.Bool
 }
 
+// HalfOpen is a Handler that keeps its session open when the peer has finished.
+type HalfOpen struct {
+	Handler
+	HalfClosed func(h *Handler)
+
+	Half int // calls of OnHalfClose
+}
+
+// OnHalfClose implements session.HalfCloser.
+func (h *HalfOpen) OnHalfClose() {
+	h.enter("OnHalfClose")
+	defer h.leave()
+	h.Half++
+	h.note("half-closed")
+	if h.HalfClosed != nil {
+		h.HalfClosed(&h.Handler)
+	}
+}
+
+// record returns the Handler of content that is one, nil of other content.
+func record(h session.Handler) *Handler {
+	switch h := h.(type) {
+	case *Handler:
+		return h
+	case *HalfOpen:
+		return &h.Handler
+	}
+	return nil
+}
+
 func (h *Handler) enter(callback string) {
 	if !h.busy.CompareAndSwap(false, true) {
 		h.loop.fault("%s inside another callback", callback)

@@ -29,11 +29,12 @@ type Loop struct {
 	// Isolate gives each visit to a session a goroutine of its own, so that content may call runtime.Goexit.
 	Isolate bool
 
-	conns  []*Conn // those not done
-	again  []*Conn
-	now    time.Duration
-	epoch  time.Time   // of a started loop
-	inside atomic.Bool // a visit is under way
+	scratch *session.Scratch
+	conns   []*Conn // those not done
+	again   []*Conn
+	now     time.Duration
+	epoch   time.Time   // of a started loop
+	inside  atomic.Bool // a visit is under way
 
 	mu      sync.Mutex
 	mail    []*Conn
@@ -49,11 +50,12 @@ type Loop struct {
 // NewLoop returns a loop whose clock stands at one second.
 func NewLoop(limits session.Limits) *Loop {
 	return &Loop{
-		Shared: session.NewLoop(limits),
-		now:    time.Second,
-		bell:   make(chan struct{}, 1),
-		quit:   make(chan struct{}),
-		gone:   make(chan struct{}),
+		Shared:  session.NewLoop(limits),
+		scratch: session.NewScratch(),
+		now:     time.Second,
+		bell:    make(chan struct{}, 1),
+		quit:    make(chan struct{}),
+		gone:    make(chan struct{}),
 	}
 }
 
@@ -65,7 +67,7 @@ var (
 // Bind makes a connection for h, framed if framing is not nil, and does not call OnConnected yet.
 func (l *Loop) Bind(h session.Handler, framing *session.Framing) (*Conn, error) {
 	c := &Conn{Loop: l, Reads: true}
-	if r, ok := h.(*Handler); ok {
+	if r := record(h); r != nil {
 		r.loop = l
 	}
 	d, err := session.Bind(h, c, l.Shared, framing, local, remote)

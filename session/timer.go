@@ -1,0 +1,124 @@
+package session
+
+import (
+	"container/heap"
+	"time"
+)
+
+// AfterFunc has f run once, on the session's loop, when d has passed, and returns a function that cancels it. f may do
+// what a callback may do: it runs after the callback that is running, never inside one, and after OnConnected, and a panic in it
+// ends the session. It is late by up to 20 ms, more if the loop is busy, and never early. Functions that are due at the same
+// time run in the order of the calls. d of 0 or less means as soon as possible.
+//
+// It is cancelled with the session: once the connection is closed, before OnDisconnected, nothing runs any more; while
+// the session is being drained it does. Before OnConnected and after the end AfterFunc does nothing.
+//
+// stop returns true if it was in time: f has not begun and will not. Both are for any goroutine, inside callbacks too. A
+// timer takes some 100 bytes and no goroutine; setting and cancelling one takes time that grows with the logarithm of their
+// number in this session.
+func (s *Session) AfterFunc(d time.Duration, f func()) (stop func() bool) {
+	if f == nil {
+		panic("session: AfterFunc of a nil function")
+	}
+	if !s.bound.Load() {
+		return func() bool { return false }
+	}
+	t := &timer{at: s.conn.Now() + max(d, 0), f: f, place: -1}
+	r := s.rarely()
+	s.mu.Lock()
+	first := false
+	if !s.phaseClosed() {
+		r.set++
+		t.seq = r.set
+		heap.Push(&r.timers, t)
+		first = r.timers[0] == t
+	}
+	s.mu.Unlock()
+	if first {
+		s.schedule() // to be armed
+	}
+	return func() bool { return s.cancel(t) }
+}
+
+func (s *Session) cancel(t *timer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.rare.Load()
+	if t.place < 0 || len(r.timers) == 0 { // it has run, or the session has ended
+		return false
+	}
+	heap.Remove(&r.timers, t.place)
+	return true
+}
+
+// runTimers runs what is due at now, and was when it began: f may set another one.
+func (s *Session) runTimers(now time.Duration) {
+	r := s.rare.Load()
+	if r == nil {
+		return
+	}
+	s.mu.Lock()
+	last := r.set
+	s.mu.Unlock()
+	for {
+		s.mu.Lock()
+		if len(r.timers) == 0 || r.timers[0].at > now || r.timers[0].seq > last || s.aborted {
+			s.mu.Unlock()
+			return
+		}
+		t := heap.Pop(&r.timers).(*timer)
+		s.mu.Unlock()
+		s.lend()
+		s.callTimer(t.f)
+	}
+}
+
+// timer is one AfterFunc.
+type timer struct {
+	at    time.Duration
+	seq   uint64 // in the order of the calls
+	f     func()
+	place int // in the heap, -1 outside of it
+}
+
+// timers is a heap, the next first. The session's mu guards it.
+type timers []*timer
+
+// next returns when the first is due, 0 if there is none.
+func (h timers) next() time.Duration {
+	if len(h) == 0 {
+		return 0
+	}
+	return h[0].at
+}
+
+// Len implements heap.Interface.
+func (h timers) Len() int { return len(h) }
+
+// Less implements heap.Interface.
+func (h timers) Less(i, j int) bool {
+	return h[i].at < h[j].at || h[i].at == h[j].at && h[i].seq < h[j].seq
+}
+
+// Swap implements heap.Interface.
+func (h timers) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].place, h[j].place = i, j
+}
+
+// Push implements heap.Interface.
+func (h *timers) Push(x any) {
+	t := x.(*timer)
+	t.place = len(*h)
+	*h = append(*h, t)
+}
+
+// Pop implements heap.Interface.
+func (h *timers) Pop() any {
+	last := len(*h) - 1
+	t := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	t.place = -1
+	return t
+}

@@ -1,0 +1,103 @@
+package session_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/servercore-go/servercore/internal/testkit"
+	"github.com/servercore-go/servercore/session"
+)
+
+// Timers run in the order in which they are due, once, never early, and what they send leaves like any callback's.
+func TestAfterFunc(t *testing.T) {
+	h := &testkit.Handler{}
+	l, c := connect(t, session.Limits{}, h)
+	set := func(d time.Duration, name string) func() bool {
+		return h.AfterFunc(d, h.Posted(name, func() { mustSend(t, h, name) }))
+	}
+	set(3*time.Second, "c")
+	stop := set(2*time.Second, "b")
+	set(time.Second, "a")
+	set(3*time.Second, "d")
+	set(-time.Second, "now")
+	l.Run()
+	wantLog(t, h, "connected", "post now", "sent 3")
+	l.Advance(time.Second - 1)
+	wantWire(t, c, "now")
+	l.Advance(1)
+	wantWire(t, c, "nowa")
+	if !stop() || stop() {
+		t.Error("stop: want true once, then false")
+	}
+	l.Advance(time.Minute)
+	wantWire(t, c, "nowacd")
+	if c.TookN != 3 { // c and d were due together
+		t.Errorf("%d writes, want 3", c.TookN)
+	}
+	if c.Armed != 0 {
+		t.Error("armed without a timer")
+	}
+}
+
+// A timer may set another one; one that is due at once waits for its own visit, so it cannot hold the loop.
+func TestAfterFuncAgain(t *testing.T) {
+	h := &testkit.Handler{}
+	l, c := connect(t, session.Limits{}, h)
+	n := 0
+	var again func()
+	again = func() {
+		n++
+		h.AfterFunc(0, again)
+	}
+	h.AfterFunc(0, again)
+	for i := 1; i <= 3; i++ {
+		c.Serve(testkit.Expire)
+		if n != i {
+			t.Fatalf("%d calls after %d visits", n, i)
+		}
+	}
+	h.Abort()
+	l.Run()
+}
+
+// The end of the session cancels its timers; while it is being drained they run.
+func TestAfterFuncEnds(t *testing.T) {
+	h := &testkit.Handler{}
+	if h.AfterFunc(0, func() { t.Error("a timer of a session without a connection runs") })() {
+		t.Error("stop: true before there is a connection")
+	}
+	l, c := connect(t, session.Limits{}, h)
+	c.Kernel = 1
+	mustSend(t, h, "abc")
+	h.AfterFunc(time.Second, h.Posted("draining", nil))
+	stop := h.AfterFunc(time.Minute, func() { t.Error("a timer runs after the end") })
+	h.Disconnect()
+	l.Advance(2 * time.Second)
+	if !slices.Contains(h.Log, "post draining") {
+		t.Errorf("%v: the timer of a session that drains did not run", h.Log)
+	}
+	h.Abort()
+	l.Run()
+	wantClosed(t, c, true)
+	if stop() {
+		t.Error("stop: true after the end")
+	}
+	if h.AfterFunc(0, func() { t.Error("a timer set after the end runs") })() {
+		t.Error("stop: true for a timer set after the end")
+	}
+	l.Advance(time.Hour)
+}
+
+// L4: a timer that fails ends its session, and the others of that moment do not run.
+func TestAfterFuncFails(t *testing.T) {
+	h := &testkit.Handler{}
+	l, c := connect(t, session.Limits{}, h)
+	h.AfterFunc(0, func() { panic("oops") })
+	h.AfterFunc(0, func() { t.Error("runs after the failure") })
+	l.Run()
+	wantClosed(t, c, true)
+	if !slices.Equal(c.Failures, []string{"AfterFunc"}) {
+		t.Errorf("failures: %v", c.Failures)
+	}
+}
