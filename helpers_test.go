@@ -250,7 +250,7 @@ func (s *server) end() {
 		s.t.Errorf("stats count %d bytes out, OnSend %d", st.Total.BytesOut, sent)
 	}
 	e := st.Total.Ended
-	ends := e.PeerClosed + e.PeerReset + e.Disconnected + e.Aborted + e.SendLimit + e.Idle + e.WriteStall +
+	ends := e.PeerClosed + e.PeerReset + e.Disconnected + e.Aborted + e.SendLimit + e.SendBudget + e.RecvRate + e.Idle + e.WriteStall +
 		e.DrainTimeout + e.Panic + e.Shutdown + e.Other
 	if ends != st.Accepted+st.Dialed {
 		s.t.Errorf("stats count %d ends of %d sessions: %+v", ends, st.Accepted+st.Dialed, e)

@@ -200,6 +200,9 @@ func (c *conn) open(n newcomer) {
 		c.refused(n, &e.refused.factory, err)
 		return
 	}
+	if n.origin.rate != nil {
+		d.LimitRecv(n.origin.rate)
+	}
 	c.driver = d
 	c.thorough = n.origin.network == "unix"
 	if err := l.watch(c); err != nil {

@@ -27,6 +27,8 @@ type Engine struct {
 	loops     []*loop // fixed by Start
 	err       error   // why it ended, or is ending
 
+	budget *session.Budget // nil without SendBudget
+
 	spare spare
 	life  context.Context    // ends when the end begins: no new session
 	stop  context.CancelFunc // ends life
@@ -77,6 +79,9 @@ func New(o Options) (*Engine, error) {
 		done:    make(chan struct{}),
 		landing: make(chan struct{}, 1),
 		emptied: make(chan struct{}, 1),
+	}
+	if o.SendBudget > 0 {
+		e.budget = session.NewBudget(o.SendBudget)
 	}
 	e.life, e.stop = context.WithCancel(context.Background())
 	return e, nil
@@ -145,8 +150,10 @@ func (e *Engine) start() error {
 	if err := e.spare.open(); err != nil {
 		return fmt.Errorf("engine: no descriptor to keep in reserve: %w", err)
 	}
+	limits := e.options.limits()
+	limits.Budget = e.budget
 	for i := range e.options.Loops {
-		l, err := newLoop(e, i, e.options.limits())
+		l, err := newLoop(e, i, limits)
 		if err != nil {
 			return fmt.Errorf("engine: event loop %d: %w", i, err)
 		}

@@ -37,6 +37,28 @@ type Options struct {
 	// SlowPeer is what a Send over SendLimit does. Default: RefuseSend.
 	SlowPeer SlowPeer
 
+	// SoftLimit and SoftLimitFor end a session that is slow for long (Redis' soft limit): one that has more than SoftLimit
+	// bytes queued for SoftLimitFor without a break is ended with a reset, and Err matches session.ErrSendLimit. SoftLimit
+	// must be below SendLimit. Whether SlowPeer ends sessions at SendLimit as well makes no difference. Defaults: off,
+	// and 10 s.
+	SoftLimit    int
+	SoftLimitFor time.Duration
+
+	// HighWater and LowWater are the numbers of queued bytes at which a handler that has OnWritable (session.Writability) is
+	// told to wait, above the first, and to go on, below the second. HighWater must be below SendLimit, LowWater not
+	// above HighWater. Defaults: PauseAbove (or what that is by default, where it is off) and half of HighWater.
+	// HighWater off: nobody is told.
+	HighWater int
+	LowWater  int
+
+	// SendBudget bounds the bytes queued in all sessions together. When it is exceeded, the sessions with most queued are
+	// ended, until 7/8 of it are left: by a reset, Err matches session.ErrSendBudget and with it ErrSendLimit. Who sends
+	// makes room first, so that the budget is exceeded by no more than a sixteenth, whatever happens: a Send for which there
+	// is no room even so is refused with session.ErrSendBudget, and its session goes on. Bytes are counted, not the
+	// memory behind them: a queue wastes up to a page (4 KiB), a message to a Group is shared by its members. It must not
+	// be below SendLimit. Default: off.
+	SendBudget int
+
 	// PauseAbove is the number of queued bytes above which a session is not read, until less than half of it
 	// is queued. It must be below SendLimit. Default: 256 KiB, or a quarter of SendLimit if that is less. Off: a
 	// session is read however much is queued.
@@ -110,6 +132,32 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("engine: Options.PauseAbove is %d bytes, want less than SendLimit (%d), or negative for off",
 			o.PauseAbove, o.SendLimit)
 	}
+	fillTime(&o.SoftLimitFor, 10*time.Second)
+	if o.SendLimit > 0 && o.SoftLimit >= o.SendLimit {
+		return o, fmt.Errorf("engine: Options.SoftLimit is %d bytes, want less than SendLimit (%d), or 0 for off",
+			o.SoftLimit, o.SendLimit)
+	}
+	switch {
+	case o.PauseAbove > 0:
+		fill(&o.HighWater, o.PauseAbove)
+	case o.SendLimit >= 4:
+		fill(&o.HighWater, min(256<<10, o.SendLimit/4))
+	case o.SendLimit > 0:
+		fill(&o.HighWater, -1) // there is no room for marks
+	}
+	fill(&o.HighWater, 256<<10)
+	if o.SendLimit > 0 && o.HighWater >= o.SendLimit {
+		return o, fmt.Errorf("engine: Options.HighWater is %d bytes, want less than SendLimit (%d), or negative for off",
+			o.HighWater, o.SendLimit)
+	}
+	fill(&o.LowWater, max(o.HighWater/2, 1))
+	if o.HighWater > 0 && (o.LowWater < 1 || o.LowWater > o.HighWater) {
+		return o, fmt.Errorf("engine: Options.LowWater is %d bytes, want 1 to HighWater (%d)", o.LowWater, o.HighWater)
+	}
+	if o.SendBudget > 0 && o.SendBudget < o.SendLimit {
+		return o, fmt.Errorf("engine: Options.SendBudget is %d bytes, want at least SendLimit (%d), or 0 for off",
+			o.SendBudget, o.SendLimit)
+	}
 	if o.SlowPeer > EndSession {
 		return o, fmt.Errorf("engine: Options.SlowPeer is %d, want RefuseSend or EndSession", o.SlowPeer)
 	}
@@ -155,6 +203,10 @@ func (o Options) limits() session.Limits {
 		SendLimit:  o.SendLimit,
 		PauseAbove: o.PauseAbove,
 		EndSlow:    o.SlowPeer == EndSession,
+		SoftLimit:  o.SoftLimit,
+		SoftFor:    o.SoftLimitFor,
+		HighWater:  o.HighWater,
+		LowWater:   o.LowWater,
 		Idle:       o.IdleTimeout,
 		FirstByte:  o.FirstByteTimeout,
 		Write:      o.WriteTimeout,

@@ -18,6 +18,7 @@ type origin struct {
 	framing *session.Framing // nil for plain bytes
 	policy  *Policy          // of Reconnect, nil without
 	crew    *crew            // of Offload, nil without
+	rate    *session.Rate    // of RecvRate, nil without
 }
 
 func newOrigin(network string, f session.Factory, opts []Option) (origin, error) {

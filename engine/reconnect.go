@@ -46,8 +46,8 @@ type Policy struct {
 // Stats.DialErrors and logged.
 //
 // A session is lost if the first reason of its Err is that the peer closed or reset the connection, took or sent nothing
-// for too long (session.ErrPeerClosed, ErrPeerReset, ErrSendLimit, ErrIdle, ErrWriteStall) or sent what is no packet
-// (frame.ErrTooLarge, frame.ErrMalformed), or that a callback panicked (session.ErrPanic). A session that content ends,
+// for too long (session.ErrPeerClosed, ErrPeerReset, ErrSendLimit, ErrIdle, ErrWriteStall), sent too fast (session.ErrRecvRate) or what is no
+// packet (frame.ErrTooLarge, frame.ErrMalformed), or that a callback panicked (session.ErrPanic). A session that content ends,
 // by Disconnect, DisconnectWith or Abort, is not: nothing follows it. Content that wants another connection ends its
 // session by DisconnectWith with one of those reasons. What also ends it all: Policy.MaxAttempts, Policy.Context, and
 // the end of the engine. Once the peer's FIN has been seen the session is lost, whatever content asks for then but
@@ -148,7 +148,7 @@ func again(d *session.Driver) bool {
 	}
 	first := d.Reason()
 	for _, reason := range []error{session.ErrPeerClosed, session.ErrPeerReset, session.ErrSendLimit, session.ErrIdle,
-		session.ErrWriteStall, session.ErrPanic, frame.ErrTooLarge, frame.ErrMalformed} {
+		session.ErrWriteStall, session.ErrRecvRate, session.ErrPanic, frame.ErrTooLarge, frame.ErrMalformed} {
 		if errors.Is(first, reason) {
 			return true
 		}

@@ -14,6 +14,7 @@ type Stats struct {
 	DialErrors   uint64  // attempts to connect, those of Reconnect included, that brought no session
 	Working      int     // workers of Offload that are serving a session
 	Waiting      int     // sessions that are due and wait for one
+	Queued       int     // bytes that count for SendBudget: those queued, and not on their way out of a callback; 0 without it
 	Total        LoopStats
 	Loops        []LoopStats
 }
@@ -47,7 +48,7 @@ type LoopStats struct {
 
 // Ended counts sessions that ended, by the gravest reason their Err matches.
 type Ended struct {
-	PeerClosed, PeerReset, Disconnected, Aborted, SendLimit, Idle, WriteStall, DrainTimeout, Panic, Shutdown uint64
+	PeerClosed, PeerReset, Disconnected, Aborted, SendLimit, SendBudget, RecvRate, Idle, WriteStall, DrainTimeout, Panic, Shutdown uint64
 
 	Other uint64 // a reason given to DisconnectWith
 }
@@ -70,6 +71,7 @@ func (e *Engine) Stats() Stats {
 		DialErrors:   e.dialErrors.Load(),
 		Working:      int(e.offloaded.working.Load()),
 		Waiting:      int(e.offloaded.waiting.Load()),
+		Queued:       e.budget.Held(),
 	}
 	if e.mu.Lock(); e.state != fresh {
 		s.MaxSessions = max(e.maxSessions, 0)
@@ -104,6 +106,8 @@ func (l *loop) stats() LoopStats {
 			Disconnected: ended(session.CauseDisconnected),
 			Aborted:      ended(session.CauseAborted),
 			SendLimit:    ended(session.CauseSendLimit),
+			SendBudget:   ended(session.CauseSendBudget),
+			RecvRate:     ended(session.CauseRecvRate),
 			Idle:         ended(session.CauseIdle),
 			WriteStall:   ended(session.CauseWriteStall),
 			DrainTimeout: ended(session.CauseDrainTimeout),
@@ -131,6 +135,8 @@ func (s *LoopStats) add(o LoopStats) {
 	e.Disconnected += f.Disconnected
 	e.Aborted += f.Aborted
 	e.SendLimit += f.SendLimit
+	e.SendBudget += f.SendBudget
+	e.RecvRate += f.RecvRate
 	e.Idle += f.Idle
 	e.WriteStall += f.WriteStall
 	e.DrainTimeout += f.DrainTimeout

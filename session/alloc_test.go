@@ -7,6 +7,7 @@ import (
 	"errors"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/servercore-go/servercore/frame"
 	"github.com/servercore-go/servercore/internal/testkit"
@@ -182,5 +183,40 @@ func TestBroadcastDoesNotAllocate(t *testing.T) {
 				t.Errorf("%d members after the end of all", g.Len())
 			}
 		}
+	}
+}
+
+// Nor do marks, a budget and a rate, once a session has met them.
+func TestSlowPeersDoNotAllocate(t *testing.T) {
+	limits := everyLimit
+	limits.Budget, limits.HighWater, limits.LowWater, limits.SoftLimit, limits.SoftFor = session.NewBudget(1<<20), 2000, 1000, 1500, time.Minute
+	l := newLoop(t, limits)
+	h := &testkit.Handler{Quiet: true, Recv: func(h *testkit.Handler, p []byte) { _ = h.Send(p) }}
+	c, err := l.Bind(h, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Driver.LimitRecv(&session.Rate{BytesPerSecond: session.MaxRate, BurstBytes: session.MaxRate})
+	c.Connected()
+	quiet(c)
+	turns := 0
+	h.Writable = func(*testkit.Handler, bool) { turns++ }
+	p := make([]byte, 3000)
+	l.Inside(func() { wantAllocs(t, 0, func() { c.Driver.Receive(p) }) })
+	wantAllocs(t, 1, func() { // from elsewhere: the mailbox of the test's loop
+		if err := h.Send(p); err != nil || limits.Budget.Held() < len(p) {
+			t.Errorf("%v, %d held", err, limits.Budget.Held())
+		}
+		c.Serve(testkit.Turn)
+	})
+	if turns < 2000 || h.Err() != nil {
+		t.Errorf("%d calls of OnWritable, Err %v", turns, h.Err())
+	}
+}
+
+// What few sessions need is not in every one.
+func TestSizeOfASession(t *testing.T) {
+	if n := unsafe.Sizeof(session.Session{}); n > 184 {
+		t.Errorf("%d bytes, want at most 184: with the one pointer of a small handler it fits 192", n)
 	}
 }

@@ -46,10 +46,11 @@ const (
 	inSplit
 	inHalfClose
 	inTimer
+	inWritable
 )
 
 var callbackNames = [...]string{"OnConnected", "OnRecv", "OnSend", "OnDisconnected", "Post", "Framer.Split", "OnHalfClose",
-	"AfterFunc"}
+	"AfterFunc", "OnWritable"}
 
 func (s *Session) callConnected() {
 	defer s.contain()
@@ -69,6 +70,13 @@ func (s *Session) callSend(n int) {
 	defer s.contain()
 	s.calling, s.callback = true, inSend
 	s.handler.OnSend(n)
+	s.calling = false
+}
+
+func (s *Session) callWritable(writable bool) {
+	defer s.contain()
+	s.calling, s.callback = true, inWritable
+	s.handler.(Writability).OnWritable(writable)
 	s.calling = false
 }
 

@@ -13,7 +13,9 @@ const (
 	CausePanic Cause = iota
 	CauseDrainTimeout
 	CauseWriteStall
+	CauseSendBudget
 	CauseSendLimit
+	CauseRecvRate
 	CauseIdle
 	CauseShutdown
 	CauseAborted
@@ -25,7 +27,7 @@ const (
 )
 
 var causeErrors = [CauseOther]error{
-	ErrPanic, ErrDrainTimeout, ErrWriteStall, ErrSendLimit, ErrIdle, ErrShutdown, ErrAborted, ErrDisconnected,
+	ErrPanic, ErrDrainTimeout, ErrWriteStall, ErrSendBudget, ErrSendLimit, ErrRecvRate, ErrIdle, ErrShutdown, ErrAborted, ErrDisconnected,
 	ErrPeerReset, ErrPeerClosed,
 }
 

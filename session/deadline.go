@@ -35,7 +35,7 @@ func (s *Session) expire(now time.Duration) {
 	if s.retry && blocked {
 		s.unblock()
 	}
-	endBy, stallBy := s.endBy(), s.stallBy()
+	endBy, stallBy, softBy := s.endBy(), s.stallBy(), s.softBy()
 	switch {
 	case endBy > 0 && now >= endBy:
 		if s.lingering { // long enough
@@ -52,6 +52,8 @@ func (s *Session) expire(now time.Duration) {
 		if s.stallBy() == stallBy {
 			s.kill(ErrWriteStall)
 		}
+	case softBy > 0 && now >= softBy:
+		s.tooLong(softBy)
 	}
 	if by := s.silentBy(size); by > 0 && now >= by {
 		s.silent(now)
@@ -98,6 +100,8 @@ func (s *Session) rearm(v view) {
 		}
 	}
 	sooner(s.stallBy())
+	sooner(s.softBy())
+	sooner(s.moreBy())
 	if s.watching() {
 		sooner(s.silentBy(v.size))
 	}

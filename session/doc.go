@@ -83,4 +83,6 @@
 //	I9  A membership is in the lists of its group and its session, or in neither: both change under the mu of both.
 //	    A group's mu comes before a session's; no two groups' are held together, nor two sessions'. A closed session
 //	    gets no new one.
+//	I10 A session's charge is what its segments hold, whenever its mu is free: account follows each change. A budget's
+//	    reaping comes before a session's mu, its mu after; a group's mu before both.
 package session

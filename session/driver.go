@@ -30,6 +30,8 @@ func Bind(h Handler, conn Transport, loop *Loop, framing *Framing, local, remote
 	if framing != nil {
 		s.rarely().framed = &framed{Framing: framing}
 	}
+	_, s.marked = h.(Writability)
+	s.marked = s.marked && loop.Limits.HighWater > 0
 	s.reading = true
 	s.scheduled.Store(true) // until Connected has run, nobody needs to wake the loop
 	s.mine = true
@@ -90,7 +92,7 @@ func (d *Driver) Receive(data []byte) {
 	}
 	f := s.framing()
 	switch {
-	case s.paused.Load() || s.choked || s.stashed() || f == nil && len(data) > s.loop.Limits.safe():
+	case s.paused.Load() || s.choked || s.stashed() || f == nil && (len(data) > s.loop.Limits.safe() || !s.covers(len(data))):
 		s.stash(data)
 	case f == nil:
 		s.deliver(data, data)

@@ -33,6 +33,14 @@ var (
 	// was ended for it.
 	ErrSendLimit = errors.New("session: send limit reached, the peer takes less than it is sent")
 
+	// ErrSendBudget: all sessions together held more than Options.SendBudget, and this one was among those that held
+	// the most. It is also returned by a Send that the budget has no room for until they have gone. It matches
+	// ErrSendLimit.
+	ErrSendBudget error = &reason{"session: the budget of queued bytes is used up, the peer takes less than it is sent", ErrSendLimit}
+
+	// ErrRecvRate: the peer sent more than engine.RecvRate allows.
+	ErrRecvRate = errors.New("session: the peer sends faster than it may")
+
 	// ErrIdle: nothing was received for IdleTimeout, or not one byte within FirstByteTimeout. It matches
 	// os.ErrDeadlineExceeded.
 	ErrIdle error = &reason{"session: idle too long", os.ErrDeadlineExceeded}

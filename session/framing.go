@@ -70,13 +70,21 @@ func (s *Session) feed(f *framed, data, lasting []byte) int {
 		if !hungry {
 			break
 		}
+		if !s.covers(1) { // a packet is not cut: one may overdraw the bucket
+			if s.rated().End {
+				continue
+			}
+			break
+		}
 		packet, n, err := s.callSplit(f, data[fed:])
 		if err != nil {
 			s.kill(err)
 			continue
 		}
 		fed += n
+		s.spend(n, 0)
 		if packet != nil {
+			s.spend(0, 1)
 			s.loop.Counters.MessagesIn.Add(1)
 			s.callRecv(packet)
 			f.delivered()

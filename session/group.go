@@ -36,7 +36,7 @@ import (
 //
 // # Cost
 //
-// A membership takes 40 bytes and the spare room of two slices, a group 96, and a session that has ever joined one 128.
+// A membership takes 40 bytes and the spare room of two slices, a group 96, and a session that has ever joined one 192.
 // Joining and leaving take constant time, or, for a session that is in many groups, time that grows with the smaller of
 // two numbers: those groups, and the members of this one.
 type Group struct {
@@ -265,6 +265,8 @@ next:
 			if g.EndSlow || s.loop.Limits.EndSlow {
 				visit = s.condemn(ErrSendLimit)
 			}
+		case ErrSendBudget: // not the member's fault
+			g.skipped.Add(1)
 		}
 		if visit && s.claim() {
 			r.add(s)

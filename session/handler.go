@@ -41,13 +41,21 @@ type Events struct {
 	OnRecv         func(s *Session, data []byte)
 	OnSend         func(s *Session, n int)
 	OnDisconnected func(s *Session, remote net.Addr)
+	OnWritable     func(s *Session, writable bool) // of Writability
 }
 
 // Factory returns a factory whose sessions call the functions of e, as e is now.
 func (e Events) Factory() Factory {
 	shared := &e
+	if shared.OnWritable != nil {
+		return func() Handler { return &markedEventSession{eventSession{events: shared}} }
+	}
 	return func() Handler { return &eventSession{events: shared} }
 }
+
+type markedEventSession struct{ eventSession }
+
+func (s *markedEventSession) OnWritable(writable bool) { s.events.OnWritable(&s.Session, writable) }
 
 type eventSession struct {
 	Session

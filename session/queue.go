@@ -217,6 +217,14 @@ func (q *queue) lend(m *Scratch, input []byte) {
 	}
 }
 
+// spare reports whether n bytes more fit the scratch memory of the running callback.
+func (q *queue) spare(n int) bool {
+	return q.lent != nil && q.head == nil && len(q.lent.b)+n <= cap(q.lent.memory)
+}
+
+// stored returns the bytes in segments.
+func (q *queue) stored() int { return q.size - len(q.lent.rest()) }
+
 // reclaim takes the scratch memory back. What the kernel did not take of it moves to the front of the segments.
 func (q *queue) reclaim() {
 	rest := q.lent.rest()

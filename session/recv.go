@@ -17,7 +17,8 @@ func (s *Session) steer(size int) (delivered bool) {
 				s.choked = size > above
 			}
 		}
-		want = !s.choked && !s.paused.Load()
+		held := s.held()
+		want = !s.choked && !held && !s.paused.Load()
 		if want && s.stashed() {
 			s.deliverStash()
 			return true
@@ -27,6 +28,8 @@ func (s *Session) steer(size int) (delivered bool) {
 		s.reading = want
 		if !want {
 			s.loop.Counters.Pauses.Add(1)
+		} else if s.watching() {
+			s.heardAt = s.conn.Now() // nobody could say anything meanwhile (T4)
 		}
 		if err := s.conn.Reading(want); err != nil {
 			s.rarely().lost = err
@@ -69,6 +72,9 @@ func (s *Session) deliverStash() {
 		if !s.loop.Limits.unbounded() {
 			part = part[:min(len(part), max(s.loop.Limits.SendLimit-s.Pending(), 1))]
 		}
+		if r.rated != nil && !r.rated.End { // with End it was paused, and pays later
+			part = part[:min(len(part), r.rated.allowance())]
+		}
 		r.stashed += len(part)
 		s.deliver(part, nil)
 	}
@@ -90,6 +96,7 @@ func (s *Session) deliver(data, lasting []byte) {
 	s.q.lend(scratch, lasting)
 	s.mu.Unlock()
 	if !ending {
+		s.spend(len(data), 1)
 		s.loop.Counters.MessagesIn.Add(1)
 		s.callRecv(data)
 	}

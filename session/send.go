@@ -13,7 +13,8 @@ import (
 // Send returns ErrSendLimit if p does not fit within Options.SendLimit beside what is queued (nothing of p is
 // then queued), and ErrClosed after Disconnect, Abort or the end. It is the only bound on a peer that does not
 // read: whoever answers what it receives never meets it, whoever pushes on his own account should expect it.
-// Any goroutine.
+// With Options.SendBudget it also returns ErrSendBudget, which matches ErrSendLimit, as long as all sessions together hold
+// too much. Any goroutine.
 //
 // With a framer p becomes one packet; a payload that the framer refuses (frame.ErrTooLarge, frame.ErrMalformed) is not
 // queued, and its error returned.
@@ -71,6 +72,9 @@ func (s *Session) admit(n int) error {
 	if n > s.room() {
 		return ErrSendLimit
 	}
+	if !s.reserve(n) {
+		return ErrSendBudget
+	}
 	return nil
 }
 
@@ -92,10 +96,14 @@ func (s *Session) queued(n int) {
 // counted unlocks mu after n bytes were queued, and returns whether the loop has to know.
 func (s *Session) counted(n int) (visit bool) {
 	s.messages++
-	// A blocked session gains nothing from a visit, but for the one that stops its reading.
-	above := s.loop.Limits.PauseAbove
-	visit = n > 0 && (!s.blocked || above > 0 && s.q.size > above && s.q.size-n <= above)
+	// A blocked session gains nothing from a visit, but for the one that acts on a mark that was passed.
+	visit = n > 0 && !s.blocked
+	if s.q.size > s.loop.unmarked && s.rose(n) {
+		visit = true
+	}
+	s.account()
 	s.mu.Unlock()
+	s.afford()
 	return visit
 }
 

@@ -42,6 +42,7 @@ type Session struct {
 	lingering  bool // and only the peer's is waited for, its input discarded
 	heard      bool // a first byte was received
 	retry      bool // blocked for want of kernel memory, no event will come
+	marked     bool // the handler has OnWritable; fixed by Bind, read by any goroutine
 	lastUnsent int32
 	heardAt    time.Duration
 
@@ -66,6 +67,8 @@ type rare struct {
 	finish bool     // CloseWrite was called
 
 	framed *framed // fixed before OnConnected, nil for plain bytes
+	rated  *rated  // likewise, nil without a rate
+	slow   atomic.Pointer[slow]
 
 	// Under mu and that of the group they lead to (I9).
 	memberships []*membership
@@ -155,6 +158,16 @@ func (s *Session) Pending() int {
 
 // dropQueue empties the queue and returns how many bytes content has sent in vain. The caller holds mu.
 func (s *Session) dropQueue() int {
+	n := s.empty()
+	if w := s.slow(); w != nil {
+		n, w.dropped = n+w.dropped, 0
+	}
+	s.account()
+	return n
+}
+
+// empty is dropQueue without the accounts. The caller holds mu.
+func (s *Session) empty() int {
 	n := s.q.drop()
 	if f := s.framing(); f != nil {
 		n = f.sizes.drop()

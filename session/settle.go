@@ -88,6 +88,7 @@ func (s *Session) look(posts bool) (v view) {
 		return v
 	}
 	s.q.reclaim()
+	s.account()
 	if s.peerFIN && v.size == 0 && !s.halfOpen {
 		s.open = false // decided under the lock: no Send slips in between the last byte and the end
 	}
@@ -101,6 +102,7 @@ func (s *Session) look(posts bool) (v view) {
 func (s *Session) reclaim() {
 	s.mu.Lock()
 	s.q.reclaim()
+	s.account()
 	s.mu.Unlock()
 	iov := s.conn.Scratch().iov
 	clear(iov[:cap(iov)])
@@ -127,6 +129,7 @@ func (s *Session) write(iov [][]byte) {
 	messages := s.messages
 	s.messages = 0
 	s.blocked = err == ErrWouldBlock || err == ErrNoMemory
+	s.fell()
 	if n > 0 && !s.aborted {
 		s.q.lend(scratch, nil)
 	}
@@ -172,6 +175,7 @@ func (s *Session) unblock() {
 // conclude carries out what was asked for and what follows from the state. It returns true if it called
 // content, so that another round must look.
 func (s *Session) conclude(v view) bool {
+	s.afford()
 	if v.aborted {
 		s.finish(!v.lost)
 		return false
@@ -189,6 +193,10 @@ func (s *Session) conclude(v view) bool {
 	case s.phase == phaseOpen && v.finish && !s.finSent:
 		s.sendFIN()
 	}
+	if s.marked && s.tellMark() {
+		return true
+	}
+	s.timeSoft(v.size)
 	delivered := s.steer(v.size)
 	s.rearm(v)
 	return delivered

@@ -64,6 +64,8 @@ func TestSimulator(t *testing.T) {
 		"pauses": sum.pauses, "refused sends": sum.refused, "posts": sum.posts, "bytes received": sum.bytesIn,
 		"broadcasts": sum.broadcasts, "skipped": sum.skipped, "timeouts": sum.timeouts, "yields": sum.yields,
 		"timers": sum.timers, "timers stopped": sum.stopped, "half-closes": sum.halves,
+		"ended for the soft limit": sum.soft, "ended for the budget": sum.budget, "marks told": sum.marks, "waits for tokens": sum.waits,
+		"ended for the rate": sum.rate,
 	} {
 		if n < int(seeds)/100 {
 			t.Errorf("%s: only %d in %d seeds", what, n, seeds)
@@ -74,6 +76,7 @@ func TestSimulator(t *testing.T) {
 type simStats struct {
 	sessions, orderly, resets, failures, blocked, pauses, refused, posts, bytesIn, bytesOut, timeouts, yields, broadcasts, skipped int
 	timers, stopped, halves                                                                                                        int
+	soft, budget, marks, waits, rate                                                                                               int
 }
 
 func (a *simStats) add(b simStats) {
@@ -94,6 +97,11 @@ func (a *simStats) add(b simStats) {
 	a.timers += b.timers
 	a.stopped += b.stopped
 	a.halves += b.halves
+	a.soft += b.soft
+	a.budget += b.budget
+	a.marks += b.marks
+	a.waits += b.waits
+	a.rate += b.rate
 }
 
 // sim is one run.
@@ -120,12 +128,14 @@ type simSession struct {
 	n        int
 	h        *testkit.Handler
 	c        *testkit.Conn
-	accepted []byte  // by Send
-	taken    int     // by the kernel
-	sent     []byte  // by the peer
-	got      int     // bytes of sent that OnRecv brought
-	posted   int     // accepted by Post
-	ran      int     // of them
+	accepted []byte // by Send
+	taken    int    // by the kernel
+	sent     []byte // by the peer
+	got      int    // bytes of sent that OnRecv brought
+	posted   int    // accepted by Post
+	ran      int    // of them
+	marked   bool   // OnWritable(false) is owed, or was the last word
+	rate     *session.Rate
 	echo     bool    // answers each byte with a byte
 	wishes   bool    // its content asks for things in callbacks
 	member   [3]bool // of the groups, until its end
@@ -171,6 +181,13 @@ func simulate(seed uint64, tracing bool) (s *sim, err error) {
 		Write:      wait(0, 10*time.Second),
 		Drain:      wait(0, 20*time.Second),
 		Linger:     wait(0, 2*time.Second),
+		SoftLimit:  pick(0, 0, 0, 900),
+		SoftFor:    20 * time.Second,
+		HighWater:  pick(0, 200, 800),
+	}
+	s.limits.LowWater = max(s.limits.HighWater/pick(1, 2, 200), 1)
+	if s.IntN(5) == 0 {
+		s.limits.Budget = session.NewBudget(pick(2000, 20_000, 300_000))
 	}
 	s.goexit = s.IntN(8) == 0
 	s.deny = pick(0, 2, 30)
@@ -244,12 +261,13 @@ func (s *sim) size() int {
 func (s *sim) connect() {
 	m := &simSession{sim: s, n: len(s.sessions), echo: s.IntN(4) == 0, wishes: s.IntN(3) > 0}
 	m.h = &testkit.Handler{Quiet: true, Recv: m.recv, Sent: m.onSend}
+	m.h.Writable = m.writable
 	m.h.Connected = func(*testkit.Handler) { m.inside("OnConnected") }
 	m.h.Disconnected = func(*testkit.Handler) { m.inside("OnDisconnected") }
 	var content session.Handler = m.h
 	if m.lasting = s.IntN(4) == 0; m.lasting {
 		h := &testkit.HalfOpen{Handler: testkit.Handler{Quiet: true, Recv: m.recv, Sent: m.onSend}, HalfClosed: m.halfClose}
-		h.Connected, h.Disconnected = m.h.Connected, m.h.Disconnected
+		h.Connected, h.Disconnected, h.Writable = m.h.Connected, m.h.Disconnected, m.h.Writable
 		content, m.h = h, &h.Handler
 	}
 	c, err := s.loop.Bind(content, nil)
@@ -257,6 +275,10 @@ func (s *sim) connect() {
 		panic(err)
 	}
 	m.c, m.content = c, content
+	if s.IntN(3) == 0 {
+		m.rate = s.rate()
+		c.Driver.LimitRecv(m.rate)
+	}
 	c.Kernel = []int{0, 1, 100, 5000, 200_000}[s.IntN(5)]
 	c.MaxWrite = []int{0, 0, 7, 3000}[s.IntN(4)]
 	c.Chunk = []int{0, 1, 500}[s.IntN(3)]
@@ -268,6 +290,34 @@ func (s *sim) connect() {
 		m.act() // somebody knows it before OnConnected
 	}
 	c.Connected()
+}
+
+// rate returns a random one.
+func (s *sim) rate() *session.Rate {
+	pick := func(of ...int) int { return of[s.IntN(len(of))] }
+	r := &session.Rate{BytesPerSecond: pick(0, 1000, 50_000), PacketsPerSecond: pick(0, 3, 50), End: s.IntN(8) == 0}
+	r.BurstBytes = max(r.BytesPerSecond*pick(1, 2)/pick(1, 100), 1)
+	r.BurstPackets = max(r.PacketsPerSecond/pick(1, 10), 1)
+	return r
+}
+
+func (m *simSession) writable(h *testkit.Handler, writable bool) {
+	s := m.sim
+	s.stats.marks++
+	switch {
+	case s.limits.HighWater == 0:
+		s.failf("%d: OnWritable without marks", m.n)
+	case !writable && !m.marked:
+		s.failf("%d: OnWritable(false) and nothing was above the mark", m.n)
+	case writable && h.Pending() >= s.limits.LowWater:
+		s.failf("%d: OnWritable(true) with %d bytes waiting", m.n, h.Pending())
+	case m.ending || h.Send(nil) != nil:
+		s.failf("%d: OnWritable(%t) when Send no longer accepts", m.n, writable)
+	}
+	if writable {
+		m.marked = false
+	}
+	m.inside("OnWritable")
 }
 
 // plan is the kernel's mood.
@@ -435,7 +485,7 @@ func (m *simSession) act() {
 		p := s.some(s.size())
 		s.note("%d: Send(%d)", m.n, len(p))
 		m.accept(h.Send(p), p)
-	case r < 52:
+	case r < 54:
 		m.membership()
 	case r < 60:
 		p := s.some(s.size())
@@ -486,6 +536,9 @@ func (m *simSession) act() {
 // membership is what one does in groups.
 func (m *simSession) membership() {
 	s, i := m.sim, m.sim.IntN(len(m.sim.groups))
+	if s.limits.Budget != nil {
+		return // whom a Broadcast reaches then is not foreseen here
+	}
 	g := &s.groups[i]
 	switch s.IntN(4) {
 	case 0:
@@ -510,6 +563,7 @@ func (s *sim) broadcast(i int, except *simSession) {
 	}
 	s.note("Broadcast(%d) in group %d, but for %d: %d", len(p), i, len(excepted), except.n)
 	want, skipped := 0, 0
+	var raised []*simSession
 	for _, o := range s.sessions {
 		switch {
 		case !o.member[i] || excepted != nil && o == except || o.h.Send(nil) != nil:
@@ -521,6 +575,7 @@ func (s *sim) broadcast(i int, except *simSession) {
 		default:
 			want++
 			o.accepted = append(o.accepted, p...)
+			raised = append(raised, o)
 		}
 	}
 	before := g.Skipped()
@@ -529,6 +584,9 @@ func (s *sim) broadcast(i int, except *simSession) {
 	}
 	if n := int(g.Skipped() - before); n != skipped {
 		s.failf("a Broadcast in group %d skipped %d, want %d", i, n, skipped)
+	}
+	for _, o := range raised {
+		o.raised()
 	}
 	s.stats.broadcasts++
 	s.stats.skipped += skipped
@@ -543,6 +601,12 @@ func (m *simSession) accept(err error, p []byte) {
 			s.failf("%d: Send accepted after ErrClosed or the end was asked for", m.n)
 		}
 		m.accepted = append(m.accepted, p...)
+		m.raised()
+	case errors.Is(err, session.ErrSendBudget):
+		s.stats.refused++
+		if s.limits.Budget == nil || len(p) == 0 {
+			s.failf("%d: refused %d bytes for the budget", m.n, len(p))
+		}
 	case errors.Is(err, session.ErrClosed):
 		m.closed = true
 		if m.h.Err() == nil && !m.finished {
@@ -558,6 +622,13 @@ func (m *simSession) accept(err error, p []byte) {
 		}
 	default:
 		s.failf("%d: Send: %v", m.n, err)
+	}
+}
+
+// raised follows a Send that was accepted.
+func (m *simSession) raised() {
+	if mark := m.sim.limits.HighWater; mark > 0 && m.h.Pending() > mark {
+		m.marked = true
 	}
 }
 
@@ -655,15 +726,21 @@ func (s *sim) visit(m *simSession, v testkit.Visit) {
 
 // check compares sessions and models, between two steps.
 func (s *sim) check() {
-	waiting, accepted := 0, 0
+	waiting, accepted, shed := 0, 0, 0
 	for _, m := range s.sessions {
 		m.check()
 		waiting += m.h.Pending()
 		accepted += len(m.accepted)
+		if m.shed() && !m.failing {
+			shed += len(m.accepted) - m.h.SentSum - m.h.Pending()
+		}
 	}
 	k := &s.loop.Shared.Counters
-	if sum := int(k.BytesOut.Load()+k.BytesDropped.Load()) + waiting; sum != accepted {
+	if sum := int(k.BytesOut.Load()+k.BytesDropped.Load()) + waiting + shed; sum != accepted {
 		s.failf("accepted %d, but %d sent + %d dropped + %d waiting", accepted, k.BytesOut.Load(), k.BytesDropped.Load(), waiting)
+	}
+	if b := s.limits.Budget; b != nil && b.Held() != waiting {
+		s.failf("%d bytes are charged, %d wait", b.Held(), waiting)
 	}
 	for i := range s.groups {
 		var want []session.Handler
@@ -687,6 +764,9 @@ func (s *sim) check() {
 	}
 }
 
+// shed reports whether the session is being ended for the budget: its queue may have been dropped, and is not counted yet.
+func (m *simSession) shed() bool { return !m.c.Closed && errors.Is(m.h.Err(), session.ErrSendBudget) }
+
 func (m *simSession) check() {
 	s, h, c := m.sim, m.h, m.c
 	size, err := h.Pending(), h.Err()
@@ -696,7 +776,7 @@ func (m *simSession) check() {
 		s.failf("%d: OnSend told %d, the kernel took %d", m.n, h.SentSum, c.Took)
 	case h.SentN != c.TookN:
 		s.failf("%d: %d OnSend for %d writes", m.n, h.SentN, c.TookN)
-	case dropped < 0 || dropped > 0 && !c.Closed && !m.failing: // S8
+	case dropped < 0 || dropped > 0 && !c.Closed && !m.failing && !m.shed(): // S8
 		s.failf("%d: accepted %d, sent %d, %d wait, %d lost", m.n, len(m.accepted), h.SentSum, size, dropped)
 	case s.limits.SendLimit > 0 && size > s.limits.SendLimit: // S5
 		s.failf("%d: %d bytes wait", m.n, size)
@@ -730,6 +810,12 @@ func (m *simSession) check() {
 		s.failf("%d: forgets WriteTimeout", m.n)
 	case err != nil && size > 0 && s.limits.Drain > 0 && c.Armed == 0:
 		s.failf("%d: forgets DrainTimeout", m.n)
+	case size > s.limits.SoftLimit && s.limits.SoftLimit > 0 && c.Armed == 0:
+		s.failf("%d: forgets the soft limit", m.n)
+	case m.marked && !h.Waits && h.Send(nil) == nil:
+		s.failf("%d: forgets OnWritable(false)", m.n)
+	case h.Waits && size < s.limits.LowWater && h.Send(nil) == nil:
+		s.failf("%d: forgets OnWritable(true) with %d bytes waiting", m.n, size)
 	case m.ending && size == 0 && !c.FINSent:
 		s.failf("%d: forgets the end", m.n)
 	case c.FINSent && err != nil && s.limits.Linger > 0 && c.Armed == 0:
@@ -741,6 +827,8 @@ func (m *simSession) check() {
 		s.failf("%d: reads while paused", m.n)
 	case err == nil && s.limits.PauseAbove > 0 && size > s.limits.PauseAbove && c.Reads: // S7
 		s.failf("%d: reads with %d bytes waiting", m.n, size)
+	case err == nil && !m.paused && !c.Reads && m.rate != nil && !m.rate.End && c.Armed > 0: // it waits for tokens
+		s.stats.waits++
 	case err == nil && !m.paused && !c.Reads && (s.limits.PauseAbove <= 0 || size < max(s.limits.PauseAbove/2, 1)):
 		s.failf("%d: does not read with %d bytes waiting", m.n, size)
 	}
@@ -753,7 +841,7 @@ func (s *sim) settle() {
 	s.calm = true
 	for _, m := range s.sessions {
 		m.c.Chunk, m.c.MaxWrite = 0, 0
-		if m.c.Kernel < 5000 {
+		if m.c.Kernel < 5000 || m.rate != nil { // whose input takes its time, and its answers with it
 			m.c.Kernel = 0
 		}
 	}
@@ -852,7 +940,7 @@ func (m *simSession) atEnd() {
 		return false
 	}
 	late := is(session.ErrDrainTimeout, session.ErrWriteStall)
-	cut := late || m.cutShort || is(session.ErrAborted, session.ErrSendLimit)
+	cut := late || m.cutShort || is(session.ErrAborted, session.ErrSendLimit, session.ErrRecvRate)
 	broken := is(session.ErrPeerReset)
 	s.stats.bytesOut += c.Took
 	if late || is(session.ErrIdle) {
@@ -862,12 +950,20 @@ func (m *simSession) atEnd() {
 		s.stats.pauses++
 	}
 	switch {
+	case is(session.ErrSendBudget):
+		s.stats.budget++
+	case is(session.ErrSendLimit) && strings.Contains(err.Error(), "soft limit"):
+		s.stats.soft++
+	case is(session.ErrRecvRate):
+		s.stats.rate++
+	}
+	switch {
 	case err == nil:
 		s.failf("%d: ended without a reason", m.n)
 	case m.failing != is(session.ErrPanic):
 		s.failf("%d: failed %t, Err %v", m.n, m.failing, err)
 	case broken && !m.broken, c.WasReset && !cut,
-		cut && !c.WasReset && !m.broken && !c.FINSent: // an Abort may come when the linger is over
+		cut && !c.WasReset && !m.broken && !c.FINSent && !(m.fin && c.Took == len(m.accepted)): // an Abort may come when all is over
 		s.failf("%d: reset by us %t, by the peer %t, Err %v", m.n, c.WasReset, m.broken, err)
 	case cut || broken:
 		s.stats.resets++

@@ -67,6 +67,13 @@ type Limits struct {
 	PauseAbove int  // bytes queued above which the session is not read
 	EndSlow    bool // a Send over SendLimit ends the session
 
+	SoftLimit int           // bytes queued that end the session
+	SoftFor   time.Duration // if there are more of them for so long
+
+	HighWater, LowWater int // bytes queued, for OnWritable
+
+	Budget *Budget // of all sessions of an engine together; nil is off
+
 	Idle, FirstByte, Write, Drain, Linger time.Duration
 }
 
@@ -85,7 +92,17 @@ func (l *Limits) safe() int {
 type Loop struct {
 	Limits   Limits
 	Counters Counters
+
+	unmarked int // bytes queued up to which no limit looks at a session
 }
 
 // NewLoop returns the shared part of one event loop's sessions.
-func NewLoop(limits Limits) *Loop { return &Loop{Limits: limits} }
+func NewLoop(limits Limits) *Loop {
+	l := &Loop{Limits: limits, unmarked: math.MaxInt}
+	for _, mark := range []int{limits.PauseAbove, limits.SoftLimit, limits.HighWater} {
+		if mark > 0 {
+			l.unmarked = min(l.unmarked, mark)
+		}
+	}
+	return l
+}

@@ -18,6 +18,7 @@ type Handler struct {
 	Recv         func(h *Handler, data []byte)
 	Sent         func(h *Handler, n int)
 	Disconnected func(h *Handler)
+	Writable     func(h *Handler, writable bool)
 
 	Quiet  bool // records sums only
 	Framed bool // a packet may be empty
@@ -28,6 +29,7 @@ type Handler struct {
 	SentN    int      // calls of OnSend
 	Begun    int      // calls of OnConnected
 	Over     int      // calls of OnDisconnected
+	Waits    bool     // OnWritable(false) was the last word
 
 	loop *Loop
 	busy atomic.Bool
@@ -136,6 +138,20 @@ func (h *Handler) OnSend(n int) {
 	}
 	if h.Sent != nil {
 		h.Sent(h, n)
+	}
+}
+
+// OnWritable implements session.Writability.
+func (h *Handler) OnWritable(writable bool) {
+	h.enter("OnWritable")
+	defer h.leave()
+	if writable != h.Waits {
+		h.loop.fault("OnWritable(%t) out of turn", writable)
+	}
+	h.Waits = !writable
+	h.note("writable %t", writable)
+	if h.Writable != nil {
+		h.Writable(h, writable)
 	}
 }
 
