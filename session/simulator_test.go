@@ -556,7 +556,11 @@ func (m *simSession) membership() {
 
 // broadcast speaks in a group, now and then to all but one session.
 func (s *sim) broadcast(i int, except *simSession) {
-	g, p := &s.groups[i], s.some(s.size())
+	size := s.size()
+	if s.IntN(8) == 0 {
+		size = 1 + s.IntN(30_000) // more than many may have queued
+	}
+	g, p := &s.groups[i], s.some(size)
 	var excepted []session.Handler
 	if s.IntN(2) == 0 {
 		excepted = []session.Handler{except.h}
