@@ -189,7 +189,7 @@ func (c *conn) open(n newcomer) {
 		n.attempt.fail(ErrClosed)
 		return
 	}
-	h, err := e.callFactory(n)
+	h, err := l.callFactory(n)
 	if err != nil {
 		c.refused(n, &e.refused.factory, err)
 		return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -43,6 +44,9 @@ type Engine struct {
 	sessions    atomic.Int64
 	landing     chan struct{} // a newcomer has been opened, for acceptors that wait for room
 	emptied     chan struct{} // the last session has left
+
+	unwatch   chan struct{} // closed to end the watchdog, nil without one
+	unwatched chan struct{} // closed when it has ended
 
 	accepted, acceptErrors atomic.Uint64
 	dialed, dialErrors     atomic.Uint64
@@ -169,6 +173,10 @@ func (e *Engine) start() error {
 	}
 	for _, l := range e.loops { // last: what the loops see does not change any more
 		go l.run(false)
+	}
+	if e.options.StallWarning > 0 {
+		e.unwatch, e.unwatched = make(chan struct{}), make(chan struct{})
+		go e.watch()
 	}
 	return nil
 }
@@ -304,9 +312,12 @@ func notify(c chan struct{}) {
 }
 
 // callFactory makes a newcomer's handler, whatever content does.
-func (e *Engine) callFactory(n newcomer) (h session.Handler, err error) {
+func (l *loop) callFactory(n newcomer) (h session.Handler, err error) {
+	e := l.engine
 	returned := false
 	defer func() {
+		l.seat.scratch.Leave()
+		l.making.Store(nil)
 		if returned {
 			return
 		}
@@ -322,7 +333,17 @@ func (e *Engine) callFactory(n newcomer) (h session.Handler, err error) {
 		}
 		e.log.limited(panicLine, "session factory failed, the connection is refused", "panic", value, "stack", string(debug.Stack()))
 	}()
+	if a, ok := n.remote.(*net.TCPAddr); ok {
+		l.making.Store(a)
+	}
+	began := time.Duration(0)
+	if l.seat.scratch.Enter(session.CallFactory, nil) {
+		began = e.now()
+	}
 	h = n.origin.factory()
 	returned = true
+	if began > 0 {
+		l.shared.Times[session.CallFactory].Record(e.now() - began)
+	}
 	return h, nil
 }

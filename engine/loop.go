@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -30,13 +31,17 @@ type loop struct {
 	shared *session.Loop
 
 	// Any goroutine.
-	mailbox atomic.Pointer[conn] // sessions that want a turn, last come first
-	woken   atomic.Bool          // a turn is on its way: one wake-up, however many wait (S3)
-	wakeups atomic.Uint64
-	opening atomic.Int32  // newcomers, not yet opened
-	live    atomic.Int32  // opened, not yet done
-	quit    chan struct{} // closed to end the loop
-	gone    chan struct{} // closed when it has ended, its sessions too
+	mailbox   atomic.Pointer[conn] // sessions that want a turn, last come first
+	woken     atomic.Bool          // a turn is on its way: one wake-up, however many wait (S3)
+	wakeups   atomic.Uint64
+	opening   atomic.Int32                // newcomers, not yet opened
+	live      atomic.Int32                // opened, not yet done
+	stalls    atomic.Uint64               // callbacks that held it
+	stalled   atomic.Int64                // how long they did, nanoseconds
+	goroutine atomic.Pointer[string]      // its number, as stacks have it
+	making    atomic.Pointer[net.TCPAddr] // the newcomer whose factory runs, if it has such an address
+	quit      chan struct{}               // closed to end the loop
+	gone      chan struct{}               // closed when it has ended, its sessions too
 
 	wakeMu  sync.Mutex
 	waker   waker
@@ -94,6 +99,9 @@ func newLoop(e *Engine, index int, limits session.Limits) (_ *loop, err error) {
 		gone:   make(chan struct{}),
 	}
 	l.seat = seat{loop: l, workspace: newWorkspace()}
+	if e.options.StallWarning < 0 {
+		l.seat.scratch.Unwatched()
+	}
 	if l.waker, err = newWaker(); err != nil {
 		return nil, err
 	}

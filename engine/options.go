@@ -102,6 +102,11 @@ type Options struct {
 	// engine. Default: 256 KiB. Off: the kernel tunes it, up to several MiB.
 	SendBuffer int
 
+	// StallWarning is how long a callback may hold its loop before that is logged, once, with the session and the
+	// stack, and counted (LoopStats.Stalls). Callbacks on workers (Offload) may take any time. Default: 100 ms. Off: nobody
+	// looks, and Timings has nothing.
+	StallWarning time.Duration
+
 	// Logger receives what the engine has to say; nothing on the byte path. Attributes: session, remote, loop,
 	// err. Default: slog.Default() at New.
 	Logger *slog.Logger
@@ -164,6 +169,10 @@ func (o Options) withDefaults() (Options, error) {
 	fillTime(&o.WriteTimeout, 10*time.Second)
 	fillTime(&o.DrainTimeout, 10*time.Second)
 	fillTime(&o.LingerTimeout, 2*time.Second)
+	fillTime(&o.StallWarning, 100*time.Millisecond)
+	if o.StallWarning > 0 && o.StallWarning < minStallWarning {
+		return o, fmt.Errorf("engine: Options.StallWarning is %v, want %v or more, or negative for off", o.StallWarning, minStallWarning)
+	}
 	fillTime(&o.KeepAlive, 15*time.Second)
 	fillTime(&o.KeepAliveInterval, 5*time.Second)
 	fill(&o.KeepAliveCount, 3)
@@ -196,6 +205,7 @@ const (
 	maxLoops          = 256                 // what gnet can number
 	maxKeepAlive      = 32767 * time.Second // MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL of Linux
 	maxKeepAliveCount = 127                 // MAX_TCP_KEEPCNT of Linux
+	minStallWarning   = 10 * time.Millisecond
 )
 
 func (o Options) limits() session.Limits {

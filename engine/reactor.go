@@ -22,6 +22,7 @@ type news struct {
 // run is the loop's goroutine. Content may take it down, by runtime.Goexit, which cannot be recovered from: then
 // another carries on where it was.
 func (l *loop) run(resumed bool) {
+	l.present()
 	finished := false
 	defer func() {
 		if !finished {

@@ -118,6 +118,10 @@ func (e *Engine) tearDown() {
 		l.halt()
 		l.release()
 	}
+	if e.unwatch != nil {
+		close(e.unwatch)
+		<-e.unwatched
+	}
 	e.spare.close()
 	e.mu.Lock()
 	e.state = ended

@@ -1,6 +1,10 @@
 package engine
 
-import "github.com/servercore-go/servercore/session"
+import (
+	"time"
+
+	"github.com/servercore-go/servercore/session"
+)
 
 // Stats is a snapshot of an engine's counters. Each figure is exact; figures of a busy engine are read one after
 // the other and need not belong to the same instant. Counters grow from New on and are never reset.
@@ -33,16 +37,18 @@ func (r Refused) Sum() uint64 { return r.Full + r.Descriptors + r.Factory + r.Cl
 
 // LoopStats are the counters of one event loop, or their sum.
 type LoopStats struct {
-	Sessions     int    // open sessions
-	BytesIn      uint64 // read from connections, discarded input and what frames add included
-	BytesOut     uint64 // taken by the kernel, what frames add included
-	BytesDropped uint64 // accepted by Send, lost with the end of their session
-	MessagesIn   uint64 // calls of OnRecv
-	MessagesOut  uint64 // Sends accepted, counted when their session is next flushed
-	Writes       uint64 // gathered writes that took bytes: calls of OnSend
-	WouldBlock   uint64 // gathered writes that found the kernel full (EAGAIN)
-	WakeUps      uint64 // times the loop was woken for what other goroutines asked of its sessions
-	Pauses       uint64 // times the reading of a session was stopped
+	Sessions     int           // open sessions
+	BytesIn      uint64        // read from connections, discarded input and what frames add included
+	BytesOut     uint64        // taken by the kernel, what frames add included
+	BytesDropped uint64        // accepted by Send, lost with the end of their session
+	MessagesIn   uint64        // calls of OnRecv
+	MessagesOut  uint64        // Sends accepted, counted when their session is next flushed
+	Writes       uint64        // gathered writes that took bytes: calls of OnSend
+	WouldBlock   uint64        // gathered writes that found the kernel full (EAGAIN)
+	WakeUps      uint64        // times the loop was woken for what other goroutines asked of its sessions
+	Pauses       uint64        // times the reading of a session was stopped
+	Stalls       uint64        // callbacks that held the loop for longer than StallWarning
+	Stalled      time.Duration // how long they did in all, to about a quarter of StallWarning for each; those that last are not in yet
 	Ended        Ended
 }
 
@@ -100,6 +106,8 @@ func (l *loop) stats() LoopStats {
 		WouldBlock:   c.WouldBlock.Load(),
 		WakeUps:      l.wakeups.Load(),
 		Pauses:       c.Pauses.Load(),
+		Stalls:       l.stalls.Load(),
+		Stalled:      time.Duration(l.stalled.Load()),
 		Ended: Ended{
 			PeerClosed:   ended(session.CausePeerClosed),
 			PeerReset:    ended(session.CausePeerReset),
@@ -129,6 +137,8 @@ func (s *LoopStats) add(o LoopStats) {
 	s.WouldBlock += o.WouldBlock
 	s.WakeUps += o.WakeUps
 	s.Pauses += o.Pauses
+	s.Stalls += o.Stalls
+	s.Stalled += o.Stalled
 	e, f := &s.Ended, o.Ended
 	e.PeerClosed += f.PeerClosed
 	e.PeerReset += f.PeerReset

@@ -1,6 +1,9 @@
 package session
 
-import "runtime/debug"
+import (
+	"runtime/debug"
+	"time"
+)
 
 // runPosts runs what was posted before it began.
 func (s *Session) runPosts() {
@@ -34,78 +37,78 @@ func (s *Session) lend() {
 	s.mu.Unlock()
 }
 
-// callback names what content is doing, for the log.
-type callback uint8
-
-const (
-	inConnected callback = iota
-	inRecv
-	inSend
-	inDisconnected
-	inPost
-	inSplit
-	inHalfClose
-	inTimer
-	inWritable
-)
-
-var callbackNames = [...]string{"OnConnected", "OnRecv", "OnSend", "OnDisconnected", "Post", "Framer.Split", "OnHalfClose",
-	"AfterFunc", "OnWritable"}
-
 func (s *Session) callConnected() {
 	defer s.contain()
-	s.calling, s.callback = true, inConnected
+	began := s.begin(CallConnected)
 	s.handler.OnConnected(s.remote)
-	s.calling = false
+	s.end(began)
 }
 
 func (s *Session) callRecv(data []byte) {
 	defer s.contain()
-	s.calling, s.callback = true, inRecv
+	began := s.begin(CallRecv)
 	s.handler.OnRecv(data)
-	s.calling = false
+	s.end(began)
 }
 
 func (s *Session) callSend(n int) {
 	defer s.contain()
-	s.calling, s.callback = true, inSend
+	began := s.begin(CallSend)
 	s.handler.OnSend(n)
-	s.calling = false
+	s.end(began)
 }
 
 func (s *Session) callWritable(writable bool) {
 	defer s.contain()
-	s.calling, s.callback = true, inWritable
+	began := s.begin(CallWritable)
 	s.handler.(Writability).OnWritable(writable)
-	s.calling = false
+	s.end(began)
 }
 
 func (s *Session) callDisconnected() {
 	defer s.contain()
-	s.calling, s.callback = true, inDisconnected
+	began := s.begin(CallDisconnected)
 	s.handler.OnDisconnected(s.remote)
-	s.calling = false
+	s.end(began)
 }
 
 func (s *Session) callPost(f func()) {
 	defer s.contain()
-	s.calling, s.callback = true, inPost
+	began := s.begin(CallPost)
 	f()
-	s.calling = false
+	s.end(began)
 }
 
 func (s *Session) callHalfClose(h HalfCloser) {
 	defer s.contain()
-	s.calling, s.callback = true, inHalfClose
+	began := s.begin(CallHalfClose)
 	h.OnHalfClose()
-	s.calling = false
+	s.end(began)
 }
 
 func (s *Session) callTimer(f func()) {
 	defer s.contain()
-	s.calling, s.callback = true, inTimer
+	began := s.begin(CallTimer)
 	f()
+	s.end(began)
+}
+
+// begin precedes content and returns when it began, 0 if this call is not timed.
+func (s *Session) begin(c Callback) (began time.Duration) {
+	s.calling, s.callback = true, c
+	if s.conn.Scratch().Enter(c, s) {
+		return s.conn.Now()
+	}
+	return 0
+}
+
+// end follows it.
+func (s *Session) end(began time.Duration) {
 	s.calling = false
+	s.conn.Scratch().Leave()
+	if began > 0 {
+		s.loop.Times[s.callback].Record(s.conn.Now() - began)
+	}
 }
 
 // contain ends the session, and it alone, when content panicked or left by runtime.Goexit (L4). Goexit cannot
@@ -115,14 +118,15 @@ func (s *Session) contain() {
 		return
 	}
 	s.calling = false
+	s.conn.Scratch().Leave()
 	value := recover()
 	s.mu.Lock()
 	s.open, s.aborted = false, true
-	s.because(panicked(callbackNames[s.callback], value))
+	s.because(panicked(s.callback.String(), value))
 	dropped := s.dropQueue()
 	s.mu.Unlock()
 	s.loop.Counters.BytesDropped.Add(dropped)
-	s.conn.Failed(callbackNames[s.callback], value, debug.Stack())
+	s.conn.Failed(s.callback.String(), value, debug.Stack())
 	if value == nil {
 		s.conn.Again()
 	}

@@ -43,6 +43,9 @@ func Bind(h Handler, conn Transport, loop *Loop, framing *Framing, local, remote
 // Handler returns the content's handler. Any goroutine.
 func (d *Driver) Handler() Handler { return d.handler }
 
+// Asked reports whether the session has asked for a turn it has not had, or is having one. Any goroutine.
+func (d *Driver) Asked() bool { return d.scheduled.Load() }
+
 // Session returns the same session for any goroutine.
 func (d *Driver) Session() *Session { return (*Session)(d) }
 

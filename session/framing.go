@@ -104,9 +104,9 @@ func (s *Session) appetite() (ended, hungry bool) {
 // callSplit cuts the next packet out of data. The framer may be content's own.
 func (s *Session) callSplit(f *framed, data []byte) (packet []byte, n int, err error) {
 	defer s.contain()
-	s.calling, s.callback = true, inSplit
+	began := s.begin(CallSplit)
 	packet, n, err = f.next(data)
-	s.calling = false
+	s.end(began)
 	return packet, n, err
 }
 

@@ -57,6 +57,8 @@ type Scratch struct {
 	off    int // bytes of b that have left
 
 	iov [][]byte // the gathered write in the making
+
+	watch // what runs on its goroutine
 }
 
 // NewScratch returns scratch memory: about 88 KiB.

@@ -29,7 +29,7 @@ type Session struct {
 
 	// The loop's own. Nobody else reads or writes these.
 	phase      phase // read under mu too, see advance
-	callback   callback
+	callback   Callback
 	calling    bool // a callback is running
 	mine       bool // this turn holds scheduled and must clear it
 	connected  bool // OnConnected has begun, so OnDisconnected is owed

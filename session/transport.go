@@ -92,6 +92,7 @@ func (l *Limits) safe() int {
 type Loop struct {
 	Limits   Limits
 	Counters Counters
+	Times    [Callbacks]Histogram // of callbacks, one in sixteen of each kind
 
 	unmarked int // bytes queued up to which no limit looks at a session
 }

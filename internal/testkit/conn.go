@@ -206,7 +206,7 @@ func (c *Conn) check(call string, closedToo bool) {
 	}
 }
 
-// meanwhile ends each call of a session's to its transport, but Wake and WakeAll: others come in between there, as they may
+// meanwhile ends each call of a session's to its transport, but Wake, WakeAll, Now and Scratch: others come in between there, as they may
 // come in anywhere, and must find the session unlocked.
 func (c *Conn) meanwhile() {
 	if c.Meanwhile != nil && !c.Ended {
@@ -243,12 +243,7 @@ func (c *Conn) Again() {
 }
 
 // Now implements session.Transport.
-func (c *Conn) Now() time.Duration {
-	if c.Loop.inside.Load() { // else it was called from elsewhere
-		defer c.meanwhile()
-	}
-	return c.Loop.Now()
-}
+func (c *Conn) Now() time.Duration { return c.Loop.Now() }
 
 // Scratch implements session.Transport.
 func (c *Conn) Scratch() *session.Scratch {

@@ -1,0 +1,231 @@
+package servercore_test
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/servercore-go/servercore/engine"
+	"github.com/servercore-go/servercore/frame"
+	"github.com/servercore-go/servercore/session"
+)
+
+// stallLine is a log line.
+type stallLine struct {
+	message string
+	attrs   map[string]slog.Value
+}
+
+// recorder is a slog.Handler that keeps the lines about stalls.
+type recorder struct {
+	mu    sync.Mutex
+	lines []stallLine
+}
+
+func (*recorder) Enabled(context.Context, slog.Level) bool { return true }
+func (r *recorder) WithAttrs([]slog.Attr) slog.Handler     { return r }
+func (r *recorder) WithGroup(string) slog.Handler          { return r }
+func (r *recorder) Handle(_ context.Context, line slog.Record) error {
+	if !strings.Contains(line.Message, "holds its loop") {
+		return nil
+	}
+	attrs := make(map[string]slog.Value)
+	line.Attrs(func(a slog.Attr) bool {
+		attrs[a.Key] = a.Value
+		return true
+	})
+	r.mu.Lock()
+	r.lines = append(r.lines, stallLine{line.Message, attrs})
+	r.mu.Unlock()
+	return nil
+}
+
+func (r *recorder) all() []stallLine {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]stallLine(nil), r.lines...)
+}
+
+const stallFor = 300 * time.Millisecond
+
+// dawdle is what a stack must name.
+//
+//go:noinline
+func dawdle() { time.Sleep(stallFor) }
+
+// halfDawdler dawdles in OnHalfClose.
+type halfDawdler struct{ peer }
+
+func (p *halfDawdler) OnHalfClose() {
+	dawdle()
+	p.CloseWrite()
+}
+
+// dawdlingFramer does so when it cuts a packet.
+type dawdlingFramer struct {
+	frame.Framer
+	ready *atomic.Bool
+}
+
+func (f dawdlingFramer) Split(data []byte) ([]byte, int, error) {
+	if f.ready.Load() && len(data) > 0 {
+		dawdle()
+	}
+	return f.Framer.Split(data)
+}
+
+// A callback that holds its loop is named, whichever it is: with its session, its client, its loop and its stack, once.
+func TestStallIsNamed(t *testing.T) {
+	noLeaks(t)
+	var once sync.Once
+	late := func() { once.Do(dawdle) }
+	var ready atomic.Bool
+	for _, c := range []struct {
+		callback string
+		hooks    hooks
+		factory  func(s *server) session.Handler
+		opts     []engine.Option
+	}{
+		{callback: "OnConnected", hooks: hooks{connected: func(*peer) { late() }}},
+		{callback: "OnRecv", hooks: hooks{recv: func(*peer, []byte) { late() }}},
+		{callback: "OnSend", hooks: hooks{recv: echo, sent: func(*peer, int) { late() }}},
+		{callback: "OnDisconnected", hooks: hooks{disconnected: func(*peer) { late() }}},
+		{callback: "Post", hooks: hooks{connected: func(p *peer) { _ = p.Post(late) }}},
+		{callback: "AfterFunc", hooks: hooks{connected: func(p *peer) { p.AfterFunc(0, late) }}},
+		{callback: "OnHalfClose", factory: func(s *server) session.Handler {
+			return &halfDawdler{peer{server: s, ended: make(chan struct{})}}
+		}},
+		{callback: "Framer.Split", opts: []engine.Option{engine.Framed(dawdlingFramer{frame.Line{Max: 100}, &ready})}},
+		{callback: "Factory", factory: func(s *server) session.Handler {
+			late()
+			return s.newPeer()
+		}},
+	} {
+		t.Run(c.callback, func(t *testing.T) {
+			once = sync.Once{}
+			var log recorder
+			s := watched(t, engine.Options{Loops: 1, Logger: slog.New(&log)}, c.hooks)
+			s.framed = len(c.opts) > 0
+			make := s.newPeer
+			if c.factory != nil {
+				make = func() session.Handler { return c.factory(s) }
+			}
+			l, err := s.Listen("tcp", "127.0.0.1:0", make, c.opts...)
+			must(t, err)
+			s.listener = l
+			must(t, s.Start())
+			ready.Store(true)
+
+			client := s.dial()
+			write(t, client, []byte("x\n"))
+			if c.callback == "OnHalfClose" || c.callback == "OnDisconnected" {
+				closeWrite(t, client)
+			}
+			eventually(t, "the stall is counted, and over", func() bool {
+				st := s.Stats().Total
+				return st.Stalls == 1 && st.Stalled >= stallFor/2
+			})
+			lines := log.all()
+			if len(lines) != 1 {
+				t.Fatalf("%d lines, want one: %v", len(lines), lines)
+			}
+			a := lines[0].attrs
+			if got := a["callback"].String(); got != c.callback {
+				t.Errorf("it names %s", got)
+			}
+			if got := a["remote"].String(); got != client.LocalAddr().String() {
+				t.Errorf("remote %s, want %s", got, client.LocalAddr())
+			}
+			if id, ok := a["session"]; c.callback != "Factory" && (!ok || id.Uint64() == 0) {
+				t.Errorf("session %v", id)
+			}
+			if d := a["for"].Duration(); d < 100*time.Millisecond || d > 5*time.Second {
+				t.Errorf("for %v", d)
+			}
+			if a["loop"].Int64() != 0 || !strings.Contains(a["stack"].String(), "dawdle") {
+				t.Errorf("loop %v, stack:\n%s", a["loop"], a["stack"])
+			}
+			for _, timing := range s.Timings() {
+				if timing.Callback == c.callback && timing.Max < stallFor/2 {
+					t.Errorf("timings: %+v", timing)
+				}
+			}
+		})
+	}
+}
+
+// Each loop has its own, and who waits behind it is counted.
+func TestStallsOfTwoLoops(t *testing.T) {
+	noLeaks(t)
+	var log recorder
+	s := serve(t, "tcp", engine.Options{Loops: 2, Logger: slog.New(&log)}, hooks{recv: func(p *peer, data []byte) {
+		if data[0] == 'w' {
+			time.Sleep(stallFor)
+		}
+	}})
+	const sessions = 6 // three on each loop
+	for range sessions / 2 {
+		a, _ := s.connect()
+		b, _ := s.connect()
+		write(t, a, []byte("w"))
+		write(t, b, []byte("w"))
+	}
+	eventually(t, "all have had their turn", func() bool { return s.Stats().Total.Stalls == sessions })
+	loops := make(map[int64]bool)
+	for _, line := range log.all() {
+		loops[line.attrs["loop"].Int64()] = true
+	}
+	if len(loops) != 2 {
+		t.Errorf("stalls of loops %v were logged, want both", loops)
+	}
+}
+
+// A loop that is busy with many short callbacks is not stalled; nor is a worker that waits.
+func TestNoStall(t *testing.T) {
+	noLeaks(t)
+	var log recorder
+	o := engine.Options{Loops: 1, StallWarning: 50 * time.Millisecond, Logger: slog.New(&log)}
+	s := prepare(t, "tcp", "127.0.0.1:0", o, hooks{recv: func(p *peer, data []byte) {
+		if data[0] == 'w' {
+			time.Sleep(stallFor)
+		}
+	}}, engine.Offload(1))
+	must(t, s.Start())
+	c, p := s.connect()
+	write(t, c, []byte("w"))
+	eventually(t, "it has waited", func() bool { return p.got.Load() == 1 && s.Stats().Working == 0 })
+
+	busy := serve(t, "tcp", o, hooks{})
+	_, p = busy.connect()
+	end := time.Now().Add(stallFor)
+	done := make(chan struct{})
+	var again func()
+	again = func() {
+		if time.Now().After(end) {
+			close(done)
+			return
+		}
+		must(t, p.Post(again))
+	}
+	must(t, p.Post(again))
+	await(t, done, "the posts")
+	if n := s.Stats().Total.Stalls + busy.Stats().Total.Stalls; n != 0 {
+		t.Errorf("%d stalls: %v", n, log.all())
+	}
+}
+
+// With the watchdog off nothing is timed.
+func TestStallWarningOff(t *testing.T) {
+	noLeaks(t)
+	s := serve(t, "tcp", engine.Options{Loops: 1, StallWarning: -1}, hooks{recv: echo})
+	c, _ := s.connect()
+	write(t, c, []byte("x"))
+	expect(t, c, "x")
+	if list := s.Timings(); len(list) != 0 {
+		t.Errorf("timings: %v", list)
+	}
+}
