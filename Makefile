@@ -2,7 +2,7 @@
 
 TOOL := go tool -modfile=tools/go.mod
 
-.PHONY: all check fmt vet staticcheck imports test race bench
+.PHONY: all check fmt vet staticcheck imports test race bench mutants simulate
 
 all: check
 
@@ -27,6 +27,15 @@ test:
 
 race:
 	go test -race -shuffle=on ./...
+
+# make mutants           known mistakes in package session, and which seed of the simulator finds each: 3 minutes
+mutants:
+	go -C tools run ./mutants
+
+# make simulate FOR=1h   the simulator on new seeds, for as long
+FOR ?= 1h
+simulate:
+	go test ./session -run '^TestSimulator$$' -v -timeout 0 -simulate $(FOR)
 
 # make bench             benchmarks of the working tree
 # make bench BASE=main   the same in alternation with another ref, and the comparison

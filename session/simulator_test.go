@@ -26,6 +26,7 @@ import (
 
 var (
 	simSeed  = flag.Int64("seed", -1, "the one seed that TestSimulator runs, with a trace")
+	simFor   = flag.Duration("simulate", 0, "for how long TestSimulator runs new seeds, such as 1h, instead of the first ones")
 	simSeeds = flag.Uint64("seeds", 0, "how many seeds TestSimulator runs; 0: 10,000, or fewer with -race and -short")
 )
 
@@ -50,12 +51,19 @@ func TestSimulator(t *testing.T) {
 		seeds = 1_000
 	}
 	var sum simStats
-	for seed := range seeds {
+	run := func(seed uint64) {
 		s, err := simulate(seed, false)
 		if err != nil {
 			t.Fatalf("seed %d: %v\nreplay: go test ./session -run TestSimulator -seed=%d", seed, err, seed)
 		}
 		sum.add(s.stats)
+	}
+	if *simFor > 0 {
+		seeds = simulateFor(t, *simFor, run)
+	} else {
+		for seed := range seeds {
+			run(seed)
+		}
 	}
 	t.Logf("%d seeds: %+v", seeds, sum)
 	// A simulator that does nothing finds nothing.
@@ -71,6 +79,23 @@ func TestSimulator(t *testing.T) {
 			t.Errorf("%s: only %d in %d seeds", what, n, seeds)
 		}
 	}
+}
+
+// simulateFor runs seeds that nobody has run before, as many as there is time for, and returns how many.
+func simulateFor(t *testing.T, d time.Duration, run func(seed uint64)) (n uint64) {
+	first := rand.Uint64() >> 1
+	began := time.Now()
+	told := began
+	for ; time.Since(began) < d; n++ {
+		run(first + n)
+		if time.Since(told) >= 10*time.Second {
+			told = time.Now()
+			fmt.Printf("%v of %v: %d seeds from %d on, %d a second\n", time.Since(began).Round(time.Second), d, n+1, first,
+				int(float64(n+1)/time.Since(began).Seconds()))
+		}
+	}
+	t.Logf("seeds from %d on", first)
+	return n
 }
 
 type simStats struct {
@@ -768,8 +793,12 @@ func (s *sim) check() {
 	}
 }
 
-// shed reports whether the session is being ended for the budget: its queue may have been dropped, and is not counted yet.
-func (m *simSession) shed() bool { return !m.c.Closed && errors.Is(m.h.Err(), session.ErrSendBudget) }
+// shed reports whether the session may be being ended for the budget, which need not be its first reason, nor its second: its
+// queue may have been dropped then, and is not counted yet.
+func (m *simSession) shed() bool {
+	err := m.h.Err()
+	return !m.c.Closed && (errors.Is(err, session.ErrSendBudget) || err != nil && m.aborted && m.sim.limits.Budget != nil)
+}
 
 func (m *simSession) check() {
 	s, h, c := m.sim, m.h, m.c
@@ -812,6 +841,8 @@ func (m *simSession) check() {
 		s.failf("%d: forgets %d bytes", m.n, size)
 	case size > 0 && c.Full() && s.limits.Write > 0 && c.Armed == 0:
 		s.failf("%d: forgets WriteTimeout", m.n)
+	case size > 0 && c.Full() && s.limits.Write > 0 && c.Armed > c.Stuck+s.limits.Write:
+		s.failf("%d: WriteTimeout is late", m.n)
 	case err != nil && size > 0 && s.limits.Drain > 0 && c.Armed == 0:
 		s.failf("%d: forgets DrainTimeout", m.n)
 	case size > s.limits.SoftLimit && s.limits.SoftLimit > 0 && c.Armed == 0:

@@ -53,7 +53,8 @@ type Conn struct {
 	WasReset bool // Close(true)
 	Ended    bool // Done was called
 	Armed    time.Duration
-	Failures []string // callbacks in which content failed
+	Stuck    time.Duration // since when writes have taken nothing, 0 if the last one has
+	Failures []string      // callbacks in which content failed
 
 	unread  []byte // input in the kernel
 	held    int    // bytes taken and not read by the peer
@@ -206,7 +207,7 @@ func (c *Conn) check(call string, closedToo bool) {
 	}
 }
 
-// meanwhile ends each call of a session's to its transport, but Wake, WakeAll, Now and Scratch: others come in between there, as they may
+// meanwhile ends each call of a session's to its transport, but Wake, WakeAll and Scratch: others come in between there, as they may
 // come in anywhere, and must find the session unlocked.
 func (c *Conn) meanwhile() {
 	if c.Meanwhile != nil && !c.Ended {
@@ -243,7 +244,13 @@ func (c *Conn) Again() {
 }
 
 // Now implements session.Transport.
-func (c *Conn) Now() time.Duration { return c.Loop.Now() }
+func (c *Conn) Now() time.Duration {
+	// Not while a callback runs: what is decided before it, and what is measured of it, belong together.
+	if c.Loop.inside.Load() && c.Loop.scratch.Running().Call == 0 {
+		defer c.meanwhile()
+	}
+	return c.Loop.Now()
+}
 
 // Scratch implements session.Transport.
 func (c *Conn) Scratch() *session.Scratch {
@@ -301,8 +308,12 @@ func (c *Conn) Write(bufs [][]byte) (n int, err error) {
 	if c.Take == nil {
 		c.Writes = append(c.Writes, Write{len(bufs), offered, n})
 	}
-	if n > 0 {
+	switch {
+	case n > 0:
 		c.TookN++
+		c.Stuck = 0
+	case c.Stuck == 0:
+		c.Stuck = c.Loop.Now()
 	}
 	c.Took += n
 	c.held += n
