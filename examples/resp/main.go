@@ -1,0 +1,240 @@
+// Command resp is a small key-value server that speaks Redis' protocol: PING, ECHO, SET, GET, DEL, and what
+// redis-benchmark and redis-cli ask for first.
+//
+//	go run ./examples/resp
+//	redis-cli -p 6380 set greeting hello
+//	redis-benchmark -p 6380 -t ping,set,get -P 16
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/servercore-go/servercore/engine"
+	"github.com/servercore-go/servercore/session"
+)
+
+// store is what all clients share.
+type store struct {
+	mu     sync.RWMutex
+	values map[string][]byte // never written to once they are here
+}
+
+// client is one connection. Its packets are whole commands: the listener's framer is commands. What it answers to all commands
+// that came with one read leaves in one write.
+type client struct {
+	session.Session
+	store *store
+	reply []byte
+}
+
+func (c *client) OnRecv(command []byte) {
+	args, _, err := parse(command)
+	if err != nil {
+		c.send("-ERR Protocol error: %v\r\n", err)
+		c.Disconnect() // what follows cannot be told any more
+		return
+	}
+	if len(args) > 0 {
+		c.do(strings.ToUpper(string(args[0])), args[1:])
+	}
+}
+
+func (c *client) do(name string, args [][]byte) {
+	arity := map[string][2]int{"PING": {0, 1}, "ECHO": {1, 1}, "SET": {2, 2}, "GET": {1, 1}, "DEL": {1, maxArgs}, "QUIT": {0, 0},
+		"COMMAND": {0, maxArgs}, "CONFIG": {1, maxArgs}, "CLIENT": {1, maxArgs}, "SELECT": {1, 1}}
+	n, known := arity[name]
+	switch {
+	case !known:
+		c.send("-ERR unknown command '%.64q'\r\n", name)
+		return
+	case len(args) < n[0] || len(args) > n[1]:
+		c.send("-ERR wrong number of arguments for '%s' command\r\n", strings.ToLower(name))
+		return
+	}
+	switch name {
+	case "PING":
+		if len(args) == 0 {
+			c.send("+PONG\r\n")
+			return
+		}
+		c.bulk(args[0])
+	case "ECHO":
+		c.bulk(args[0])
+	case "SET":
+		value := bytes.Clone(args[1]) // args are OnRecv's
+		c.store.mu.Lock()
+		c.store.values[string(args[0])] = value
+		c.store.mu.Unlock()
+		c.send("+OK\r\n")
+	case "GET":
+		c.store.mu.RLock()
+		value, ok := c.store.values[string(args[0])]
+		c.store.mu.RUnlock()
+		if !ok {
+			c.send("$-1\r\n")
+			return
+		}
+		c.bulk(value)
+	case "DEL":
+		gone := 0
+		c.store.mu.Lock()
+		for _, key := range args {
+			if _, ok := c.store.values[string(key)]; ok {
+				delete(c.store.values, string(key))
+				gone++
+			}
+		}
+		c.store.mu.Unlock()
+		c.send(":%d\r\n", gone)
+	case "QUIT":
+		c.send("+OK\r\n")
+		c.Disconnect()
+	case "CONFIG": // GET name: there are no settings
+		c.send("*2\r\n")
+		c.bulk(args[len(args)-1])
+		c.bulk(nil)
+	case "COMMAND": // nothing to tell
+		c.send("*0\r\n")
+	default:
+		c.send("+OK\r\n")
+	}
+}
+
+// send answers. The listener's PauseAbove keeps a client that does not read its answers from asking for more, so there is room.
+func (c *client) send(format string, args ...any) {
+	c.reply = fmt.Appendf(c.reply[:0], format, args...)
+	_ = c.Send(c.reply)
+}
+
+func (c *client) bulk(value []byte) {
+	c.reply = strconv.AppendInt(append(c.reply[:0], '$'), int64(len(value)), 10)
+	c.reply = append(append(append(c.reply, "\r\n"...), value...), "\r\n"...)
+	_ = c.Send(c.reply)
+	if cap(c.reply) > 4096 {
+		c.reply = nil
+	}
+}
+
+// The bounds of a command.
+const (
+	maxArgs    = 1024
+	maxCommand = 512 << 10 // bytes; an answer of that size fits SendLimit behind what PauseAbove allows
+)
+
+// commands is a frame.Framer: it cuts the stream into commands.
+type commands struct{}
+
+// Split finds the first command. One that is malformed, or too long, is a packet as well: OnRecv answers it and hangs up.
+func (commands) Split(data []byte) (packet []byte, n int, err error) {
+	_, n, err = parse(data)
+	switch {
+	case errors.Is(err, errPart) && len(data) < maxCommand:
+		return nil, 0, nil
+	case err != nil:
+		n = len(data)
+	}
+	return data[:n:n], n, nil
+}
+
+// Append sends answers as they are.
+func (commands) Append(dst, payload []byte) ([]byte, error) { return append(dst, payload...), nil }
+
+// errPart: there is more to come.
+var errPart = errors.New("the command is too long, or not whole")
+
+// parse reads a command, as clients send it, an array of bulk strings, or as people type it: a line. n is its length.
+func parse(data []byte) (args [][]byte, n int, err error) {
+	if len(data) == 0 {
+		return nil, 0, errPart
+	}
+	if data[0] != '*' {
+		line, n, err := line(data)
+		return bytes.Fields(line), n, err
+	}
+	count, n, err := number(data, '*', maxArgs)
+	if err != nil {
+		return nil, 0, err
+	}
+	for range count {
+		size, header, err := number(data[n:], '$', maxCommand)
+		if err != nil {
+			return nil, 0, err
+		}
+		n += header
+		if len(data) < n+size+2 {
+			return nil, 0, errPart
+		}
+		if data[n+size] != '\r' || data[n+size+1] != '\n' {
+			return nil, 0, errors.New("a string does not end where it should")
+		}
+		args = append(args, data[n:n+size])
+		n += size + 2
+	}
+	return args, n, nil
+}
+
+// line returns the first line of data, without its end, and its length with it.
+func line(data []byte) (text []byte, n int, err error) {
+	end := bytes.IndexByte(data, '\n')
+	if end < 0 {
+		return nil, 0, errPart
+	}
+	return bytes.TrimSuffix(data[:end], []byte("\r")), end + 1, nil
+}
+
+// number reads a line of that sign and a number of at most that much.
+func number(data []byte, sign byte, most int) (value, n int, err error) {
+	if len(data) == 0 {
+		return 0, 0, errPart
+	}
+	if data[0] != sign {
+		return 0, 0, fmt.Errorf("expected '%c', got %q", sign, data[0])
+	}
+	text, n, err := line(data[:min(len(data), 32)])
+	if err != nil {
+		if len(data) >= 32 {
+			return 0, 0, errors.New("a number is too long")
+		}
+		return 0, 0, err
+	}
+	value, err = strconv.Atoi(string(text[1:]))
+	if err != nil || value < 0 || value > most {
+		return 0, 0, fmt.Errorf("expected a number from 0 to %d, got %.20q", most, text[1:])
+	}
+	return value, n, nil
+}
+
+func serve(addr string) (*engine.Engine, *engine.Listener, error) {
+	e, err := engine.New(engine.Options{SendLimit: 2 << 20})
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &store{values: make(map[string][]byte)}
+	l, err := e.Listen("tcp", addr, func() session.Handler { return &client{store: s} }, engine.Framed(commands{}))
+	return e, l, err
+}
+
+func main() {
+	addr := flag.String("addr", ":6380", "address to listen on")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	e, _, err := serve(*addr)
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Printf("resp on %s", *addr)
+	if err := e.Run(ctx); err != nil {
+		log.Fatal(err)
+	}
+}
