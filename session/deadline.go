@@ -93,6 +93,9 @@ func (s *Session) endBy() time.Duration {
 
 // rearm asks to be looked at when the next deadline passes.
 func (s *Session) rearm(v view) {
+	if s.rare.Load() == nil && !s.watching() {
+		return // as most sessions are: what has deadlines is there
+	}
 	next := s.endBy()
 	sooner := func(at time.Duration) {
 		if at > 0 && (next == 0 || at < next) {
