@@ -52,7 +52,7 @@ var rooms = []room{
 	{dir: echoserver, may: []string{"engine", "session", "pool", sys}, tests: []string{testkit}}, // a command's inside
 	{dir: testkit, may: append([]string{"session", "pool", "frame", sys}, testLibraries...), tests: []string{"internal/"}},
 	{dir: "bench", may: []string{sys, histogram}, tests: []string{"bench"}}, // nothing of ours: it can load any server
-	{dir: "trials", may: []string{"engine", "session", "pool", "bench", "internal/", sys}},
+	{dir: "trials", may: []string{"engine", "session", "pool", "frame", "bench", "internal/", sys}},
 }
 
 // testLibraries are for test files (and the kit that serves them) only.

@@ -1,0 +1,160 @@
+//go:build linux
+
+package trials
+
+import (
+	"bufio"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The bystanders are 50 sessions that have nothing to do with the trial and send 20 messages a second each (O6). They are a
+// process of their own, so that the trial's clients do not hold them up.
+const (
+	bystanders     = 50
+	bystanderEvery = 50 * time.Millisecond
+	bystanderBase  = 1 << 40 // of their connection numbers
+)
+
+// calm is what the bystanders have seen since they were last asked.
+type calm struct {
+	Answers       int
+	P50, P99, Max time.Duration
+	Errors        []string
+	Each          map[uint64]time.Duration // the longest wait of each
+	Ends          map[uint64]bool          // on leaving: all was received
+	Read          map[uint64]int64         // on leaving: bytes
+}
+
+type crowd struct {
+	paused atomic.Bool
+	quit   chan struct{}
+	done   sync.WaitGroup
+
+	mu     sync.Mutex
+	waits  []time.Duration
+	each   map[uint64]time.Duration
+	read   map[uint64]int64
+	whole  map[uint64]bool
+	errors []string
+}
+
+// bystandersMain is their process: join ADDRESS, look, pause, resume, leave.
+func bystandersMain() int {
+	c := &crowd{quit: make(chan struct{}), each: map[uint64]time.Duration{}, read: map[uint64]int64{}, whole: map[uint64]bool{}}
+	for commands := bufio.NewScanner(os.Stdin); commands.Scan(); {
+		switch verb, argument, _ := strings.Cut(commands.Text(), " "); verb {
+		case "join":
+			c.join(argument)
+		case "pause", "resume":
+			c.paused.Store(verb == "pause")
+		case "leave":
+			close(c.quit)
+			c.done.Wait()
+		}
+		answer(c.look())
+	}
+	return 0
+}
+
+// join connects all of them, and returns when each has had one answer.
+func (c *crowd) join(address string) {
+	var ready sync.WaitGroup
+	for i := range bystanders {
+		ready.Add(1)
+		c.done.Go(func() { c.member(i, address, ready.Done) })
+	}
+	ready.Wait()
+}
+
+func (c *crowd) member(i int, address string, ready func()) {
+	ready = sync.OnceFunc(ready)
+	defer ready()
+	b, err := connect(dialer(0), address)
+	if err != nil {
+		c.failed(err)
+		return
+	}
+	b.out.id = bystanderBase + uint64(i)
+	b.in.id = b.out.id
+	_ = b.SetReadDeadline(time.Now().Add(patience))
+	if err := b.echo(64); err != nil {
+		c.failed(err)
+	}
+	ready()
+	next := time.Now().Add(bystanderEvery * time.Duration(i) / bystanders)
+	var last time.Time // of the previous answer
+	for {
+		select {
+		case <-c.quit:
+			_ = b.CloseWrite()
+			err := b.takeAll()
+			_ = b.Close()
+			if err != nil {
+				c.failed(err)
+			}
+			c.mu.Lock()
+			c.whole[b.out.id], c.read[b.out.id] = b.in.whole(), b.in.bytes
+			c.mu.Unlock()
+			return
+		case <-time.After(time.Until(next)):
+		}
+		if c.paused.Load() {
+			next = time.Now().Add(bystanderEvery)
+			continue
+		}
+		// A message that could not leave when it was planned, because the one before it had no answer, counts from there.
+		began := time.Now()
+		if last.After(next) {
+			began = next
+		}
+		_ = b.SetReadDeadline(time.Now().Add(patience))
+		err := b.echo(64)
+		last = time.Now()
+		c.noted(b.out.id, last.Sub(began), err)
+		if err != nil {
+			_ = b.Close()
+			return
+		}
+		next = next.Add(bystanderEvery)
+	}
+}
+
+func (c *crowd) failed(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.errors = append(c.errors, err.Error())
+}
+
+func (c *crowd) noted(id uint64, wait time.Duration, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		c.errors = append(c.errors, err.Error())
+		return
+	}
+	c.waits = append(c.waits, wait)
+	c.each[id] = max(c.each[id], wait)
+}
+
+func (c *crowd) look() calm {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	slices.Sort(c.waits)
+	r := calm{Answers: len(c.waits), P50: percentile(c.waits, 50), P99: percentile(c.waits, 99), Max: percentile(c.waits, 100),
+		Errors: c.errors, Each: c.each, Ends: c.whole, Read: c.read}
+	c.waits, c.errors, c.each = nil, nil, map[uint64]time.Duration{}
+	return r
+}
+
+// percentile of a sorted list, 0 of an empty one.
+func percentile(sorted []time.Duration, p int) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(len(sorted)-1, len(sorted)*p/100)]
+}

@@ -1,0 +1,140 @@
+//go:build linux
+
+package trials
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// client is one connection, and its side of the record that the oracle compares.
+type client struct {
+	*net.TCPConn
+	out     writer
+	in      reader
+	sent    int64 // taken by the kernel
+	orderly bool  // read to the peer's FIN
+	endAt   int64 // monotonic, when reading met the end
+	err     error // how it ended
+}
+
+// dialer has the kernel's buffers as small as a trial wants them, 0 for its default.
+func dialer(receive int) net.Dialer {
+	return net.Dialer{Timeout: patience, Control: func(_, _ string, c syscall.RawConn) (err error) {
+		if receive == 0 {
+			return nil
+		}
+		if e := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receive) }); e != nil {
+			return e
+		}
+		return err
+	}}
+}
+
+// connect connects and has nothing to do with any oracle yet.
+func connect(d net.Dialer, address string) (*client, error) {
+	c, err := d.Dial("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return &client{TCPConn: c.(*net.TCPConn), out: writer{id: lastConnection.Add(1)}}, nil
+}
+
+// ask sends one record.
+func (c *client) ask(payload []byte) error {
+	_, err := c.Write(c.out.add(nil, payload))
+	return err
+}
+
+// Write counts.
+func (c *client) Write(b []byte) (int, error) {
+	n, err := c.TCPConn.Write(b)
+	c.sent += int64(n)
+	return n, err
+}
+
+// take reads until done says that it is enough, or to the end. each is called for every record.
+func (c *client) take(buf []byte, each func(payload []byte), done func() bool) error {
+	c.in.id = c.out.id
+	for done == nil || !done() {
+		n, err := c.Read(buf)
+		if wrong := c.in.feed(buf[:n], each); wrong != nil {
+			return wrong
+		}
+		if err != nil {
+			c.endAt, c.orderly, c.err = monotonic(), err == io.EOF, err
+			return err
+		}
+	}
+	return nil
+}
+
+// takeAll reads to the end, which is nil if it is a FIN.
+func (c *client) takeAll() error {
+	err := c.take(make([]byte, 64<<10), nil, nil)
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
+// echo has a payload of n bytes come back.
+func (c *client) echo(n int) error {
+	payload := make([]byte, n)
+	payload[0] = verbEcho
+	want := c.in.seq + 1
+	if err := c.ask(payload); err != nil {
+		return err
+	}
+	return c.take(make([]byte, 4<<10), func(got []byte) {
+		if len(got) != n {
+			c.in.wrong = errors.New("an echo of another length")
+		}
+	}, func() bool { return c.in.seq >= want })
+}
+
+// reset closes the connection the rude way and returns when, monotonic.
+func (c *client) reset() int64 {
+	_ = c.SetLinger(0)
+	at := monotonic()
+	_ = c.Close()
+	return at
+}
+
+// each runs f for 0 to n-1, a few at a time.
+func each(n, atOnce int, f func(i int)) {
+	var group sync.WaitGroup
+	places := make(chan struct{}, atOnce)
+	for i := range n {
+		places <- struct{}{}
+		group.Go(func() {
+			f(i)
+			<-places
+		})
+	}
+	group.Wait()
+}
+
+// refused reports whether a connection was closed by the server without a byte, and after what time.
+func refused(c *client, within time.Duration) (time.Duration, bool) {
+	began := time.Now()
+	_ = c.SetReadDeadline(began.Add(within))
+	n, err := c.Read(make([]byte, 1))
+	var timeout net.Error
+	if n > 0 || errors.As(err, &timeout) && timeout.Timeout() {
+		return time.Since(began), false
+	}
+	return time.Since(began), true
+}
+
+func seconds(t testing.TB, d time.Duration, c *client) {
+	t.Helper()
+	must(t, c.SetDeadline(time.Now().Add(d)))
+}

@@ -1,0 +1,43 @@
+//go:build linux
+
+package trials
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+var scale = flag.Float64("scale", 0.1, "1 is what the trials are specified for")
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	switch what := os.Getenv(role); {
+	case strings.HasPrefix(what, "server "):
+		os.Exit(serverMain(strings.TrimPrefix(what, "server ")))
+	case what == "bystanders":
+		os.Exit(bystandersMain())
+	case strings.HasPrefix(what, "reader "):
+		os.Exit(readerMain(strings.TrimPrefix(what, "reader ")))
+	}
+	code := m.Run()
+	if testing.Verbose() || code != 0 {
+		printTable(os.Stdout)
+	}
+	os.Exit(code)
+}
+
+// scaled returns n at the scale of this run, and at least least.
+func scaled(n, least int) int { return max(int(float64(n)**scale), least) }
+
+// lasting returns d at the scale of this run, and at least least.
+func lasting(d, least time.Duration) time.Duration {
+	return max(time.Duration(float64(d)**scale), least)
+}
+
+// full reports whether this is a run at full scale.
+func full() bool { return *scale >= 1 }
+
+func readerMain(string) int { return 1 }

@@ -1,0 +1,197 @@
+//go:build linux
+
+package trials
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/engine"
+	"github.com/servercore-go/servercore/frame"
+	"github.com/servercore-go/servercore/pool"
+	"github.com/servercore-go/servercore/session"
+)
+
+// plan is what a trial's server does besides the verbs. A server process finds its plan by the trial's name, for it is
+// the same program.
+type plan struct {
+	options engine.Options
+	address string // default: a free port of 127.0.0.1
+	uid     int    // the user to become before the engine starts, 0 for none
+
+	connected    func(*member)
+	verb         func(m *member, payload []byte) // a verb of the trial's own
+	sent         func(*member)
+	disconnected func(*member)
+	command      func(c *content, argument string) any // a command of the trial's own
+}
+
+var plans = map[string]func() plan{}
+
+// report is what a server says of itself.
+type report struct {
+	Lives      []life // ended since the last report; those still alive have Ended 0
+	Live       int
+	Peak       int // the most that lived at once
+	Connected  int // calls of OnConnected
+	Ended      int // calls of OnDisconnected
+	Faults     []string
+	Stats      engine.Stats
+	Buffers    int64 // pool.Live
+	Goroutines int
+	Heap       uint64 // HeapInuse after GC
+	CPU        int64  // nanoseconds
+}
+
+// hello is the first line of a server: where it listens.
+type hello struct {
+	PID                     int
+	Records, Lesson, Length string // its addresses: streams of records, frame.ServerCore, frame.LengthField
+}
+
+// frameLimit is the largest frame of the listener for frame.LengthField.
+const frameLimit = 64 << 10
+
+// serverMain is the server process. It reads commands on stdin, one a line, and answers each with a line of JSON on
+// stdout; the log goes to stderr. Nothing of that needs a descriptor.
+func serverMain(name string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	name, _, _ = strings.Cut(name, " ") // a trial may have several servers
+	var p plan
+	if make := plans[name]; make != nil {
+		p = make()
+	}
+	if p.uid != 0 {
+		if err := syscall.Setuid(p.uid); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 2
+		}
+	}
+	p.options.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	c := &content{plan: p}
+	e, err := engine.New(p.options)
+	if err == nil {
+		err = c.listen(ctx, e)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "the server has ended:", err)
+		return 1
+	}
+	return 0
+}
+
+func (c *content) listen(ctx context.Context, e *engine.Engine) error {
+	address := c.plan.address
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	factory := func() session.Handler { return &member{server: c} }
+	var listeners []*engine.Listener
+	for _, opts := range [][]engine.Option{nil, {engine.Framed(frame.ServerCore{})},
+		{engine.Framed(frame.LengthField{LengthFieldLength: 4, InitialBytesToStrip: 4, MaxFrameLength: frameLimit})}} {
+		if l, err := e.Listen("tcp", address, factory, opts...); err != nil {
+			return err
+		} else {
+			listeners = append(listeners, l)
+		}
+		address = "127.0.0.1:0"
+	}
+	ended := make(chan error, 1)
+	ready := make(chan struct{})
+	go func() { // Run, with a moment to tell where it listens
+		if err := e.Start(); err != nil {
+			ended <- err
+			return
+		}
+		close(ready)
+		ended <- c.run(ctx, e)
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-ready:
+	}
+	answer(hello{os.Getpid(), listeners[0].Addr().String(), listeners[1].Addr().String(), listeners[2].Addr().String()})
+	go c.obey(e)
+	return <-ended
+}
+
+// run is Engine.Run from where Start has returned.
+func (c *content) run(ctx context.Context, e *engine.Engine) error {
+	select {
+	case <-e.Done():
+		return fmt.Errorf("by itself: %w", e.Err())
+	case <-ctx.Done():
+	}
+	grace := context.Background()
+	if d := c.plan.options.DrainTimeout; d > 0 {
+		var cancel context.CancelFunc
+		grace, cancel = context.WithTimeout(grace, d)
+		defer cancel()
+	}
+	err := e.Shutdown(grace)
+	if err != nil && grace.Err() == nil {
+		return err
+	}
+	answer(c.report(e, false)) // the last word: of every session
+	return nil
+}
+
+func answer(v any) {
+	line, err := json.Marshal(v)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(3)
+	}
+	_, _ = os.Stdout.Write(append(line, '\n'))
+}
+
+// obey serves commands until stdin ends: then nobody is there any more who would end this process.
+func (c *content) obey(e *engine.Engine) {
+	commands := bufio.NewScanner(os.Stdin)
+	for commands.Scan() {
+		verb, argument, _ := strings.Cut(commands.Text(), " ")
+		switch {
+		case verb == "report":
+			answer(c.report(e, argument == "gc"))
+		case c.plan.command != nil:
+			answer(c.plan.command(c, argument))
+		}
+	}
+	os.Exit(4)
+}
+
+func (c *content) report(e *engine.Engine, collect bool) report {
+	c.mu.Lock()
+	r := report{Lives: c.lives, Live: len(c.live), Peak: c.peak, Connected: c.connected, Ended: c.ended, Faults: c.faults}
+	for m := range c.live {
+		r.Lives = append(r.Lives, m.identity())
+	}
+	c.lives, c.silent = nil, 0
+	c.mu.Unlock()
+	r.Stats, r.Buffers, r.Goroutines = e.Stats(), pool.Live(), runtime.NumGoroutine()
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t)
+	r.CPU = t.Nano()
+	if collect {
+		runtime.GC()
+		runtime.GC() // what a sync.Pool holds goes with the second
+		debug.FreeOSMemory()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		r.Heap = m.HeapInuse
+	}
+	return r
+}
