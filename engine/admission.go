@@ -135,6 +135,10 @@ func (e *Engine) admit(n newcomer, lp *loop) {
 	case !e.enter():
 		e.log.limited(fullLine, "refusing connections: MaxSessions reached", "max", e.maxSessions)
 		e.refuse(n.fd, &e.refused.full)
+	case !e.spare.kept():
+		e.refused.descriptors.Add(1)
+		e.spare.shed(n.fd)
+		e.leave()
 	default:
 		lp.welcome(n)
 	}
@@ -268,29 +272,36 @@ func (s *spare) borrow(f func()) (replaced bool) {
 	return s.open() == nil
 }
 
-// refill gets a spare descriptor if there is none.
-func (s *spare) refill() {
+// kept reports whether there is a spare descriptor. Whoever needs one while it is lent may get its place, the door of
+// another listener for instance: then there is none, and the next to come in has to give it back.
+func (s *spare) kept() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.file == nil {
-		_ = s.open()
-	}
+	return s.file != nil || s.open() == nil
+}
+
+// shed resets a connection and has the spare descriptor in its place, if there was none.
+func (s *spare) shed(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	_ = unix.Close(fd)
+	s.kept()
 }
 
 // accept takes one waiting connection on the spare descriptor. If the spare can be replaced there are
-// descriptors after all, and the connection is returned; otherwise it is reset and counted as waiting.
+// descriptors after all, and the connection is returned; otherwise it is reset and counted as waiting. The listener's
+// door is kept shut meanwhile: it would take the descriptor.
 func (s *spare) accept(l *Listener) (n newcomer, waiting bool) {
+	l.acceptMu.Lock()
+	defer l.acceptMu.Unlock()
 	var err error
-	replaced := s.borrow(func() { n, err = l.try() })
+	replaced := s.borrow(func() { n, err = l.next() })
 	if err != nil {
 		return newcomer{}, false
 	}
 	if replaced {
 		return n, true
 	}
-	_ = unix.SetsockoptLinger(n.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	_ = unix.Close(n.fd)
-	s.refill() // with what the newcomer held
+	s.shed(n.fd)
 	return newcomer{}, true
 }
 
