@@ -2,7 +2,7 @@
 
 TOOL := go tool -modfile=tools/go.mod
 
-.PHONY: all check fmt vet staticcheck imports test race bench mutants simulate
+.PHONY: all check fmt vet staticcheck imports test race trials bench mutants simulate
 
 all: check
 
@@ -36,6 +36,10 @@ mutants:
 FOR ?= 1h
 simulate:
 	go test ./session -run '^TestSimulator$$' -v -timeout 0 -simulate $(FOR)
+
+# Root, strace, ss and nmap are wanted; what is missing is skipped and says so in the table. The machine should be quiet.
+trials:
+	go test -count=1 -timeout 4h -v ./trials -scale 1
 
 # make bench             benchmarks of the working tree
 # make bench BASE=main   the same in alternation with another ref, and the comparison

@@ -30,7 +30,12 @@ func TestT24DescriptorsExhausted(t *testing.T) {
 	var served, shed, waiting atomic.Int64
 	clients := make([]*client, 1000)
 	each(len(clients), 50, func(i int) {
-		c := o.connect()
+		c, err := connect(dialer(0), o.at.Records)
+		if err != nil { // shed before connect had returned
+			shed.Add(1)
+			return
+		}
+		o.watch(c)
 		clients[i] = c
 		seconds(t, time.Second, c)
 		switch err := c.echo(64); {

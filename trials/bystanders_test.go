@@ -4,6 +4,9 @@ package trials
 
 import (
 	"bufio"
+	"fmt"
+	"io"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -24,6 +27,7 @@ const (
 type calm struct {
 	Answers       int
 	P50, P99, Max time.Duration
+	Reference     time.Duration // the P99 of a plain server that does nothing else, at the same time
 	Errors        []string
 	Each          map[uint64]time.Duration // the longest wait of each
 	Ends          map[uint64]bool          // on leaving: all was received
@@ -37,13 +41,38 @@ type crowd struct {
 
 	mu     sync.Mutex
 	waits  []time.Duration
+	plain  []time.Duration // of the reference
 	each   map[uint64]time.Duration
 	read   map[uint64]int64
 	whole  map[uint64]bool
 	errors []string
 }
 
-// bystandersMain is their process: join ADDRESS, look, pause, resume, leave.
+// referenceMain is a process with an echo server of the standard library, whose latency is the machine's.
+func referenceMain() int {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	answer(l.Addr().String())
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = io.Copy(c, c)
+				_ = c.Close()
+			}()
+		}
+	}()
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return 0
+}
+
+// bystandersMain is their process: join ADDRESS REFERENCE, look, pause, resume, leave.
 func bystandersMain() int {
 	c := &crowd{quit: make(chan struct{}), each: map[uint64]time.Duration{}, read: map[uint64]int64{}, whole: map[uint64]bool{}}
 	for commands := bufio.NewScanner(os.Stdin); commands.Scan(); {
@@ -61,9 +90,14 @@ func bystandersMain() int {
 	return 0
 }
 
-// join connects all of them, and returns when each has had one answer.
-func (c *crowd) join(address string) {
+// join connects all of them, and a few to the reference, and returns when each has had one answer.
+func (c *crowd) join(addresses string) {
+	address, reference, _ := strings.Cut(addresses, " ")
 	var ready sync.WaitGroup
+	for i := range bystanders / 5 {
+		ready.Add(1)
+		c.done.Go(func() { c.member(-1-i*5, reference, ready.Done) })
+	}
 	for i := range bystanders {
 		ready.Add(1)
 		c.done.Go(func() { c.member(i, address, ready.Done) })
@@ -79,14 +113,14 @@ func (c *crowd) member(i int, address string, ready func()) {
 		c.failed(err)
 		return
 	}
-	b.out.id = bystanderBase + uint64(i)
+	b.out.id = uint64(bystanderBase + i)
 	b.in.id = b.out.id
 	_ = b.SetReadDeadline(time.Now().Add(patience))
 	if err := b.echo(64); err != nil {
 		c.failed(err)
 	}
 	ready()
-	next := time.Now().Add(bystanderEvery * time.Duration(i) / bystanders)
+	next := time.Now().Add(bystanderEvery * time.Duration(max(i, -i)) / bystanders)
 	var last time.Time // of the previous answer
 	for {
 		select {
@@ -96,6 +130,9 @@ func (c *crowd) member(i int, address string, ready func()) {
 			_ = b.Close()
 			if err != nil {
 				c.failed(err)
+			}
+			if i < 0 {
+				return
 			}
 			c.mu.Lock()
 			c.whole[b.out.id], c.read[b.out.id] = b.in.whole(), b.in.bytes
@@ -137,6 +174,10 @@ func (c *crowd) noted(id uint64, wait time.Duration, err error) {
 		c.errors = append(c.errors, err.Error())
 		return
 	}
+	if id < bystanderBase {
+		c.plain = append(c.plain, wait)
+		return
+	}
 	c.waits = append(c.waits, wait)
 	c.each[id] = max(c.each[id], wait)
 }
@@ -145,9 +186,10 @@ func (c *crowd) look() calm {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	slices.Sort(c.waits)
-	r := calm{Answers: len(c.waits), P50: percentile(c.waits, 50), P99: percentile(c.waits, 99), Max: percentile(c.waits, 100),
+	slices.Sort(c.plain)
+	r := calm{Reference: percentile(c.plain, 99), Answers: len(c.waits), P50: percentile(c.waits, 50), P99: percentile(c.waits, 99), Max: percentile(c.waits, 100),
 		Errors: c.errors, Each: c.each, Ends: c.whole, Read: c.read}
-	c.waits, c.errors, c.each = nil, nil, map[uint64]time.Duration{}
+	c.waits, c.plain, c.errors, c.each = nil, nil, nil, map[uint64]time.Duration{}
 	return r
 }
 

@@ -115,8 +115,8 @@ func each(n, atOnce int, f func(i int)) {
 	for i := range n {
 		places <- struct{}{}
 		group.Go(func() {
+			defer func() { <-places }() // f may have failed the test, which ends its goroutine
 			f(i)
-			<-places
 		})
 	}
 	group.Wait()

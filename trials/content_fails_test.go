@@ -160,15 +160,16 @@ func init() {
 		return plan{
 			options: engine.Options{SendLimit: 64 << 10, LingerTimeout: 200 * time.Millisecond},
 			sent: func(m *member) {
-				if rand.IntN(50) == 0 {
+				if m.trap != 0 && rand.IntN(50) == 0 {
 					m.abuse()
 				}
 			},
 			disconnected: func(m *member) {
-				for range 5 {
+				for range 5 * int(m.trap) {
 					m.abuse()
 				}
 			},
+			verb:    func(m *member, payload []byte) { m.trap = 1; m.server.victim(m) },
 			command: abuseFor,
 		}
 	}
@@ -199,7 +200,7 @@ func (m *member) abuse() {
 	}
 }
 
-// abuseFor has 100 goroutines abuse the sessions of the moment, and those of the moment before, for some seconds.
+// abuseFor has 100 goroutines abuse the sessions that came last, most of which live, for some seconds.
 func abuseFor(c *content, argument string) any {
 	d, _ := strconv.ParseFloat(argument, 64)
 	end := time.Now().Add(time.Duration(d * float64(time.Second)))
@@ -215,21 +216,13 @@ func abuseFor(c *content, argument string) any {
 					all[rand.IntN(len(all))].abuse()
 					calls.Add(1)
 				}
-				time.Sleep(2 * time.Millisecond)
+				time.Sleep(10 * time.Millisecond)
 			}
 		})
 	}
-	var before []*member
 	for time.Now().Before(end) {
-		var now []*member
-		for _, m := range c.members() {
-			if id := m.identity().ID; id != 0 && id < bystanderBase {
-				now = append(now, m)
-			}
-		}
-		all := append(before[:len(before):len(before)], now...)
+		all := c.recent()
 		targets.Store(&all)
-		before = now
 		time.Sleep(20 * time.Millisecond)
 	}
 	crew.Wait()
@@ -255,7 +248,7 @@ func TestT36Abuse(t *testing.T) {
 				default:
 				}
 				c := o.connect()
-				_ = c.ask([]byte{verbNothing})
+				_ = c.ask([]byte{verbTrap})
 				_ = c.SetDeadline(time.Now().Add(2 * time.Second))
 				_ = c.takeAll()
 				_ = c.Close()

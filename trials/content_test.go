@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -244,6 +245,7 @@ type content struct {
 	ended     int
 	lives     []life // of sessions that have ended and not been reported; of those that sent no record, the first 20,000
 	silent    int    // how many of those
+	victims   []*member
 	faults    []string
 }
 
@@ -285,14 +287,19 @@ func (c *content) left(m *member, l life) {
 	c.lives = append(c.lives, l)
 }
 
-// members returns the sessions that live now.
-func (c *content) members() (all []*member) {
+// victim adds a session to those that are to be abused.
+func (c *content) victim(m *member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for m := range c.live {
-		all = append(all, m)
-	}
-	return all
+	c.victims = append(c.victims, m)
+	c.victims = c.victims[max(0, len(c.victims)-150):]
+}
+
+// recent returns the last 150 of them; some have ended.
+func (c *content) recent() []*member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.victims)
 }
 
 // identity is what report may know of a session that lives.

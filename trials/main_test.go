@@ -17,6 +17,8 @@ func TestMain(m *testing.M) {
 	switch what := os.Getenv(role); {
 	case strings.HasPrefix(what, "server "):
 		os.Exit(serverMain(strings.TrimPrefix(what, "server ")))
+	case what == "reference":
+		os.Exit(referenceMain())
 	case what == "bystanders":
 		os.Exit(bystandersMain())
 	case strings.HasPrefix(what, "reader "):

@@ -60,7 +60,7 @@ func begin(t *testing.T, name string, h how) *oracle {
 		return o
 	}
 	o.crowd = start(t, "bystanders")
-	if joined := ask[calm](o.crowd, "join "+o.at.Records); len(joined.Errors) > 0 {
+	if joined := ask[calm](o.crowd, "join "+o.at.Records+" "+heard[string](start(t, "reference"), "reference")); len(joined.Errors) > 0 {
 		t.Fatalf("bystanders: %v", joined.Errors)
 	}
 	time.Sleep(400 * time.Millisecond) // of traffic, to compare with
@@ -259,12 +259,17 @@ func (o *oracle) require(ok bool, format string, args ...any) {
 	}
 }
 
-// judgeCalm is O6.
+// judgeCalm is O6. Below full scale the machine is not expected to be there for the trial alone: what a plain server in a
+// process of its own shows at the same time is the machine's, not the engine's.
 func (o *oracle) judgeCalm(c calm) {
 	bound := max(20*time.Millisecond, 5*o.before.P99)
+	if !full() {
+		bound = max(bound, 2*c.Reference)
+	}
 	o.require(len(c.Errors) == 0, "O6: bystanders: %v", c.Errors)
 	o.require(c.Answers > 0, "O6: the bystanders had no answer")
-	o.require(c.P99 <= bound, "O6: bystanders' p99 %v, want %v (before the fault %v)", round(c.P99), round(bound), round(o.before.P99))
+	o.require(c.P99 <= bound, "O6: bystanders' p99 %v, want %v (before the fault %v, a plain server %v)", round(c.P99), round(bound),
+		round(o.before.P99), round(c.Reference))
 }
 
 // judgeLeaks is O5.
