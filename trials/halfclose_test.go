@@ -69,6 +69,7 @@ func TestT06DisconnectWithUnreadInput(t *testing.T) {
 	clients := make([]*client, rounds)
 	read := make([]int64, rounds)
 	each(rounds, rounds, func(i int) {
+		time.Sleep(time.Duration(i) * 100 * time.Millisecond) // one after the other; they only linger together
 		c := o.connect()
 		clients[i] = c
 		payload := make([]byte, more/2)

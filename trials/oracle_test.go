@@ -264,7 +264,7 @@ func (o *oracle) require(ok bool, format string, args ...any) {
 func (o *oracle) judgeCalm(c calm) {
 	bound := max(20*time.Millisecond, 5*o.before.P99)
 	if !full() {
-		bound = max(bound, 2*c.Reference)
+		bound = max(bound, 5*c.Reference)
 	}
 	o.require(len(c.Errors) == 0, "O6: bystanders: %v", c.Errors)
 	o.require(c.Answers > 0, "O6: the bystanders had no answer")
