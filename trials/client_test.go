@@ -122,18 +122,6 @@ func each(n, atOnce int, f func(i int)) {
 	group.Wait()
 }
 
-// refused reports whether a connection was closed by the server without a byte, and after what time.
-func refused(c *client, within time.Duration) (time.Duration, bool) {
-	began := time.Now()
-	_ = c.SetReadDeadline(began.Add(within))
-	n, err := c.Read(make([]byte, 1))
-	var timeout net.Error
-	if n > 0 || errors.As(err, &timeout) && timeout.Timeout() {
-		return time.Since(began), false
-	}
-	return time.Since(began), true
-}
-
 func seconds(t testing.TB, d time.Duration, c *client) {
 	t.Helper()
 	must(t, c.SetDeadline(time.Now().Add(d)))

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -307,15 +306,4 @@ func (m *member) identity() life {
 	m.numbering.Lock()
 	defer m.numbering.Unlock()
 	return life{ID: m.life.ID, Loop: m.life.Loop, Connected: m.life.Connected}
-}
-
-// until ends a session that has not done something in time.
-func (m *member) until(d time.Duration, done func() bool, reason error) {
-	time.AfterFunc(d, func() {
-		_ = m.Post(func() {
-			if !done() {
-				m.DisconnectWith(reason)
-			}
-		})
-	})
 }

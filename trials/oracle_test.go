@@ -41,7 +41,6 @@ type oracle struct {
 type how struct {
 	wrapper []string // before the server
 	alone   bool     // without bystanders: the trial stops or kills the server
-	ready   func(o *oracle)
 }
 
 // begin starts a trial: the server, a first visitor, the bystanders, and their latency without a fault.
@@ -260,7 +259,8 @@ func (o *oracle) require(ok bool, format string, args ...any) {
 }
 
 // judgeCalm is O6. Below full scale the machine is not expected to be there for the trial alone: what a plain server in a
-// process of its own shows at the same time is the machine's, not the engine's.
+// process of its own shows at the same time is the machine's, not the engine's. Under the race detector, which makes content
+// many times slower, the latency is printed and not judged.
 func (o *oracle) judgeCalm(c calm) {
 	bound := max(20*time.Millisecond, 5*o.before.P99)
 	if !full() {
@@ -268,7 +268,7 @@ func (o *oracle) judgeCalm(c calm) {
 	}
 	o.require(len(c.Errors) == 0, "O6: bystanders: %v", c.Errors)
 	o.require(c.Answers > 0, "O6: the bystanders had no answer")
-	o.require(c.P99 <= bound, "O6: bystanders' p99 %v, want %v (before the fault %v, a plain server %v)", round(c.P99), round(bound),
+	o.require(c.P99 <= bound || raced, "O6: bystanders' p99 %v, want %v (before the fault %v, a plain server %v)", round(c.P99), round(bound),
 		round(o.before.P99), round(c.Reference))
 }
 

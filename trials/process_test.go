@@ -192,12 +192,6 @@ func (p *process) memory(name string) int {
 	return 0
 }
 
-// forgetPeak has VmHWM begin at what is resident now.
-func (p *process) forgetPeak() {
-	p.t.Helper()
-	must(p.t, os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.pid), []byte("5"), 0))
-}
-
 // processor returns the processor time the process has used, from the scheduler's count, which is exact.
 func (p *process) processor() time.Duration {
 	p.t.Helper()
