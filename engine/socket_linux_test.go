@@ -12,7 +12,7 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// Accepted connections have the options of their listener, and dialled ones the same.
+// Accepted connections have the options of their listener, also where it was handed in without them, and dialled ones the same.
 func TestSocketOptions(t *testing.T) {
 	for name, tt := range map[string]struct {
 		o                                        Options
@@ -67,6 +67,18 @@ func TestSocketOptions(t *testing.T) {
 		}
 		t.Run(name+",accepted", func(t *testing.T) {
 			_, c := connect(t, tt.o)
+			check(t, c)
+		})
+		t.Run(name+",handed in", func(t *testing.T) {
+			var config net.ListenConfig
+			config.SetMultipathTCP(false)
+			config.KeepAlive = time.Hour // not ours
+			ln, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			_, c := connect(t, tt.o, From(ln.(*net.TCPListener)))
 			check(t, c)
 		})
 		t.Run(name+",dialled", func(t *testing.T) { check(t, dialled(t, tt.o)) })
