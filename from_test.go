@@ -172,6 +172,7 @@ func TestFileHandsTheListenerOn(t *testing.T) {
 			t.Errorf("the closed listener accepted %d", n-before)
 		}
 		exchange(t, c, "the old session")
+		must(t, c.Close()) // nothing to linger for
 		must(t, old.Shutdown(t.Context()))
 		exchange(t, next.dial(), "after the old one's end")
 		for name, s := range map[string]*server{"old": old, "next": next} {
@@ -273,6 +274,7 @@ func TestListenerClose(t *testing.T) {
 		if n := e.Stats().AcceptErrors; n != 0 {
 			t.Errorf("%d accept errors", n)
 		}
+		must(t, c.Close()) // nothing to linger for
 		must(t, e.Shutdown(t.Context()))
 		must(t, storm.Close())
 	})
