@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Ping returns nil as soon as every event loop has answered, which takes as long as the longest callback that runs on one;
@@ -19,27 +20,22 @@ func (e *Engine) Ping(ctx context.Context) error {
 		l.welcomeMu.Unlock()
 		l.wake()
 	}
-	waiting := make(map[int]bool, len(loops))
-	for i := range loops {
-		waiting[i] = true
-	}
-	for len(waiting) > 0 {
+	answered := make([]bool, len(loops))
+	for slices.Contains(answered, false) {
 		select {
 		case i := <-answers:
-			delete(waiting, i)
+			answered[i] = true
 		case <-e.done:
 			return e.Err()
 		case <-ctx.Done():
-			for i := range waiting {
-				return fmt.Errorf("engine: event loop %d has not answered: %w", i, ctx.Err())
-			}
+			return fmt.Errorf("engine: event loop %d has not answered: %w", slices.Index(answered, false), ctx.Err())
 		}
 	}
-	if len(loops) == 0 {
-		if err := e.Err(); err != nil {
-			return err
-		}
-		return errors.New("engine: Start comes before Ping")
+	if len(loops) > 0 {
+		return nil
 	}
-	return nil
+	if err := e.Err(); err != nil {
+		return err
+	}
+	return errors.New("engine: Start comes before Ping")
 }

@@ -1,9 +1,12 @@
 package engine
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,6 +86,57 @@ func TestSocketOptions(t *testing.T) {
 		})
 		t.Run(name+",dialled", func(t *testing.T) { check(t, dialled(t, tt.o)) })
 	}
+}
+
+// A listener that is closed is watched no more, though others have its socket: the kernel would tell us of their newcomers.
+func TestCloseEndsTheNotices(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared, err := duplicate(ln.(*net.TCPListener)) // one that the Go runtime does not watch
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(shared)
+	_, c := connect(t, Options{}, From(ln.(*net.TCPListener)))
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := watchers(t, shared); n < 1 {
+		t.Fatalf("%d watch the socket before", n)
+	}
+	if err := c.on().engine.listeners[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := watchers(t, shared); n != 0 {
+		t.Errorf("%d watch the socket still", n)
+	}
+}
+
+// watchers counts the registrations of a socket with epoll instances of this process.
+func watchers(t *testing.T, fd int) (n int) {
+	t.Helper()
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir("/proc/self/fdinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		info, err := os.ReadFile("/proc/self/fdinfo/" + e.Name())
+		if err != nil {
+			continue // that of the folder itself
+		}
+		for line := range strings.Lines(string(info)) {
+			if strings.HasPrefix(line, "tfd:") && strings.Contains(line, fmt.Sprintf(" ino:%x ", stat.Ino)) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // dialled starts an engine and returns a connection that it has made.
