@@ -20,7 +20,8 @@ import (
 // method Fd of what File of a net.TCPListener or net.UnixListener returned would end it.)
 //
 // The engine's options for connections are set on each connection that is accepted, not on the socket, which others may share;
-// so those that were waiting already have them too. The path of a unix socket is not removed at the end. What waits to
+// so those that were waiting already have them too. (What net.Listen makes accepts multipath TCP, where Linux has no
+// TCP_USER_TIMEOUT; with ListenConfig.SetMultipathTCP(false) it does not.) The path of a unix socket is not removed at the end. What waits to
 // be accepted when the listener closes is left to the other processes that have the socket, if there are any.
 func From(socket syscall.Conn) Option {
 	return func(o *origin) error {

@@ -55,14 +55,15 @@ func setOptions(fd int, o *Options) error {
 			}
 		}
 	}
-	if o.UserTimeout > 0 {
-		if err := setUserTimeout(fd, o.UserTimeout); err != nil {
-			return os.NewSyscallError("setsockopt TCP_USER_TIMEOUT", err)
-		}
-	}
 	if o.SendBuffer > 0 {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, o.SendBuffer); err != nil {
 			return os.NewSyscallError("setsockopt SO_SNDBUF", err)
+		}
+	}
+	// Last: a multipath connection has all the others.
+	if o.UserTimeout > 0 {
+		if err := setUserTimeout(fd, o.UserTimeout); err != nil {
+			return os.NewSyscallError("setsockopt TCP_USER_TIMEOUT", err)
 		}
 	}
 	return nil
