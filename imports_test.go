@@ -35,6 +35,8 @@ const (
 	histogram  = "github.com/HdrHistogram/hdrhistogram-go"
 	testkit    = "internal/testkit"
 	echoserver = "internal/echoserver"
+	systemd    = "github.com/coreos/go-systemd/v22/"
+	tomlFile   = "github.com/pelletier/go-toml/v2"
 )
 
 var rooms = []room{
@@ -49,7 +51,7 @@ var rooms = []room{
 	{dir: "frame", // bytes in, packets out
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io", "time"}},
 	{dir: "internal", may: []string{sys}, tests: []string{"internal/"}},
-	{dir: echoserver, may: []string{"engine", "session", "pool", sys}, tests: []string{testkit}}, // a command's inside
+	{dir: echoserver, may: []string{"engine", "session", "pool", sys, systemd, tomlFile}, tests: []string{testkit}}, // a command's inside
 	{dir: testkit, may: append([]string{"session", "pool", "frame", sys}, testLibraries...), tests: []string{"internal/"}},
 	{dir: "bench", may: []string{sys, histogram}, tests: []string{"bench"}}, // nothing of ours: it can load any server
 	{dir: "trials", may: []string{"engine", "session", "pool", "frame", "bench", "internal/", sys}},
@@ -205,6 +207,8 @@ func TestImportRule(t *testing.T) {
 		{echoserver + "/modes.go", module + "/engine", true},
 		{echoserver + "/modes.go", module + "/session", true},
 		{echoserver + "/modes.go", module + "/bench", false},
+		{echoserver + "/manager.go", systemd + "daemon", true},
+		{"cmd/echoserver/main.go", tomlFile, false},
 		{echoserver + "/modes.go", gnet, false},
 		{"bench/html.go", module + "/" + echoserver, false},
 		{"cmd/echoserver/main_test.go", module + "/pool", true},

@@ -92,7 +92,7 @@ func (l *Listener) help(pause time.Duration) time.Duration {
 		case err == nil:
 			l.engine.admit(n, l.engine.emptiest())
 			pause = 0
-		case err == unix.EAGAIN || l.engine.stopping():
+		case err == unix.EAGAIN || err == net.ErrClosed || l.engine.stopping():
 			return 0
 		default:
 			if pause = l.engine.acceptFailed(l, err, pause); pause > 0 {
@@ -198,7 +198,9 @@ func (c *conn) open(n newcomer) {
 		c.refused(n, &e.refused.factory, err)
 		return
 	}
-	inheritOptions(int(c.fd), &e.options)
+	if !inheritsOptions || n.origin.from != nil {
+		equip(int(c.fd), n.origin.network, &e.options)
+	}
 	d, err := session.Bind(h, c, l.shared, n.origin.framing, n.local, n.remote)
 	if err != nil {
 		c.refused(n, &e.refused.factory, err)

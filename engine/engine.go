@@ -102,12 +102,14 @@ func (e *Engine) Listen(network, address string, f session.Factory, opts ...Opti
 	if f == nil {
 		return nil, fmt.Errorf("engine: listen %s %s: the session factory is nil", network, address)
 	}
-	if err := checkAddress(network, address); err != nil {
-		return nil, err
-	}
 	o, err := newOrigin(network, f, opts)
 	if err != nil {
 		return nil, fmt.Errorf("engine: listen %s %s: %w", network, address, err)
+	}
+	if o.from == nil {
+		if err := checkAddress(network, address); err != nil {
+			return nil, err
+		}
 	}
 	if o.policy != nil {
 		return nil, fmt.Errorf("engine: listen %s %s: Reconnect is an option of Dial", network, address)
@@ -117,7 +119,7 @@ func (e *Engine) Listen(network, address string, f session.Factory, opts ...Opti
 	if e.state != fresh {
 		return nil, fmt.Errorf("engine: listen %s %s: Listen must come before Start", network, address)
 	}
-	l := &Listener{engine: e, address: address, origin: o}
+	l := &Listener{engine: e, address: address, origin: o, addr: o.addr}
 	e.listeners = append(e.listeners, l)
 	return l, nil
 }
@@ -139,8 +141,10 @@ func (e *Engine) Start() error {
 	}
 	e.state = running
 	for _, l := range e.listeners {
-		e.acceptors.Add(1)
-		go l.accept()
+		if l.bound {
+			e.acceptors.Add(1)
+			go l.accept()
+		}
 	}
 	return nil
 }
@@ -167,6 +171,9 @@ func (e *Engine) start() error {
 		return err
 	}
 	for i, l := range e.listeners {
+		if !l.bound { // closed already
+			continue
+		}
 		if err := e.loops[i%len(e.loops)].attend(l); err != nil {
 			return fmt.Errorf("engine: listen %s %s: %w", l.origin.network, l.address, err)
 		}

@@ -19,7 +19,7 @@ func (s *plain) OnConnected(net.Addr) { close(s.connected) }
 func (s *plain) OnRecv(data []byte)   { _ = s.Send(data) }
 
 // connect starts an engine and returns a client of it and the client's connection as the engine has it.
-func connect(t testing.TB, o Options) (net.Conn, *conn) {
+func connect(t testing.TB, o Options, opts ...Option) (net.Conn, *conn) {
 	t.Helper()
 	o.Loops, o.Logger = 1, slog.New(slog.DiscardHandler)
 	e, err := New(o)
@@ -27,7 +27,7 @@ func connect(t testing.TB, o Options) (net.Conn, *conn) {
 		t.Fatal(err)
 	}
 	s := &plain{connected: make(chan struct{})}
-	l, err := e.Listen("tcp", "127.0.0.1:0", func() session.Handler { return s })
+	l, err := e.Listen("tcp", "127.0.0.1:0", func() session.Handler { return s }, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}

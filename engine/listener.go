@@ -25,16 +25,19 @@ type Listener struct {
 	shared   *net.TCPAddr      // the local address of the last connection accepted
 	zones    map[uint32]string // names of interfaces
 
+	closed bool // by Close; under the engine's mu
+
 	// Set by bind, fixed while bound.
 	bound  bool
-	addr   net.Addr
+	addr   net.Addr // stays
 	socket *os.File
 	conn   syscall.RawConn // of socket
-	file   os.FileInfo     // of a unix socket: removed at the end only if it is still ours
+	door   *loop           // it accepts, nil before it attends
+	file   os.FileInfo     // of a unix socket: removed at the end only if it is still ours; under the engine's mu
 }
 
 // Addr returns the address listened on, the port resolved, once Start has returned; before that, the address as
-// given to Listen. Any goroutine.
+// given to Listen, unless From told a better one. Any goroutine, at any time.
 func (l *Listener) Addr() net.Addr {
 	l.engine.mu.Lock()
 	defer l.engine.mu.Unlock()
@@ -80,8 +83,19 @@ func checkAddress(network, address string) error {
 	return fmt.Errorf("engine: network %q: want tcp, tcp4, tcp6 or unix", network)
 }
 
-// bind starts to listen. The caller holds the engine's mu.
+// bind starts to listen, unless the listener is closed. The caller holds the engine's mu.
 func (l *Listener) bind() error {
+	l.zones = make(map[uint32]string)
+	if l.closed {
+		return nil
+	}
+	if l.origin.from != nil {
+		if err := l.adopt(l.origin.from); err != nil {
+			return fmt.Errorf("engine: listen %s %s: From: %w", l.origin.network, l.addr, err)
+		}
+		l.bound = true
+		return nil
+	}
 	if l.origin.network == "unix" {
 		if err := clearPath(l.address); err != nil {
 			return fmt.Errorf("engine: listen unix %s: %w", l.address, err)
@@ -101,7 +115,7 @@ func (l *Listener) bind() error {
 		u.SetUnlinkOnClose(false)
 		l.file, _ = os.Lstat(l.address)
 	}
-	l.addr, l.zones = ln.Addr(), make(map[uint32]string)
+	l.addr = ln.Addr()
 	if err := l.adopt(ln.(syscall.Conn)); err != nil {
 		l.removePath()
 		return fmt.Errorf("engine: listen %s %s: %w", l.origin.network, l.address, err)
@@ -117,7 +131,8 @@ func (l *Listener) adopt(ln syscall.Conn) error {
 	if err != nil {
 		return err
 	}
-	l.socket = os.NewFile(uintptr(fd), "listener") // in non-blocking mode, as package net has it
+	_ = unix.SetNonblock(fd, true) // as package net has it; what was handed in may not be. If it fails, so does what follows
+	l.socket = os.NewFile(uintptr(fd), "listener")
 	if l.conn, err = l.socket.SyscallConn(); err == nil {
 		err = l.socket.SetReadDeadline(time.Time{}) // fails if the runtime does not watch it
 	}
@@ -143,10 +158,10 @@ func (l *Listener) try() (newcomer, error) {
 	return l.next()
 }
 
-// next is try for who holds acceptMu.
+// next is try for who holds acceptMu; net.ErrClosed when the listener is closed.
 func (l *Listener) next() (n newcomer, err error) {
-	if e := l.conn.Control(func(fd uintptr) { n, err = l.acceptOn(int(fd)) }); e != nil {
-		return n, e
+	if l.conn.Control(func(fd uintptr) { n, err = l.acceptOn(int(fd)) }) != nil {
+		return n, net.ErrClosed
 	}
 	return n, err
 }
@@ -195,13 +210,19 @@ func hint(err error) string {
 	return ""
 }
 
-// unbind stops to listen, if it was; what waits to be accepted is reset by the kernel.
+// unbind stops to listen, if it was; what waits to be accepted is reset by the kernel, unless somebody shares the socket. It
+// waits for nobody's callback: who holds acceptMu takes a connection and hands it on. The caller holds the engine's mu.
 func (l *Listener) unbind() {
 	if !l.bound {
 		return
 	}
 	l.bound = false
 	l.acceptMu.Lock() // see letIn
+	if l.door != nil {
+		// Closing ends the registration of a socket only when it is the last descriptor of it.
+		l.door.ignore(l)
+		l.door = nil
+	}
 	_ = l.socket.Close()
 	l.acceptMu.Unlock()
 	l.removePath()

@@ -48,7 +48,8 @@ type loop struct {
 	stopped bool // under wakeMu: the waker is closed
 
 	welcomeMu sync.Mutex
-	newcomers []newcomer // from the acceptors
+	newcomers []newcomer   // from the acceptors
+	pings     []chan<- int // to be answered by a turn, with the loop's index
 
 	connsMu sync.Mutex
 	conns   []*conn // every session of the loop, for snapshots; changed by the loop only
@@ -171,6 +172,10 @@ func (l *loop) turn() {
 		clear(p.newcomers)
 		l.welcomeMu.Lock()
 		p.newcomers, l.newcomers, p.opened = l.newcomers, p.newcomers[:0], 0
+		for _, c := range l.pings {
+			c <- l.index
+		}
+		l.pings = nil
 		l.welcomeMu.Unlock()
 	}
 	for p.opened < len(p.newcomers) {

@@ -3,6 +3,8 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"net"
+	"syscall"
 
 	"github.com/servercore-go/servercore/frame"
 	"github.com/servercore-go/servercore/session"
@@ -19,6 +21,9 @@ type origin struct {
 	policy  *Policy          // of Reconnect, nil without
 	crew    *crew            // of Offload, nil without
 	rate    *session.Rate    // of RecvRate, nil without
+
+	from syscall.Conn // of From, nil without
+	addr net.Addr     // its
 }
 
 func newOrigin(network string, f session.Factory, opts []Option) (origin, error) {

@@ -90,9 +90,14 @@ func (l *loop) watch(c *conn) error {
 // attend makes the loop a listener's door. The loop does not run yet.
 func (l *loop) attend(d *Listener) error {
 	fd := d.descriptor()
-	l.doors[fd] = d
+	l.doors[fd], d.door = d, l
 	return l.poller.AddRead(&netpoll.PollAttachment{FD: fd}, true)
 }
+
+// ignore ends the notices of a listener that is about to be closed. Any goroutine: the kernel holds the registrations. Its
+// entry among the doors stays, and does no harm: a connection that has the number now comes first, and nobody is let
+// in at a closed door.
+func (l *loop) ignore(d *Listener) { _ = l.poller.Delete(d.descriptor()) }
 
 // unwatch forgets a connection whose descriptor is about to be closed, which ends its registration.
 func (l *loop) unwatch(c *conn) { l.watched[c.fd] = nil }

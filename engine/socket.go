@@ -20,8 +20,16 @@ func (o *Options) control(network, _ string, raw syscall.RawConn) (err error) {
 	return err
 }
 
-// setOptions prepares a TCP socket that will listen or connect. Linux and FreeBSD hand a listener's options down to
-// accepted connections; inheritOptions sees to it elsewhere. SO_REUSEADDR comes from package net.
+// equip gives an accepted connection what it may not have inherited. Errors are those of a connection already broken,
+// which shows itself soon.
+func equip(fd int, network string, o *Options) {
+	if network != "unix" {
+		_ = setOptions(fd, o)
+	}
+}
+
+// setOptions prepares a TCP socket that will listen or connect, or a connection. Linux and FreeBSD hand a listener's options
+// down to accepted connections; equip sees to it elsewhere. SO_REUSEADDR comes from package net.
 func setOptions(fd int, o *Options) error {
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return os.NewSyscallError("setsockopt TCP_NODELAY", err)
@@ -47,14 +55,15 @@ func setOptions(fd int, o *Options) error {
 			}
 		}
 	}
-	if o.UserTimeout > 0 {
-		if err := setUserTimeout(fd, o.UserTimeout); err != nil {
-			return os.NewSyscallError("setsockopt TCP_USER_TIMEOUT", err)
-		}
-	}
 	if o.SendBuffer > 0 {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, o.SendBuffer); err != nil {
 			return os.NewSyscallError("setsockopt SO_SNDBUF", err)
+		}
+	}
+	// Last: a multipath connection has all the others.
+	if o.UserTimeout > 0 {
+		if err := setUserTimeout(fd, o.UserTimeout); err != nil {
+			return os.NewSyscallError("setsockopt TCP_USER_TIMEOUT", err)
 		}
 	}
 	return nil

@@ -34,9 +34,8 @@ func accept(listener int) (int, unix.Sockaddr, error) {
 
 func read(fd int, p []byte) (int, error) { return unix.Read(fd, p) }
 
-// inheritOptions gives an accepted connection what it may not have inherited. Errors are those of a connection
-// already broken, which shows itself soon.
-func inheritOptions(fd int, o *Options) { _ = setOptions(fd, o) }
+// inheritsOptions: accepted connections need not have their listener's options.
+const inheritsOptions = false
 
 // unsent is not known here.
 func unsent(int) int { return 0 }

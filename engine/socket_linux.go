@@ -22,8 +22,8 @@ func accept(listener int) (int, unix.Sockaddr, error) {
 	return unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 }
 
-// inheritOptions does nothing: accepted connections have their listener's options.
-func inheritOptions(int, *Options) {}
+// inheritsOptions: accepted connections have the options their listener had when they came in.
+const inheritsOptions = true
 
 // unsent asks for the bytes sent and not yet acknowledged (SIOCOUTQ).
 func unsent(fd int) int {

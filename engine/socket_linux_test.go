@@ -1,9 +1,12 @@
 package engine
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,7 +15,7 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// Accepted connections have the options of their listener, and dialled ones the same.
+// Accepted connections have the options of their listener, also where it was handed in without them, and dialled ones the same.
 func TestSocketOptions(t *testing.T) {
 	for name, tt := range map[string]struct {
 		o                                        Options
@@ -69,8 +72,71 @@ func TestSocketOptions(t *testing.T) {
 			_, c := connect(t, tt.o)
 			check(t, c)
 		})
+		t.Run(name+",handed in", func(t *testing.T) {
+			var config net.ListenConfig
+			config.SetMultipathTCP(false)
+			config.KeepAlive = time.Hour // not ours
+			ln, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			_, c := connect(t, tt.o, From(ln.(*net.TCPListener)))
+			check(t, c)
+		})
 		t.Run(name+",dialled", func(t *testing.T) { check(t, dialled(t, tt.o)) })
 	}
+}
+
+// A listener that is closed is watched no more, though others have its socket: the kernel would tell us of their newcomers.
+func TestCloseEndsTheNotices(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared, err := duplicate(ln.(*net.TCPListener)) // one that the Go runtime does not watch
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(shared)
+	_, c := connect(t, Options{}, From(ln.(*net.TCPListener)))
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := watchers(t, shared); n < 1 {
+		t.Fatalf("%d watch the socket before", n)
+	}
+	if err := c.on().engine.listeners[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := watchers(t, shared); n != 0 {
+		t.Errorf("%d watch the socket still", n)
+	}
+}
+
+// watchers counts the registrations of a socket with epoll instances of this process.
+func watchers(t *testing.T, fd int) (n int) {
+	t.Helper()
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir("/proc/self/fdinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		info, err := os.ReadFile("/proc/self/fdinfo/" + e.Name())
+		if err != nil {
+			continue // that of the folder itself
+		}
+		for line := range strings.Lines(string(info)) {
+			if strings.HasPrefix(line, "tfd:") && strings.Contains(line, fmt.Sprintf(" ino:%x ", stat.Ino)) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // dialled starts an engine and returns a connection that it has made.

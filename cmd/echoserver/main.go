@@ -11,5 +11,5 @@ import (
 
 func main() {
 	echoserver.LimitHeap()
-	os.Exit(echoserver.Main(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(echoserver.Main(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }

@@ -29,7 +29,7 @@ func serveChild(ctx context.Context, args []string, stdin io.Reader, stdout, std
 		io.Copy(io.Discard, stdin)
 		cancel()
 	}()
-	return echoserver.Main(ctx, args, stdout, stderr)
+	return echoserver.Main(ctx, args, nil, stdout, stderr)
 }
 
 // How long a child may take.

@@ -16,6 +16,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -33,6 +34,9 @@ const (
 // them together.
 const drainTimeout = 10 * time.Second
 
+// defaultDrain is how long the sessions of a server that was replaced may go on.
+const defaultDrain = time.Minute
+
 // gcPercent is the heap's head-room, unless GOGC is set. Nearly all of this heap is sessions that stay, and serving
 // them allocates nothing, so the default of 100 would only keep memory from others.
 const gcPercent = 15
@@ -45,11 +49,13 @@ func LimitHeap() {
 	}
 }
 
-// Main is the whole program; args are those after its name. It drains and returns when ctx ends or on SIGINT or
-// SIGTERM, and returns the exit code. The first line on stdout is "listening on ADDRESS", in the form that -addr
-// takes; the status line follows there, the log goes to stderr.
-func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	cfg, err := parseFlags(args)
+// Main is the whole program; args are those after its name, environ is the environment as os.Environ has it, nil for a
+// server inside another program: that one takes no settings from there, knows no service manager and is not restarted.
+// Main drains and returns when ctx ends or on SIGINT or SIGTERM, and returns the exit code. The first line on stdout is
+// "listening on ADDRESS", in the form that -addr takes, one line for each socket; the status line follows there, the log
+// goes to stderr.
+func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	cfg, err := parseFlags(args, environ)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(stdout, helpText())
@@ -62,6 +68,10 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
+	restarts := make(chan os.Signal, 1)
+	if environ != nil { // to the end: one that comes too late must not kill
+		signal.Notify(restarts, syscall.SIGUSR2)
+	}
 
 	screen := newScreen(stdout, stderr)
 	log := slog.New(slog.NewTextHandler(screen.log(), &slog.HandlerOptions{Level: cfg.logLevel}))
@@ -70,67 +80,39 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return usage(stderr, err)
 	}
-	l, err := e.Listen(cfg.network, cfg.address, modes[cfg.mode].factory(log))
-	if err != nil {
-		return usage(stderr, fmt.Errorf("-addr %s: %w", cfg.addr, err))
+	s := &service{config: cfg, Engine: e, log: log, signals: signals, restarts: restarts, manager: newManager(environ, log)}
+	if environ != nil {
+		if err := s.inherit(environ); err != nil {
+			fmt.Fprintf(stderr, "echoserver: %v\n", err)
+			return exitFault
+		}
+	}
+	if err := s.listen(); err != nil {
+		return usage(stderr, err)
 	}
 	if err := e.Start(); err != nil {
 		fmt.Fprintf(stderr, "echoserver: cannot listen on %s: %v\n", cfg.addr, err)
 		return exitFault
 	}
-	fmt.Fprintf(stdout, "listening on %s\n", formatAddr(l.Addr()))
-
+	for _, socket := range s.sockets {
+		_ = socket.file.Close() // the engine has its own
+	}
+	for _, l := range s.listeners {
+		fmt.Fprintf(stdout, "listening on %s\n", formatAddr(l.Addr()))
+	}
+	s.program = program{args: args, stdout: stdout, stderr: stderr}
+	if err := s.announce(); err != nil {
+		log.Error("start", "err", err)
+		_ = e.Close()
+		return exitFault
+	}
+	s.stopStatus = func() {}
 	if cfg.stats > 0 {
-		stop := screen.showStatus(cfg.stats, e.Stats)
-		defer stop()
+		s.stopStatus = sync.OnceFunc(screen.showStatus(cfg.stats, e.Stats))
 	}
-
-	select {
-	case <-e.Done(): // nobody asked for it
-		log.Error("engine stopped by itself", "err", e.Err())
-		return exitFault
-	case s := <-signals:
-		log.Info("draining; a second signal aborts", "signal", s.String(), "at_most", drainTimeout)
-	case <-ctx.Done():
-		log.Info("draining; a signal aborts", "at_most", drainTimeout)
-	}
-	return stop(e, signals, log)
-}
-
-// stop drains e and returns the exit code. A signal cuts the draining short; a further one finds the default
-// action of the system, so that even a server that hangs can be ended from the keyboard.
-func stop(e *engine.Engine, signals chan os.Signal, log *slog.Logger) int {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
-	defer cancel()
-	drained := make(chan error, 1)
-	go func() { drained <- e.Shutdown(ctx) }()
-
-	select {
-	case s := <-signals:
-		signal.Stop(signals)
-		log.Warn("aborting every session", "signal", s.String())
-		if err := e.Close(); err != nil && !errors.Is(err, engine.ErrClosed) {
-			log.Error("abort", "err", err)
-		}
-		return exitFault
-	case err := <-drained:
-		switch {
-		case err == nil:
-			log.Info("stopped")
-		case errors.Is(err, context.DeadlineExceeded):
-			// The limit did what it is for: the stop was asked for and happened in time.
-			log.Warn("stopped; some peers did not take their bytes in time and were reset", "after", drainTimeout)
-		default:
-			log.Error("stop", "err", err)
-			return exitFault
-		}
-	}
-	// A fault while draining is still a fault.
-	if err := e.Err(); err != nil && !errors.Is(err, engine.ErrClosed) {
-		log.Error("engine failed while it was stopping", "err", err)
-		return exitFault
-	}
-	return exitOK
+	defer func() { s.stopStatus() }()
+	defer s.manager.leave()
+	return s.run(ctx)
 }
 
 func usage(stderr io.Writer, err error) int {
@@ -149,6 +131,8 @@ type config struct {
 	idle             time.Duration
 	stats            time.Duration
 	logLevel         slog.Level
+	drain            time.Duration
+	file             string
 }
 
 // smallestSendLimit leaves room for the largest chunk one OnRecv can bring (64 KiB) above the mark at which
@@ -169,7 +153,7 @@ func (c *config) options(log *slog.Logger) engine.Options {
 // flagSet binds the flags to c, which holds the defaults until they are parsed. It prints nothing by itself: the
 // caller decides where text goes.
 func flagSet(c *config) *flag.FlagSet {
-	*c = config{addr: ":7777", mode: "echo", logLevel: slog.LevelInfo}
+	*c = config{addr: ":7777", mode: "echo", logLevel: slog.LevelInfo, drain: defaultDrain}
 	fs := flag.NewFlagSet("echoserver", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
@@ -206,6 +190,11 @@ func flagSet(c *config) *flag.FlagSet {
 			}
 			return nil
 		})
+	fs.Func("drain",
+		fmt.Sprintf("`time` for which the sessions of a server that was replaced (SIGUSR2) may go on before they\nare disconnected, %v by default. 0: at once.", defaultDrain),
+		duration(&c.drain, "0 (at once) or a time with its unit, such as 90s"))
+	fs.StringVar(&c.file, configFlag, "",
+		"a TOML `file` with settings by the names of these flags, such as max-sessions = 1000 or\nidle = \"90s\".")
 	return fs
 }
 
@@ -233,8 +222,8 @@ func duration(p *time.Duration, use string) func(string) error {
 	}
 }
 
-// parseFlags reads the command line. Its error says what to change, or is flag.ErrHelp.
-func parseFlags(args []string) (*config, error) {
+// parseFlags reads the command line, and what completes it. Its error says what to change, or is flag.ErrHelp.
+func parseFlags(args, environ []string) (*config, error) {
 	c := new(config)
 	fs := flagSet(c)
 	if err := fs.Parse(args); err != nil {
@@ -242,6 +231,9 @@ func parseFlags(args []string) (*config, error) {
 	}
 	if fs.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %q: everything is set by flags, such as -addr :7777", fs.Arg(0))
+	}
+	if err := complete(fs, environ, &c.file); err != nil {
+		return nil, err
 	}
 	var err error
 	c.network, c.address, err = parseAddr(c.addr)
@@ -289,12 +281,21 @@ func helpText() string {
 SIGINT (Ctrl-C) or SIGTERM stops accepting, delivers what is queued and exits, within ` + drainTimeout.String() + `.
 A second signal aborts at once.
 
+SIGUSR2 restarts it and refuses nobody: the program is started anew with the same arguments and takes the listening
+sockets over; when it accepts, the old process stops accepting, serves its sessions for -drain more and exits. If the
+new one does not come up, the old one says why and goes on. Systemd is told of all this, and may hand the sockets in
+(then -addr is not used).
+
 Exit codes: 0 stopped on request; 1 could not listen, failed, or was aborted; 2 bad flags.
+
+Each setting is a flag, or else a variable (ECHOSERVER_MAX_SESSIONS for -max-sessions), or else a line in the
+file of -config.
 
 Flags:
 `)
 	fs := flagSet(new(config))
 	fs.SetOutput(&b)
+	fs.VisitAll(func(f *flag.Flag) { f.Usage += "\n" + variable(f.Name) })
 	fs.PrintDefaults()
 	return b.String()
 }

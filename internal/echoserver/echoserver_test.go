@@ -27,14 +27,14 @@ const asServer = "ECHOSERVER_TEST_AS_SERVER"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asServer) != "" {
-		os.Exit(Main(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+		os.Exit(Main(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 	}
 	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
 }
 
 func TestParseFlags(t *testing.T) {
 	defaults := config{
-		addr: ":7777", network: "tcp", address: ":7777", mode: "echo", logLevel: slog.LevelInfo,
+		addr: ":7777", network: "tcp", address: ":7777", mode: "echo", logLevel: slog.LevelInfo, drain: time.Minute,
 	}
 	with := func(change func(*config)) *config {
 		c := defaults
@@ -58,7 +58,7 @@ func TestParseFlags(t *testing.T) {
 		{"--log-level DEBUG", with(func(c *config) { c.logLevel = slog.LevelDebug })},
 	}
 	for _, tt := range good {
-		got, err := parseFlags(strings.Fields(tt.args))
+		got, err := parseFlags(strings.Fields(tt.args), nil)
 		if err != nil {
 			t.Errorf("%q: %v", tt.args, err)
 		} else if !reflect.DeepEqual(got, tt.want) {
@@ -87,11 +87,11 @@ func TestParseFlags(t *testing.T) {
 	}
 	for _, tt := range bad {
 		args := strings.Fields(tt.args)
-		if _, err := parseFlags(args); err == nil || !strings.Contains(err.Error(), tt.advice) {
+		if _, err := parseFlags(args, nil); err == nil || !strings.Contains(err.Error(), tt.advice) {
 			t.Errorf("%q: error %v does not say %q", tt.args, err, tt.advice)
 		}
 		var stdout, stderr bytes.Buffer
-		if code := Main(t.Context(), args, &stdout, &stderr); code != exitUsage {
+		if code := Main(t.Context(), args, nil, &stdout, &stderr); code != exitUsage {
 			t.Errorf("%q: exit code %d, want %d", tt.args, code, exitUsage)
 		}
 		if stdout.Len() > 0 || !strings.Contains(stderr.String(), tt.advice) {
@@ -103,7 +103,7 @@ func TestParseFlags(t *testing.T) {
 func TestHelpNamesEveryFlagAndExitCode(t *testing.T) {
 	for _, arg := range []string{"-h", "--help"} {
 		var stdout, stderr bytes.Buffer
-		if code := Main(t.Context(), []string{arg}, &stdout, &stderr); code != exitOK || stderr.Len() > 0 {
+		if code := Main(t.Context(), []string{arg}, nil, &stdout, &stderr); code != exitOK || stderr.Len() > 0 {
 			t.Fatalf("%s: exit code %d, stderr %q", arg, code, &stderr)
 		}
 		flagSet(new(config)).VisitAll(func(f *flag.Flag) {
@@ -161,7 +161,7 @@ func TestAddressInUse(t *testing.T) {
 		s := start(t, "-addr", addr)
 		used := formatAddr(s.addr())
 		var stdout, stderr bytes.Buffer
-		if code := Main(t.Context(), []string{"-addr", used}, &stdout, &stderr); code != exitFault {
+		if code := Main(t.Context(), []string{"-addr", used}, nil, &stdout, &stderr); code != exitFault {
 			t.Errorf("%s: exit code %d, want %d", used, code, exitFault)
 		}
 		if stdout.Len() > 0 || !strings.Contains(stderr.String(), used) {
@@ -226,7 +226,7 @@ func start(t *testing.T, args ...string) *server {
 	ctx, cancel := context.WithCancel(context.Background())
 	exit := make(chan int, 1)
 	go func() {
-		exit <- Main(ctx, args, s.out, s.log)
+		exit <- Main(ctx, args, nil, s.out, s.log)
 		s.out.close()
 		s.log.close()
 	}()

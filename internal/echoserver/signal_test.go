@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,27 +26,50 @@ func spawn(t *testing.T, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return launch(t, exec.Command(self, args...))
+}
+
+// launch starts a command that is the program, or becomes it, and waits until it accepts. What follows it, after a
+// restart, writes to the same transcripts.
+func launch(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
 	p := &process{
 		server: &server{t, newTranscript(), newTranscript()},
-		cmd:    exec.Command(self, args...),
+		cmd:    cmd,
 		exit:   make(chan int, 1),
 	}
-	p.cmd.Env = append(os.Environ(), asServer+"=1")
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.log
-	if err := p.cmd.Start(); err != nil {
+	p.cmd.Env = append(append(os.Environ(), asServer+"=1"), p.cmd.Env...)
+	var copied sync.WaitGroup
+	collect := func(tr *transcript) *os.File {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		copied.Go(func() {
+			io.Copy(tr, r)
+			r.Close()
+			tr.close()
+		})
+		return w
+	}
+	out, log := collect(p.out), collect(p.log)
+	p.cmd.Stdout, p.cmd.Stderr = out, log
+	err := p.cmd.Start()
+	out.Close()
+	log.Close()
+	if err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		p.cmd.Wait()
-		p.out.close()
-		p.log.close()
 		p.exit <- p.cmd.ProcessState.ExitCode()
 	}()
 	t.Cleanup(func() {
 		p.cmd.Process.Kill()
 		<-ended
+		copied.Wait()
 	})
 	p.out.wait(t, "\n", 1)
 	return p

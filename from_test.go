@@ -1,0 +1,327 @@
+package servercore_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/engine"
+)
+
+// listenNet returns a listener of package net, whose path, if it is a unix socket, stays.
+func listenNet(t *testing.T, network string) net.Listener {
+	t.Helper()
+	ln, err := net.Listen(network, freeAddress(t, network))
+	must(t, err)
+	t.Cleanup(func() { _ = ln.Close() })
+	if u, ok := ln.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	return ln
+}
+
+func TestFrom(t *testing.T) {
+	onNetworks(t, func(t *testing.T, network string, loops int) {
+		ln := listenNet(t, network)
+		early, err := net.Dial(network, ln.Addr().String())
+		must(t, err)
+		defer early.Close()
+		s := prepare(t, network, "", engine.Options{Loops: loops}, hooks{recv: echo}, engine.From(ln.(syscall.Conn)))
+		if got := s.listener.Addr(); got.String() != ln.Addr().String() {
+			t.Errorf("Addr before Start is %v, want %v", got, ln.Addr())
+		}
+		must(t, s.Start())
+		must(t, ln.Close())
+		exchange(t, early, "it waited")
+		exchange(t, s.dial(), "it came later")
+		if got := s.listener.Addr(); got.String() != ln.Addr().String() {
+			t.Errorf("Addr is %v, want %v", got, ln.Addr())
+		}
+		must(t, s.Close())
+		if _, err := os.Stat(ln.Addr().String()); network == "unix" && err != nil {
+			t.Errorf("the path of a socket that was handed in: %v", err)
+		}
+	})
+}
+
+// A service manager's socket may be in blocking mode: a loop that accepts must not wait for the next newcomer.
+func TestFromBlockingSocket(t *testing.T) {
+	noLeaks(t)
+	ln := listenNet(t, "tcp")
+	f, err := ln.(*net.TCPListener).File()
+	must(t, err)
+	defer f.Close()
+	must(t, unix.SetNonblock(int(f.Fd()), false))
+	s := prepare(t, "tcp", "", engine.Options{Loops: 1}, hooks{recv: echo}, engine.From(f))
+	must(t, s.Start())
+	c := s.dial()
+	exchange(t, c, "first")
+	exchange(t, s.dial(), "second")
+	exchange(t, c, "first again")
+}
+
+func TestFromBadSockets(t *testing.T) {
+	noLeaks(t)
+	e, err := engine.New(engine.Options{Logger: quiet})
+	must(t, err)
+	defer e.Close()
+	var closers []interface{ Close() error }
+	defer func() {
+		for _, c := range closers {
+			_ = c.Close()
+		}
+	}()
+	keep := func(c interface{ Close() error }, err error) syscall.Conn {
+		t.Helper()
+		must(t, err)
+		closers = append(closers, c)
+		return c.(syscall.Conn)
+	}
+	tcp4 := keep(net.Listen("tcp4", "127.0.0.1:0"))
+	local := keep(net.Listen("unix", freeAddress(t, "unix")))
+	datagrams := keep(net.ListenPacket("udp4", "127.0.0.1:0"))
+	connected := keep(net.Dial("tcp4", tcp4.(net.Listener).Addr().String()))
+	file := keep(os.Open(os.DevNull))
+	shut := listenNet(t, "tcp4")
+	must(t, shut.Close())
+	for _, tt := range []struct {
+		name, network string
+		socket        syscall.Conn
+		says          string
+	}{
+		{"nil", "tcp", nil, "nil"},
+		{"a file", "tcp", file, "not a socket"},
+		{"datagrams", "tcp", datagrams, "not a stream socket"},
+		{"a connection", "tcp", connected, "does not listen"},
+		{"another family", "tcp6", tcp4, "an IPv4 socket, not one for tcp6"},
+		{"tcp for unix", "unix", tcp4, "an IPv4 socket, not one for unix"},
+		{"unix for tcp", "tcp", local, "a unix socket, not one for tcp"},
+		{"no such network", "udp", tcp4, "not one for udp"},
+		{"closed", "tcp", shut.(syscall.Conn), "closed"},
+	} {
+		if _, err := e.Listen(tt.network, "", newEcho, engine.From(tt.socket)); err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: error %v, want one that says %q", tt.name, err, tt.says)
+		}
+	}
+	if _, err := e.Dial(t.Context(), "tcp", "127.0.0.1:1", newEcho, engine.From(tcp4)); err == nil || !strings.Contains(err.Error(), "From") {
+		t.Errorf("Dial with From: %v", err)
+	}
+}
+
+// One engine hands its listener to another: who connects meanwhile is served by one of them, the old sessions go on, and
+// the path of a unix socket outlives the first.
+func TestFileHandsTheListenerOn(t *testing.T) {
+	onNetworks(t, func(t *testing.T, network string, loops int) {
+		old := prepare(t, network, freeAddress(t, network), engine.Options{Loops: loops}, hooks{recv: echo})
+		if _, err := old.listener.File(); err == nil {
+			t.Error("File before Start succeeds")
+		}
+		must(t, old.Start())
+		c, _ := old.connect()
+		exchange(t, c, "before")
+
+		f, err := old.listener.File()
+		must(t, err)
+		next := prepare(t, network, "", engine.Options{Loops: loops}, hooks{recv: echo}, engine.From(f))
+		must(t, next.Start())
+		must(t, f.Close())
+
+		stop, callers := make(chan struct{}), sync.WaitGroup{}
+		for range 4 {
+			callers.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					if err := call(network, next.listener.Addr().String()); err != nil {
+						t.Errorf("a caller during the change: %v", err)
+						return
+					}
+				}
+			})
+		}
+		for range 20 {
+			if err := call(network, next.listener.Addr().String()); err != nil {
+				t.Error(err)
+			}
+		}
+		must(t, old.listener.Close())
+		if _, err := old.listener.File(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("File after Close: %v", err)
+		}
+		before := old.Stats().Accepted
+		for range 20 {
+			if err := call(network, next.listener.Addr().String()); err != nil {
+				t.Error(err)
+			}
+		}
+		close(stop)
+		callers.Wait()
+		if n := old.Stats().Accepted; n > before+4 { // the callers' own, accepted a moment before Close
+			t.Errorf("the closed listener accepted %d", n-before)
+		}
+		exchange(t, c, "the old session")
+		must(t, c.Close()) // nothing to linger for
+		must(t, old.Shutdown(t.Context()))
+		exchange(t, next.dial(), "after the old one's end")
+		for name, s := range map[string]*server{"old": old, "next": next} {
+			if n := s.Stats().AcceptErrors; n != 0 {
+				t.Errorf("%s: %d accept errors", name, n)
+			}
+		}
+	})
+}
+
+// call connects, has 64 bytes echoed and leaves.
+func call(network, address string) error {
+	c, err := net.DialTimeout(network, address, patience)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	message := []byte(strings.Repeat("x", 64))
+	if _, err := c.Write(message); err != nil {
+		return err
+	}
+	for got := 0; got < len(message); {
+		n, err := c.Read(message[got:])
+		if err != nil {
+			return err
+		}
+		got += n
+	}
+	return nil
+}
+
+// Close, from a callback too, ends one listener and nothing else, also while a storm knocks at it.
+func TestListenerClose(t *testing.T) {
+	onNetworks(t, func(t *testing.T, network string, loops int) {
+		e, err := engine.New(engine.Options{Loops: loops, Logger: quiet})
+		must(t, err)
+		defer e.Close()
+		opts := inMode(t, engine.Options{Loops: loops}, nil)
+		storm, err := e.Listen(network, freeAddress(t, network), newEcho, opts...)
+		must(t, err)
+		calm, err := e.Listen(network, freeAddress(t, network), newEcho, opts...)
+		must(t, err)
+		given := freeAddress(t, network)
+		never, err := e.Listen(network, given, newEcho)
+		must(t, err)
+		must(t, never.Close())
+		must(t, e.Start())
+		if _, err := os.Lstat(given); never.Addr().String() != given || err == nil {
+			t.Error("a listener that was closed before Start is bound")
+		}
+		address := storm.Addr()
+		c, err := net.Dial(network, address.String())
+		must(t, err)
+		defer c.Close()
+		exchange(t, c, "before")
+
+		var served atomic.Int64
+		var callers sync.WaitGroup
+		enough := make(chan struct{})
+		once := sync.OnceFunc(func() { close(enough) })
+		for range 8 {
+			callers.Go(func() { // until refused
+				for call(network, address.String()) == nil {
+					if served.Add(1) >= 100 {
+						once()
+					}
+				}
+				once()
+			})
+		}
+		await(t, enough, "a hundred callers were served")
+		var closers sync.WaitGroup
+		for range 3 {
+			closers.Go(func() {
+				if err := storm.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		closers.Wait()
+		callers.Wait()
+		if served.Load() < 100 {
+			t.Errorf("%d callers were served before Close", served.Load())
+		}
+		if c, err := net.Dial(network, address.String()); err == nil {
+			_ = c.Close()
+			t.Error("a closed listener takes connections")
+		}
+		if storm.Addr() != address {
+			t.Errorf("Addr after Close is %v, was %v", storm.Addr(), address)
+		}
+		exchange(t, c, "its session goes on")
+		if err := call(network, calm.Addr().String()); err != nil {
+			t.Errorf("the other listener: %v", err)
+		}
+		if n := e.Stats().AcceptErrors; n != 0 {
+			t.Errorf("%d accept errors", n)
+		}
+		must(t, c.Close()) // nothing to linger for
+		must(t, e.Shutdown(t.Context()))
+		must(t, storm.Close())
+	})
+}
+
+func TestListenerCloseInACallback(t *testing.T) {
+	onNetworks(t, func(t *testing.T, network string, loops int) {
+		var s *server
+		s = prepare(t, network, freeAddress(t, network), engine.Options{Loops: loops}, hooks{recv: func(p *peer, data []byte) {
+			if err := s.listener.Close(); err != nil {
+				t.Error(err)
+			}
+			echo(p, data)
+		}})
+		must(t, s.Start())
+		c := s.dial()
+		exchange(t, c, "close it")
+		if c, err := net.Dial(network, s.listener.Addr().String()); err == nil {
+			_ = c.Close()
+			t.Error("a closed listener takes connections")
+		}
+		exchange(t, c, "once more")
+	})
+}
+
+func TestPing(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		s := prepare(t, "tcp", freeAddress(t, "tcp"), engine.Options{Loops: loops}, hooks{recv: echo})
+		if err := s.Ping(t.Context()); err == nil {
+			t.Error("Ping before Start succeeds")
+		}
+		must(t, s.Start())
+		must(t, s.Ping(t.Context()))
+		_, p := s.connect()
+		release := p.hold(t)
+		if !strings.HasSuffix(t.Name(), offloaded) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			defer cancel()
+			err := s.Ping(ctx)
+			wantError(t, "Ping of a loop that is held up", err, context.DeadlineExceeded)
+			if err != nil && !strings.Contains(err.Error(), "loop") {
+				t.Errorf("%v does not name the loop", err)
+			}
+		}
+		release()
+		must(t, s.Ping(t.Context()))
+		must(t, s.Close())
+		wantError(t, "Ping after Close", s.Ping(t.Context()), engine.ErrClosed)
+	})
+}
