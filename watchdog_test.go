@@ -3,6 +3,7 @@ package servercore_test
 import (
 	"context"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,30 +51,35 @@ func (r *recorder) all() []stallLine {
 	return append([]stallLine(nil), r.lines...)
 }
 
-const stallFor = 300 * time.Millisecond
-
-// dawdle is what a stack must name.
+// dawdle holds a loop until its watchdog has said so. It is what a stack must name.
 //
 //go:noinline
-func dawdle() { time.Sleep(stallFor) }
+func dawdle(log *recorder) {
+	for end := time.Now().Add(patience); len(log.all()) == 0 && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
 
 // halfDawdler dawdles in OnHalfClose.
-type halfDawdler struct{ peer }
+type halfDawdler struct {
+	peer
+	log *recorder
+}
 
 func (p *halfDawdler) OnHalfClose() {
-	dawdle()
+	dawdle(p.log)
 	p.CloseWrite()
 }
 
 // dawdlingFramer does so when it cuts a packet.
 type dawdlingFramer struct {
 	frame.Framer
-	ready *atomic.Bool
+	log *atomic.Pointer[recorder] // nil: not yet
 }
 
 func (f dawdlingFramer) Split(data []byte) ([]byte, int, error) {
-	if f.ready.Load() && len(data) > 0 {
-		dawdle()
+	if log := f.log.Load(); log != nil && len(data) > 0 {
+		dawdle(log)
 	}
 	return f.Framer.Split(data)
 }
@@ -81,9 +87,9 @@ func (f dawdlingFramer) Split(data []byte) ([]byte, int, error) {
 // A callback that holds its loop is named, whichever it is: with its session, its client, its loop and its stack, once.
 func TestStallIsNamed(t *testing.T) {
 	noLeaks(t)
+	var current, framing atomic.Pointer[recorder]
 	var once sync.Once
-	late := func() { once.Do(dawdle) }
-	var ready atomic.Bool
+	late := func() { once.Do(func() { dawdle(current.Load()) }) }
 	for _, c := range []struct {
 		callback string
 		hooks    hooks
@@ -97,9 +103,9 @@ func TestStallIsNamed(t *testing.T) {
 		{callback: "Post", hooks: hooks{connected: func(p *peer) { _ = p.Post(late) }}},
 		{callback: "AfterFunc", hooks: hooks{connected: func(p *peer) { p.AfterFunc(0, late) }}},
 		{callback: "OnHalfClose", factory: func(s *server) session.Handler {
-			return &halfDawdler{peer{server: s, ended: make(chan struct{})}}
+			return &halfDawdler{peer{server: s, ended: make(chan struct{})}, current.Load()}
 		}},
-		{callback: "Framer.Split", opts: []engine.Option{engine.Framed(dawdlingFramer{frame.Line{Max: 100}, &ready})}},
+		{callback: "Framer.Split", opts: []engine.Option{engine.Framed(dawdlingFramer{frame.Line{Max: 100}, &framing})}},
 		{callback: "Factory", factory: func(s *server) session.Handler {
 			late()
 			return s.newPeer()
@@ -108,6 +114,7 @@ func TestStallIsNamed(t *testing.T) {
 		t.Run(c.callback, func(t *testing.T) {
 			once = sync.Once{}
 			var log recorder
+			current.Store(&log)
 			s := watched(t, engine.Options{Loops: 1, Logger: slog.New(&log)}, c.hooks)
 			s.framed = len(c.opts) > 0
 			make := s.newPeer
@@ -118,7 +125,7 @@ func TestStallIsNamed(t *testing.T) {
 			must(t, err)
 			s.listener = l
 			must(t, s.Start())
-			ready.Store(true)
+			framing.Store(&log)
 
 			client := s.dial()
 			write(t, client, []byte("x\n"))
@@ -127,7 +134,7 @@ func TestStallIsNamed(t *testing.T) {
 			}
 			eventually(t, "the stall is counted, and over", func() bool {
 				st := s.Stats().Total
-				return st.Stalls == 1 && st.Stalled >= stallFor/2
+				return st.Stalls == 1 && st.Stalled >= 50*time.Millisecond
 			})
 			lines := log.all()
 			if len(lines) != 1 {
@@ -150,7 +157,7 @@ func TestStallIsNamed(t *testing.T) {
 				t.Errorf("loop %v, stack:\n%s", a["loop"], a["stack"])
 			}
 			for _, timing := range s.Timings() {
-				if timing.Callback == c.callback && timing.Max < stallFor/2 {
+				if timing.Callback == c.callback && timing.Max < 50*time.Millisecond {
 					t.Errorf("timings: %+v", timing)
 				}
 			}
@@ -162,22 +169,31 @@ func TestStallIsNamed(t *testing.T) {
 func TestStallsOfTwoLoops(t *testing.T) {
 	noLeaks(t)
 	var log recorder
-	s := serve(t, "tcp", engine.Options{Loops: 2, Logger: slog.New(&log)}, hooks{recv: func(p *peer, data []byte) {
+	gate := make(chan struct{})
+	s := serve(t, "tcp", engine.Options{Loops: 2, Logger: slog.New(&log)}, hooks{recv: func(_ *peer, data []byte) {
 		if data[0] == 'w' {
-			time.Sleep(stallFor)
+			<-gate
 		}
 	}})
-	const sessions = 6 // three on each loop
-	for range sessions / 2 {
-		a, _ := s.connect()
-		b, _ := s.connect()
-		write(t, a, []byte("w"))
-		write(t, b, []byte("w"))
+	var conns []net.Conn
+	for range 6 { // three on each loop
+		c, _ := s.connect()
+		conns = append(conns, c)
 	}
-	eventually(t, "all have had their turn", func() bool { return s.Stats().Total.Stalls == sessions })
+	for _, c := range conns {
+		write(t, c, []byte("w"))
+	}
+	eventually(t, "both are known", func() bool {
+		st := s.Stats()
+		return st.Loops[0].Stalls == 1 && st.Loops[1].Stalls == 1 && len(log.all()) == 2
+	})
+	close(gate)
 	loops := make(map[int64]bool)
 	for _, line := range log.all() {
 		loops[line.attrs["loop"].Int64()] = true
+		if n := line.attrs["waiting"].Int64(); n != 2 {
+			t.Errorf("%d wait behind it, want 2", n)
+		}
 	}
 	if len(loops) != 2 {
 		t.Errorf("stalls of loops %v were logged, want both", loops)
@@ -189,6 +205,7 @@ func TestNoStall(t *testing.T) {
 	noLeaks(t)
 	var log recorder
 	o := engine.Options{Loops: 1, StallWarning: 50 * time.Millisecond, Logger: slog.New(&log)}
+	const stallFor = 300 * time.Millisecond
 	s := prepare(t, "tcp", "127.0.0.1:0", o, hooks{recv: func(p *peer, data []byte) {
 		if data[0] == 'w' {
 			time.Sleep(stallFor)

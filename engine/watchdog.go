@@ -48,9 +48,12 @@ func (e *Engine) watch() {
 			return
 		}
 		now := e.now()
-		// A watchdog that is late by as much as it would blame a callback for was not run itself, nor was the callback
-		// perhaps: the process was stopped, or the machine is overloaded. What was running then is timed anew.
-		late := now-last-w.every > e.options.StallWarning/2
+		// While the watchdog itself is not run, because the process is stopped or the machine overloaded, the callback may
+		// not be either: that time is not held against it.
+		late := now - last - w.every
+		if late < w.every {
+			late = 0 // as tickers are
+		}
 		last = now
 		for i := range w.loops {
 			w.look(&w.loops[i], now, late)
@@ -58,7 +61,7 @@ func (e *Engine) watch() {
 	}
 }
 
-func (w *watchdog) look(s *suspicion, now time.Duration, late bool) {
+func (w *watchdog) look(s *suspicion, now, late time.Duration) {
 	call := s.loop.seat.scratch.Running()
 	switch {
 	case call != s.call:
@@ -66,13 +69,13 @@ func (w *watchdog) look(s *suspicion, now time.Duration, late bool) {
 			w.over(s, now)
 		}
 		s.call, s.since, s.known = call, now, false
-	case call.Call == 0:
-	case late && !s.known:
-		s.since = now
-	case !s.known && now-s.since >= w.engine.options.StallWarning:
-		s.known = true
-		s.loop.stalls.Add(1)
-		w.report(s, now)
+	case call.Call == 0 || s.known:
+	default:
+		if s.since += late; now-s.since >= w.engine.options.StallWarning {
+			s.known = true
+			s.loop.stalls.Add(1)
+			w.report(s, now)
+		}
 	}
 }
 
