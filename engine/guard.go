@@ -44,8 +44,8 @@ type Rules struct {
 // that the proxy tells. Refusals count in Stats.Refused.Denied, PerAddress and AcceptRate. One Option given to several listeners counts their
 // sessions together.
 //
-// MaxPerAddress and AcceptRate need to remember addresses, some 150 bytes each: every one that has sessions, and of the
-// others, those whose bucket is not full again, up to 65,536 (10 MiB). When more knock than that, the address that has
+// MaxPerAddress and AcceptRate need to remember addresses, some 170 bytes each: every one that has sessions, and of the
+// others, those whose bucket is not full again, up to 65,536 (11 MiB). When more knock than that, the address that has
 // been silent for longest is forgotten, and may come back as a stranger: sessions are never miscounted, nobody is refused
 // for want of memory, and who knocks all the time stays known.
 func Guard(r Rules) Option {
