@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math"
 	"net/netip"
 	"slices"
@@ -44,8 +45,8 @@ type Rules struct {
 // that the proxy tells. Refusals count in Stats.Refused.Denied, PerAddress and AcceptRate. One Option given to several listeners counts their
 // sessions together.
 //
-// MaxPerAddress and AcceptRate need to remember addresses, some 170 bytes each: every one that has sessions, and of the
-// others, those whose bucket is not full again, up to 65,536 (11 MiB). When more knock than that, the address that has
+// MaxPerAddress and AcceptRate need to remember addresses, 72 bytes each: every one that has sessions, and of the
+// others, those whose bucket is not full again, up to 65,536 (5 MiB). When more knock than that, the address that has
 // been silent for longest is forgotten, and may come back as a stranger: sessions are never miscounted, nobody is refused
 // for want of memory, and who knocks all the time stays known.
 func Guard(r Rules) Option {
@@ -78,10 +79,12 @@ type guard struct {
 	words       []byte
 	born        time.Time
 
-	mu       sync.Mutex
-	visitors map[address]*visitor
-	silent   visitor // the list of those without sessions: next is who has been silent for longest
-	silents  int
+	mu      sync.Mutex
+	seed    maphash.Seed
+	chains  []*visitor // everybody, by hash; a map would keep room for those forgotten
+	known   int        // how many there are
+	silent  visitor    // the list of those without sessions: next is who has been silent for longest
+	silents int
 }
 
 // address is what counts as one.
@@ -102,10 +105,11 @@ type visitor struct {
 	paid       time.Duration // when its bucket is full again
 	sessions   int32
 	prev, next *visitor // in guard.silent
+	chain      *visitor // the next of the same hash
 }
 
 func newGuard(r Rules) (g *guard, err error) {
-	g = &guard{born: time.Now(), visitors: make(map[address]*visitor), words: slices.Clone(r.Farewell)}
+	g = &guard{born: time.Now(), seed: maphash.MakeSeed(), words: slices.Clone(r.Farewell)}
 	g.silent.prev, g.silent.next = &g.silent, &g.silent
 	if g.deny, err = newPrefixes(r.Deny); err != nil {
 		return nil, fmt.Errorf("Deny: %w", err)
@@ -172,11 +176,8 @@ func (g *guard) judge(a netip.Addr, now time.Duration) (*visitor, verdict) {
 			g.forget(v)
 		}
 	}
-	v := g.visitors[addressOf(a)]
-	if v == nil {
-		v = &visitor{guard: g, address: addressOf(a)}
-		g.visitors[v.address] = v
-	} else if v.sessions == 0 {
+	v := g.recall(addressOf(a))
+	if v.prev != nil {
 		g.unlink(v)
 	}
 	// A full bucket is one whose time has come, and each token taken puts that time off.
@@ -227,9 +228,32 @@ func (g *guard) unlink(v *visitor) {
 	g.silents--
 }
 
+// recall returns what is known of an address, if only that it has come now.
+func (g *guard) recall(a address) *visitor {
+	if g.chains == nil {
+		g.chains = make([]*visitor, maxStrangers)
+	}
+	at := g.find(a)
+	if *at == nil {
+		*at = &visitor{guard: g, address: a}
+		g.known++
+	}
+	return *at
+}
+
+// find returns where the visitor hangs, or is to hang. The seed is a secret, so nobody can make a chain long.
+func (g *guard) find(a address) **visitor {
+	at := &g.chains[maphash.Bytes(g.seed, a[:])%maxStrangers]
+	for *at != nil && (*at).address != a {
+		at = &(*at).chain
+	}
+	return at
+}
+
 func (g *guard) forget(v *visitor) {
 	g.unlink(v)
-	delete(g.visitors, v.address)
+	*g.find(v.address) = v.chain
+	g.known--
 }
 
 // judge has the listener's guard, if it has one, decide about a newcomer, and counts.
