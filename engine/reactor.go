@@ -127,10 +127,10 @@ func (l *loop) resurvey() {
 	}
 	for _, c := range l.conns { // only the loop changes it
 		if s := c.seat.strand; s != nil {
-			s.signal(everything)
+			s.signal(everything | hangup)
 			continue
 		}
-		c.readable = true
+		c.note(news{readable: true, hangup: true}) // the end too may have been told
 		l.later(c)
 	}
 }
