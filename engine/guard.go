@@ -53,7 +53,7 @@ func Guard(r Rules) Option {
 	g, err := newGuard(r)
 	return func(o *origin) error {
 		if err != nil {
-			return fmt.Errorf("Guard: Rules.%w", err)
+			return err
 		}
 		o.enter().guard = g
 		return nil
@@ -112,29 +112,29 @@ func newGuard(r Rules) (g *guard, err error) {
 	g = &guard{born: time.Now(), seed: maphash.MakeSeed(), words: slices.Clone(r.Farewell)}
 	g.silent.prev, g.silent.next = &g.silent, &g.silent
 	if g.deny, err = newPrefixes(r.Deny); err != nil {
-		return nil, fmt.Errorf("Deny: %w", err)
+		return nil, fmt.Errorf("Guard: Rules.Deny: %w", err)
 	}
 	if len(r.Allow) > 0 {
 		if g.allow, err = newPrefixes(r.Allow); err != nil {
-			return nil, fmt.Errorf("Allow: %w", err)
+			return nil, fmt.Errorf("Guard: Rules.Allow: %w", err)
 		}
 	}
 	if r.MaxPerAddress < 0 || r.MaxPerAddress > math.MaxInt32 {
-		return nil, fmt.Errorf("MaxPerAddress is %d, want at least 1, or 0 for no bound", r.MaxPerAddress)
+		return nil, fmt.Errorf("Guard: Rules.MaxPerAddress is %d, want at least 1, or 0 for no bound", r.MaxPerAddress)
 	}
 	g.max = int32(r.MaxPerAddress)
 	if len(r.Farewell) > maxFarewell {
-		return nil, fmt.Errorf("Farewell has %d bytes, want at most %d", len(r.Farewell), maxFarewell)
+		return nil, fmt.Errorf("Guard: Rules.Farewell has %d bytes, want at most %d", len(r.Farewell), maxFarewell)
 	}
 	switch {
 	case r.AcceptRate == 0 && r.AcceptBurst != 0:
-		return nil, errors.New("AcceptBurst is set without Rules.AcceptRate")
+		return nil, errors.New("Guard: Rules.AcceptBurst is set without Rules.AcceptRate")
 	case r.AcceptRate == 0:
 		return g, nil
 	case !(r.AcceptRate >= minAcceptRate && r.AcceptRate <= maxAcceptRate):
-		return nil, fmt.Errorf("AcceptRate is %v, want %v to %v, or 0 for no bound", r.AcceptRate, minAcceptRate, maxAcceptRate)
+		return nil, fmt.Errorf("Guard: Rules.AcceptRate is %v, want %v to %v, or 0 for no bound", r.AcceptRate, minAcceptRate, maxAcceptRate)
 	case r.AcceptBurst < 0 || r.AcceptBurst > maxBurst:
-		return nil, fmt.Errorf("AcceptBurst is %d, want 1 to %d, or 0 for its default", r.AcceptBurst, maxBurst)
+		return nil, fmt.Errorf("Guard: Rules.AcceptBurst is %d, want 1 to %d, or 0 for its default", r.AcceptBurst, maxBurst)
 	}
 	burst := r.AcceptBurst
 	if burst == 0 {
@@ -142,7 +142,7 @@ func newGuard(r Rules) (g *guard, err error) {
 	}
 	interval := float64(time.Second) / r.AcceptRate
 	if float64(burst)*interval > math.MaxInt64/4 {
-		return nil, fmt.Errorf("AcceptBurst is %d, which takes %v a second more than 70 years to fill", burst, r.AcceptRate)
+		return nil, fmt.Errorf("Guard: Rules.AcceptBurst is %d, which takes %v a second more than 70 years to fill", burst, r.AcceptRate)
 	}
 	g.interval = time.Duration(interval)
 	g.burst = time.Duration(float64(burst) * interval)
