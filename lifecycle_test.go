@@ -374,3 +374,36 @@ func matchesAny(err error, targets []error) bool {
 	}
 	return false
 }
+
+// L4, E2: a peer's end that the loop had been told of, and not yet served, when Goexit took its goroutine down is not missed.
+func TestL4GoexitLosesNoEnd(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		s := serve(t, "tcp", engine.Options{Loops: 1}, hooks{recv: func(p *peer, data []byte) {
+			if string(data) == "die" {
+				runtime.Goexit()
+			}
+			echo(p, data)
+		}})
+		for range 5 {
+			dies, p := s.connect()
+			var others []net.Conn
+			var ends []*peer
+			for range 3 {
+				c, q := s.connect()
+				others, ends = append(others, c), append(ends, q)
+			}
+			release := p.hold(t)
+			write(t, dies, []byte("die"))
+			for _, c := range others {
+				write(t, c, []byte("last words"))
+				closeWrite(t, c)
+			}
+			release()
+			await(t, p.ended, "OnDisconnected")
+			for i, c := range others {
+				must(t, readAll(c, []byte("last words")))
+				await(t, ends[i].ended, "OnDisconnected")
+			}
+		}
+	})
+}

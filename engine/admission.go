@@ -25,6 +25,7 @@ type newcomer struct {
 	fd            int
 	local, remote net.Addr
 	attempt       *attempt // of Dial, nil for an accepted one
+	visitor       *visitor // what a Guard knows of the address, nil without
 }
 
 // maxKnocks bounds the newcomers a door lets in before it looks at its connections again.
@@ -131,11 +132,17 @@ func (e *Engine) acceptFailed(l *Listener, err error, pause time.Duration) time.
 func (e *Engine) admit(n newcomer, lp *loop) {
 	switch {
 	case lp == nil || e.stopping():
-		e.refuse(n.fd, &e.refused.closing)
+		e.refused.closing.Add(1)
+		_ = unix.Close(n.fd)
+	case n.origin.entry != nil && !e.pass(&n):
 	case !e.enter():
 		e.log.limited(fullLine, "refusing connections: MaxSessions reached", "max", e.maxSessions)
-		e.refuse(n.fd, &e.refused.full)
+		n.visitor.leave()
+		e.refused.full.Add(1)
+		n.origin.entry.farewell(n.fd)
+		_ = unix.Close(n.fd)
 	case !e.spare.kept():
+		n.visitor.leave()
 		e.refused.descriptors.Add(1)
 		e.spare.shed(n.fd)
 		e.leave()
@@ -144,9 +151,22 @@ func (e *Engine) admit(n newcomer, lp *loop) {
 	}
 }
 
-func (e *Engine) refuse(fd int, cause *atomic.Uint64) {
-	cause.Add(1)
-	_ = unix.Close(fd)
+// pass asks what can be asked of a newcomer at the door. Whom it turns away is closed.
+func (e *Engine) pass(n *newcomer) bool {
+	switch en := n.origin.entry; {
+	case en.trusted == nil:
+		if e.judge(n) {
+			return true
+		}
+		en.farewell(n.fd)
+	case en.trusted.contain(addrPort(n.remote).Addr()):
+		return true
+	default:
+		e.refused.untrusted.Add(1)
+		e.log.limited(proxyLine, "refusing connections that do not come from a trusted proxy", "remote", n.remote)
+	}
+	_ = unix.Close(n.fd)
+	return false
 }
 
 // maxOpening bounds the newcomers that wait for one loop, give or take one for each listener: a loop held up by a callback
@@ -174,7 +194,7 @@ func (e *Engine) roomiest(waiting int32) (best *loop) {
 	var least int32
 	for _, lp := range e.loops {
 		opening := lp.opening.Load()
-		if n := opening + lp.live.Load(); opening < waiting && (best == nil || n < least) {
+		if n := opening + lp.live.Load() + lp.expected.Load(); opening < waiting && (best == nil || n < least) {
 			best, least = lp, n
 		}
 	}
@@ -191,6 +211,10 @@ func (c *conn) open(n newcomer) {
 	if e.stopping() {
 		e.refused.closing.Add(1)
 		n.attempt.fail(ErrClosed)
+		return
+	}
+	if n.origin.entry != nil && n.origin.entry.admit != nil && !l.callAdmit(n) {
+		n.origin.entry.farewell(n.fd)
 		return
 	}
 	h, err := l.callFactory(n)
@@ -210,7 +234,7 @@ func (c *conn) open(n newcomer) {
 		d.LimitRecv(n.origin.rate)
 	}
 	c.driver = d
-	c.thorough = n.origin.network == "unix"
+	c.thorough = c.thorough || n.origin.network == "unix"
 	if err := l.watch(c); err != nil {
 		d.Refuse()
 		c.driver = nil

@@ -17,13 +17,15 @@ import (
 //	readable   set by an event, and whenever nobody has looked; cleared when there was nothing more to read
 //	full       set when the kernel took nothing more; cleared by an event
 type conn struct {
-	driver *session.Driver
-	seat   *seat
-	next   *conn // in the mailbox
-	fd     int32
-	index  int32          // in loop.conns, under loop.connsMu
-	place  wheel.Position // the loop's
-	given  bool           // the descriptor was given up; the loop's
+	driver  *session.Driver
+	seat    *seat
+	next    *conn    // in the mailbox
+	visitor *visitor // what a Guard knows of the address, nil without
+	fd      int32
+	index   int32          // in loop.conns, under loop.connsMu
+	place   wheel.Position // the loop's
+	given   bool           // the descriptor was given up; the loop's
+	known   bool           // the poller tells of it; the loop's
 
 	shut     bool // Close was called
 	paused   bool // Reading(false)
@@ -184,6 +186,7 @@ func (c *conn) leave() {
 	l.delist(c)
 	l.live.Add(-1)
 	l.engine.leave()
+	c.visitor.leave()
 	if link := l.links[c]; link != nil {
 		delete(l.links, c)
 		link.lost(c.driver)
@@ -243,6 +246,10 @@ func (c *conn) turn() {
 
 // resume serves Again, and looks at everything.
 func (c *conn) resume() {
+	if c.driver == nil {
+		c.on().reconsider(c, 0)
+		return
+	}
 	c.room()
 	c.driver.Resume()
 	c.pump()
@@ -250,6 +257,10 @@ func (c *conn) resume() {
 
 // expire serves a deadline.
 func (c *conn) expire(now time.Duration) {
+	if c.driver == nil {
+		c.on().reconsider(c, now)
+		return
+	}
 	if s := c.seat.strand; s != nil {
 		s.signal(expire)
 		return

@@ -47,6 +47,9 @@ func (e *Engine) Dial(ctx context.Context, network, address string, f session.Fa
 	if o.from != nil {
 		return nil, fmt.Errorf("engine: dial %s %s: From is an option of Listen", network, address)
 	}
+	if o.entry != nil {
+		return nil, fmt.Errorf("engine: dial %s %s: Admit, Guard and ProxyProtocol are options of Listen", network, address)
+	}
 	var l *link
 	if o.policy != nil {
 		l = &link{engine: e, origin: &o, address: address}

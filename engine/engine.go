@@ -51,7 +51,10 @@ type Engine struct {
 	accepted, acceptErrors atomic.Uint64
 	dialed, dialErrors     atomic.Uint64
 	offloaded              struct{ working, waiting atomic.Int64 }
-	refused                struct{ full, descriptors, factory, closing, failed atomic.Uint64 }
+	refused                struct {
+		full, descriptors, factory, closing, failed                    atomic.Uint64
+		denied, perAddress, acceptRate, admit, untrusted, header, late atomic.Uint64
+	}
 }
 
 type state uint8
@@ -113,6 +116,10 @@ func (e *Engine) Listen(network, address string, f session.Factory, opts ...Opti
 	}
 	if o.policy != nil {
 		return nil, fmt.Errorf("engine: listen %s %s: Reconnect is an option of Dial", network, address)
+	}
+	if en := o.entry; en != nil && network == "unix" && (en.guard != nil || en.trusted != nil) {
+		return nil, fmt.Errorf("engine: listen %s %s: Guard and ProxyProtocol are about addresses, which peers of a unix socket "+
+			"do not have", network, address)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -18,6 +18,9 @@ const (
 	panicLine
 	reconnectLine
 	giveUpLine
+	guardLine
+	admitLine
+	proxyLine
 	lines
 )
 

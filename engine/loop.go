@@ -36,6 +36,7 @@ type loop struct {
 	wakeups   atomic.Uint64
 	opening   atomic.Int32                // newcomers, not yet opened
 	live      atomic.Int32                // opened, not yet done
+	expected  atomic.Int32                // waiting for a PROXY header
 	stalls    atomic.Uint64               // callbacks that held it
 	stalled   atomic.Int64                // how long they did, nanoseconds
 	goroutine atomic.Pointer[string]      // its number, as stacks have it
@@ -63,12 +64,13 @@ type loop struct {
 	ended      error             // what Polling returned
 	wheel      *wheel.Wheel[*conn]
 	timer      *time.Timer
-	timerAt    time.Duration   // when the timer fires, 0 if it is not set
-	again      []*conn         // sessions for a later turn
-	links      map[*conn]*link // sessions that are followed by another one
-	seat       seat            // of its connections that are not offloaded
-	served     int             // events since the last breath
-	progress   progress        // of the turn that runs
+	timerAt    time.Duration      // when the timer fires, 0 if it is not set
+	again      []*conn            // sessions for a later turn
+	links      map[*conn]*link    // sessions that are followed by another one
+	arrivals   map[int32]*arrival // by descriptor: connections whose PROXY header has not come
+	seat       seat               // of its connections that are not offloaded
+	served     int                // events since the last breath
+	progress   progress           // of the turn that runs
 }
 
 // progress is how far a turn has come.
@@ -90,14 +92,15 @@ const (
 
 func newLoop(e *Engine, index int, limits session.Limits) (_ *loop, err error) {
 	l := &loop{
-		engine: e,
-		index:  index,
-		shared: session.NewLoop(limits),
-		wheel:  wheel.New[*conn](tick, tickSlots),
-		doors:  make(map[int]*Listener),
-		links:  make(map[*conn]*link),
-		quit:   make(chan struct{}),
-		gone:   make(chan struct{}),
+		engine:   e,
+		index:    index,
+		shared:   session.NewLoop(limits),
+		wheel:    wheel.New[*conn](tick, tickSlots),
+		doors:    make(map[int]*Listener),
+		links:    make(map[*conn]*link),
+		arrivals: make(map[int32]*arrival),
+		quit:     make(chan struct{}),
+		gone:     make(chan struct{}),
 	}
 	l.seat = seat{loop: l, workspace: newWorkspace()}
 	if e.options.StallWarning < 0 {
@@ -165,6 +168,9 @@ func (l *loop) turn() {
 		l.answer()
 	}
 	l.woken.Store(false)
+	if len(l.arrivals) > 0 && l.engine.stopping() {
+		l.dismiss()
+	}
 	p := &l.progress
 
 	l.begin()
@@ -183,10 +189,12 @@ func (l *loop) turn() {
 		p.opened++
 		l.opening.Add(-1)
 		l.engine.landed()
-		p.opening, p.attempt = &conn{fd: int32(n.fd)}, n.attempt
-		l.seatFor(p.opening, n.origin)
-		p.opening.open(n)
-		l.begin()
+		c := &conn{fd: int32(n.fd), visitor: n.visitor}
+		if n.origin.entry != nil && n.origin.entry.trusted != nil {
+			l.expect(c, n)
+			continue
+		}
+		l.introduce(c, n)
 	}
 
 	if p.resumed == len(p.again) {
@@ -251,6 +259,14 @@ func (l *loop) welcome(n newcomer) {
 	l.wake()
 }
 
+// introduce opens a newcomer.
+func (l *loop) introduce(c *conn, n newcomer) {
+	l.progress.opening, l.progress.attempt = c, n.attempt
+	l.seatFor(c, n.origin)
+	c.open(n)
+	l.begin()
+}
+
 // begin does what follows a newcomer's OnConnected, also if that took its goroutine down: a client that has sent
 // already is served at once, without a notice.
 func (l *loop) begin() {
@@ -260,6 +276,7 @@ func (l *loop) begin() {
 	}
 	l.progress.opening, l.progress.attempt = nil, nil
 	if c.driver == nil { // refused
+		c.visitor.leave()
 		_ = unix.Close(int(c.fd))
 		l.engine.leave()
 		a.settle()

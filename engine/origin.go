@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"syscall"
 
 	"github.com/servercore-go/servercore/frame"
@@ -21,9 +22,25 @@ type origin struct {
 	policy  *Policy          // of Reconnect, nil without
 	crew    *crew            // of Offload, nil without
 	rate    *session.Rate    // of RecvRate, nil without
+	entry   *entry           // of Admit, Guard and ProxyProtocol, nil without
 
 	from syscall.Conn // of From, nil without
 	addr net.Addr     // its
+}
+
+// entry is what a listener asks of those who come in; each may be nil.
+type entry struct {
+	admit   func(netip.AddrPort) error
+	guard   *guard
+	trusted *prefixes // the proxies
+}
+
+// enter returns what the listener asks, for an option to add to it.
+func (o *origin) enter() *entry {
+	if o.entry == nil {
+		o.entry = new(entry)
+	}
+	return o.entry
 }
 
 func newOrigin(network string, f session.Factory, opts []Option) (origin, error) {

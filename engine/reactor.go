@@ -66,6 +66,11 @@ func (l *loop) event(fd int, e netpoll.IOEvent, flags netpoll.IOFlags) error {
 			return nil
 		}
 	}
+	if a := l.arrivals[int32(fd)]; a != nil {
+		l.hear(a, translate(e, flags))
+		l.breathe()
+		return nil
+	}
 	if d := l.doors[fd]; d != nil {
 		l.knocked = append(l.knocked, d)
 		l.turn()
@@ -76,15 +81,24 @@ func (l *loop) event(fd int, e netpoll.IOEvent, flags netpoll.IOFlags) error {
 // watch registers a connection.
 func (l *loop) watch(c *conn) error {
 	fd := int(c.fd)
-	l.attachment.FD = fd // all that gnet wants to know
-	if err := l.poller.AddReadWrite(&l.attachment, true); err != nil {
-		return err
+	if !c.known {
+		if err := l.register(c); err != nil {
+			return err
+		}
 	}
 	for fd >= len(l.watched) {
 		l.watched = append(l.watched, make([]*conn, max(64, len(l.watched)))...)
 	}
 	l.watched[fd] = c
 	return nil
+}
+
+// register has the poller tell of a connection.
+func (l *loop) register(c *conn) error {
+	l.attachment.FD = int(c.fd) // all that gnet wants to know
+	err := l.poller.AddReadWrite(&l.attachment, true)
+	c.known = err == nil
+	return err
 }
 
 // attend makes the loop a listener's door. The loop does not run yet.
@@ -107,12 +121,16 @@ func (l *loop) resurvey() {
 	for _, d := range l.doors {
 		l.knocked = append(l.knocked, d)
 	}
+	for _, a := range l.arrivals {
+		a.conn.thorough = true // an event that was lost may have told of the end
+		l.later(a.conn)
+	}
 	for _, c := range l.conns { // only the loop changes it
 		if s := c.seat.strand; s != nil {
-			s.signal(everything)
+			s.signal(everything | hangup)
 			continue
 		}
-		c.readable = true
+		c.note(news{readable: true, hangup: true}) // the end too may have been told
 		l.later(c)
 	}
 }

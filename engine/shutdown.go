@@ -62,6 +62,9 @@ func (e *Engine) begin(why error) (first bool, err error) {
 	e.mu.Unlock()
 	e.acceptors.Wait()
 	e.dials.Wait()
+	for _, l := range e.loops {
+		l.wake() // for those whose PROXY header has not come, which are no sessions yet
+	}
 	return true, nil
 }
 

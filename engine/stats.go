@@ -9,7 +9,7 @@ import (
 // Stats is a snapshot of an engine's counters. Each figure is exact; figures of a busy engine are read one after
 // the other and need not belong to the same instant. Counters grow from New on and are never reset.
 type Stats struct {
-	Sessions     int     // connections admitted and not yet done, those on their way to their loop or being dialled included
+	Sessions     int     // connections admitted and not yet done, those on their way to their loop, being dialled, or with their PROXY header outstanding included
 	MaxSessions  int     // the bound in force, 0 before Start or if there is none
 	Accepted     uint64  // sessions of listeners that got OnConnected
 	Dialed       uint64  // sessions of Dial, and those that followed them, that got OnConnected
@@ -30,10 +30,20 @@ type Refused struct {
 	Factory     uint64 // the factory returned nil or a used handler, or panicked
 	Closing     uint64 // the engine is shutting down
 	Failed      uint64 // the event loop could not take it
+	Denied      uint64 // Rules.Allow and Rules.Deny
+	PerAddress  uint64 // Rules.MaxPerAddress
+	AcceptRate  uint64 // Rules.AcceptRate
+	Admit       uint64 // the function given to Admit returned an error, or panicked
+	Untrusted   uint64 // none of the proxies that ProxyProtocol names
+	ProxyHeader uint64 // a PROXY header that was malformed or too large, or ended before it was whole
+	ProxyLate   uint64 // a PROXY header that did not come in time
 }
 
 // Sum returns the refusals of every cause.
-func (r Refused) Sum() uint64 { return r.Full + r.Descriptors + r.Factory + r.Closing + r.Failed }
+func (r Refused) Sum() uint64 {
+	return r.Full + r.Descriptors + r.Factory + r.Closing + r.Failed + r.Denied + r.PerAddress + r.AcceptRate + r.Admit +
+		r.Untrusted + r.ProxyHeader + r.ProxyLate
+}
 
 // LoopStats are the counters of one event loop, or their sum.
 type LoopStats struct {
@@ -72,6 +82,13 @@ func (e *Engine) Stats() Stats {
 			Factory:     e.refused.factory.Load(),
 			Closing:     e.refused.closing.Load(),
 			Failed:      e.refused.failed.Load(),
+			Denied:      e.refused.denied.Load(),
+			PerAddress:  e.refused.perAddress.Load(),
+			AcceptRate:  e.refused.acceptRate.Load(),
+			Admit:       e.refused.admit.Load(),
+			Untrusted:   e.refused.untrusted.Load(),
+			ProxyHeader: e.refused.header.Load(),
+			ProxyLate:   e.refused.late.Load(),
 		},
 		AcceptErrors: e.acceptErrors.Load(),
 		DialErrors:   e.dialErrors.Load(),

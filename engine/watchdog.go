@@ -96,7 +96,7 @@ func (w *watchdog) report(s *suspicion, now time.Duration) {
 	var whose *session.Session
 	if whose = l.seat.scratch.Whose(s.call); whose != nil {
 		args = append(args, "session", whose.ID(), "remote", whose.RemoteAddr())
-	} else if a := l.making.Load(); a != nil && s.call.Callback == session.CallFactory {
+	} else if a := l.making.Load(); a != nil && (s.call.Callback == session.CallFactory || s.call.Callback == session.CallAdmit) {
 		args = append(args, "remote", a)
 	}
 	stack := l.stack()

@@ -21,11 +21,13 @@ const (
 	CallWritable
 	CallSplit
 	CallFactory // by the engine
+	CallAdmit   // by the engine
 	Callbacks   // how many there are
 )
 
 var callbackNames = [Callbacks]string{
 	"OnConnected", "OnRecv", "OnSend", "OnDisconnected", "Post", "AfterFunc", "OnHalfClose", "OnWritable", "Framer.Split", "Factory",
+	"Admit",
 }
 
 func (c Callback) String() string { return callbackNames[c] }

@@ -1,0 +1,75 @@
+package engine
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"time"
+
+	"github.com/servercore-go/servercore/session"
+)
+
+// Admit has content decide who comes in: f is called for each newcomer that MaxSessions, Guard and ProxyProtocol have let
+// through, before the factory and before there is a session, and an error refuses it; the error is logged, at most one a second. A
+// panic refuses as well. remote is the address that the session would have as RemoteAddr, IPv4 as IPv4; for a unix
+// socket it is the zero AddrPort.
+//
+// f runs on the event loops, on several at once, and must not wait. Each refusal counts in Stats.Refused.Admit.
+func Admit(f func(remote netip.AddrPort) error) Option {
+	return func(o *origin) error {
+		if f == nil {
+			return errors.New("Admit: the function is nil")
+		}
+		o.enter().admit = f
+		return nil
+	}
+}
+
+// callAdmit asks content, whatever it does.
+func (l *loop) callAdmit(n newcomer) (admitted bool) {
+	e := l.engine
+	returned := false
+	var err error
+	defer func() {
+		l.seat.scratch.Leave()
+		l.making.Store(nil)
+		if admitted {
+			return
+		}
+		e.refused.admit.Add(1)
+		if returned {
+			e.log.limited(admitLine, "connection refused by Admit", "err", err, "remote", n.remote)
+			return
+		}
+		value := recover()
+		if value == nil {
+			value = "runtime.Goexit"
+		}
+		e.log.limited(panicLine, "Admit failed, the connection is refused", "panic", value, "stack", string(debug.Stack()),
+			"remote", n.remote)
+	}()
+	if a, ok := n.remote.(*net.TCPAddr); ok {
+		l.making.Store(a)
+	}
+	began := time.Duration(0)
+	if l.seat.scratch.Enter(session.CallAdmit, nil) {
+		began = e.now()
+	}
+	err = n.origin.entry.admit(addrPort(n.remote))
+	returned = true
+	if began > 0 {
+		l.shared.Times[session.CallAdmit].Record(e.now() - began)
+	}
+	return err == nil
+}
+
+// addrPort returns a TCP peer's address, IPv4 as IPv4, and the zero value for other peers.
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	p := t.AddrPort()
+	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
+}

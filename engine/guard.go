@@ -1,0 +1,301 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Rules say whom a Guard lets in. The zero value of each field asks nothing.
+//
+// An address is an IPv4 address, or the /64 an IPv6 address is in: that is what one subscriber gets, who may use a new address out of
+// it for each connection. A link-local IPv6 address counts by itself, for all of a link is in the same /64. An IPv4-mapped
+// address is an IPv4 one.
+type Rules struct {
+	// Deny refuses the addresses in these prefixes, whatever Allow says; Allow refuses the addresses in none of its own.
+	// A look-up takes as long as there are different lengths of prefixes, however many there are.
+	Allow, Deny []netip.Prefix
+
+	// MaxPerAddress bounds the open sessions of one address, those being drained included.
+	MaxPerAddress int
+
+	// AcceptRate bounds the sessions of one address that are let in, per second: a token bucket that AcceptBurst fills. Who is
+	// refused pays nothing. From one in eleven days (1e-6) to a million.
+	AcceptRate float64
+
+	// AcceptBurst is how many sessions of one address may come at once after a silence. Default: a second's worth, at least 1.
+	// At most a million.
+	AcceptBurst int
+
+	// Farewell is sent to those whom these Rules, Admit or MaxSessions refuse: one write that does not wait, then the
+	// connection is finished in order and closed. What has come in until then is discarded, up to 64 KiB, because closing
+	// a connection with unread bytes resets it, and a reset may take the farewell along. Nothing waits for the peer,
+	// so what it sends later is still answered by a reset; peers that speak first may miss the farewell. At most 4 KiB.
+	Farewell []byte
+}
+
+// Guard has the listener's newcomers judged by rules, before anything is built for them; with ProxyProtocol, by the addresses
+// that the proxy tells. Refusals count in Stats.Refused.Denied, PerAddress and AcceptRate. One Option given to several listeners counts their
+// sessions together.
+//
+// MaxPerAddress and AcceptRate need to remember addresses, 72 bytes each: every one that has sessions, and of the
+// others, those whose bucket is not full again, up to 65,536 (5 MiB). When more knock than that, the address that has
+// been silent for longest is forgotten, and may come back as a stranger: sessions are never miscounted, nobody is refused
+// for want of memory, and who knocks all the time stays known.
+func Guard(r Rules) Option {
+	g, err := newGuard(r)
+	return func(o *origin) error {
+		if err != nil {
+			return err
+		}
+		o.enter().guard = g
+		return nil
+	}
+}
+
+// maxStrangers bounds the addresses without sessions that a guard remembers.
+const maxStrangers = 1 << 16
+
+const (
+	minAcceptRate = 1e-6
+	maxAcceptRate = 1e6
+	maxBurst      = 1_000_000
+	maxFarewell   = 4 << 10 // whatever the send buffer, the kernel takes it at once
+)
+
+// guard is what a Guard has.
+type guard struct {
+	allow, deny *prefixes // allow is nil if there are none
+	max         int32
+	interval    time.Duration // between two tokens, 0 without a rate
+	burst       time.Duration // the interval for a whole bucket
+	words       []byte
+	born        time.Time
+
+	mu      sync.Mutex
+	seed    maphash.Seed
+	chains  []*visitor // everybody, by hash; a map would keep room for those forgotten
+	known   int        // how many there are
+	silent  visitor    // the list of those without sessions: next is who has been silent for longest
+	silents int
+}
+
+// address is what counts as one.
+type address [16]byte
+
+func addressOf(a netip.Addr) address {
+	b := a.As16()
+	if a.Is6() && !a.IsLinkLocalUnicast() {
+		clear(b[8:])
+	}
+	return b
+}
+
+// visitor is what a guard knows of one address.
+type visitor struct {
+	guard      *guard
+	address    address
+	paid       time.Duration // when its bucket is full again
+	sessions   int32
+	prev, next *visitor // in guard.silent
+	chain      *visitor // the next of the same hash
+}
+
+func newGuard(r Rules) (g *guard, err error) {
+	g = &guard{born: time.Now(), seed: maphash.MakeSeed(), words: slices.Clone(r.Farewell)}
+	g.silent.prev, g.silent.next = &g.silent, &g.silent
+	if g.deny, err = newPrefixes(r.Deny); err != nil {
+		return nil, fmt.Errorf("Guard: Rules.Deny: %w", err)
+	}
+	if len(r.Allow) > 0 {
+		if g.allow, err = newPrefixes(r.Allow); err != nil {
+			return nil, fmt.Errorf("Guard: Rules.Allow: %w", err)
+		}
+	}
+	if r.MaxPerAddress < 0 || r.MaxPerAddress > math.MaxInt32 {
+		return nil, fmt.Errorf("Guard: Rules.MaxPerAddress is %d, want at least 1, or 0 for no bound", r.MaxPerAddress)
+	}
+	g.max = int32(r.MaxPerAddress)
+	if len(r.Farewell) > maxFarewell {
+		return nil, fmt.Errorf("Guard: Rules.Farewell has %d bytes, want at most %d", len(r.Farewell), maxFarewell)
+	}
+	switch {
+	case r.AcceptRate == 0 && r.AcceptBurst != 0:
+		return nil, errors.New("Guard: Rules.AcceptBurst is set without Rules.AcceptRate")
+	case r.AcceptRate == 0:
+		return g, nil
+	case !(r.AcceptRate >= minAcceptRate && r.AcceptRate <= maxAcceptRate):
+		return nil, fmt.Errorf("Guard: Rules.AcceptRate is %v, want %v to %v, or 0 for no bound", r.AcceptRate, minAcceptRate, maxAcceptRate)
+	case r.AcceptBurst < 0 || r.AcceptBurst > maxBurst:
+		return nil, fmt.Errorf("Guard: Rules.AcceptBurst is %d, want 1 to %d, or 0 for its default", r.AcceptBurst, maxBurst)
+	}
+	burst := r.AcceptBurst
+	if burst == 0 {
+		burst = int(math.Ceil(r.AcceptRate))
+	}
+	interval := float64(time.Second) / r.AcceptRate
+	if float64(burst)*interval > math.MaxInt64/4 {
+		return nil, fmt.Errorf("Guard: Rules.AcceptBurst is %d, which takes %v a second more than 70 years to fill", burst, r.AcceptRate)
+	}
+	g.interval = time.Duration(interval)
+	g.burst = time.Duration(float64(burst) * interval)
+	return g, nil
+}
+
+// now is the guard's clock; it may serve several engines.
+func (g *guard) now() time.Duration { return time.Since(g.born) }
+
+type verdict uint8
+
+const (
+	welcome verdict = iota
+	denied
+	tooMany
+	tooFast
+)
+
+// judge decides about a newcomer from a. A visitor is to leave once for each welcome. Any goroutine.
+func (g *guard) judge(a netip.Addr, now time.Duration) (*visitor, verdict) {
+	if g.deny.contain(a) || g.allow != nil && !g.allow.contain(a) {
+		return nil, denied
+	}
+	if g.max == 0 && g.interval == 0 {
+		return nil, welcome
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for range 2 { // more than one comes
+		if v := g.silent.next; v != &g.silent && v.paid <= now {
+			g.forget(v)
+		}
+	}
+	v := g.recall(addressOf(a))
+	if v.prev != nil {
+		g.unlink(v)
+	}
+	// A full bucket is one whose time has come, and each token taken puts that time off.
+	full := max(v.paid, now) + g.interval
+	switch {
+	case g.max > 0 && v.sessions >= g.max:
+		return nil, tooMany
+	case full-now > g.burst && g.interval > 0:
+		if v.sessions == 0 {
+			g.link(v)
+		}
+		return nil, tooFast
+	}
+	v.paid = full
+	v.sessions++
+	return v, welcome
+}
+
+// leave takes back a welcome. Any goroutine; nil leaves nothing.
+func (v *visitor) leave() {
+	if v == nil {
+		return
+	}
+	g := v.guard
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if v.sessions--; v.sessions == 0 {
+		g.link(v)
+		if g.interval == 0 || v.paid <= g.now() {
+			g.forget(v)
+		}
+	}
+}
+
+// link puts a visitor without sessions at the end of the list.
+func (g *guard) link(v *visitor) {
+	last := g.silent.prev
+	v.prev, v.next = last, &g.silent
+	last.next, g.silent.prev = v, v
+	if g.silents++; g.silents > maxStrangers {
+		g.forget(g.silent.next)
+	}
+}
+
+func (g *guard) unlink(v *visitor) {
+	v.prev.next, v.next.prev = v.next, v.prev
+	v.prev, v.next = nil, nil
+	g.silents--
+}
+
+// recall returns what is known of an address, if only that it has come now.
+func (g *guard) recall(a address) *visitor {
+	if g.chains == nil {
+		g.chains = make([]*visitor, maxStrangers)
+	}
+	at := g.find(a)
+	if *at == nil {
+		*at = &visitor{guard: g, address: a}
+		g.known++
+	}
+	return *at
+}
+
+// find returns where the visitor hangs, or is to hang. The seed is a secret, so nobody can make a chain long.
+func (g *guard) find(a address) **visitor {
+	at := &g.chains[maphash.Bytes(g.seed, a[:])%maxStrangers]
+	for *at != nil && (*at).address != a {
+		at = &(*at).chain
+	}
+	return at
+}
+
+func (g *guard) forget(v *visitor) {
+	g.unlink(v)
+	*g.find(v.address) = v.chain
+	g.known--
+}
+
+// judge has the listener's guard, if it has one, decide about a newcomer, and counts.
+func (e *Engine) judge(n *newcomer) bool {
+	g := n.origin.entry.guard
+	if g == nil {
+		return true
+	}
+	v, is := g.judge(addrPort(n.remote).Addr(), g.now())
+	why := ""
+	switch is {
+	case welcome:
+		n.visitor = v
+		return true
+	case denied:
+		e.refused.denied.Add(1)
+		why = "the address is not allowed"
+	case tooMany:
+		e.refused.perAddress.Add(1)
+		why = "too many sessions of one address"
+	case tooFast:
+		e.refused.acceptRate.Add(1)
+		why = "too many connections of one address per second"
+	}
+	e.log.limited(guardLine, "refusing connections", "err", why, "remote", n.remote)
+	return false
+}
+
+// maxDiscard is how much input of a refused connection is read away: the window that a kernel opens at first.
+const maxDiscard = 64 << 10
+
+// farewell says a last word to whom the listener refuses, if it has one. The connection is to be closed then.
+func (en *entry) farewell(fd int) {
+	if en == nil || en.guard == nil || len(en.guard.words) == 0 {
+		return
+	}
+	_, _ = unix.Write(fd, en.guard.words)
+	_ = unix.Shutdown(fd, unix.SHUT_WR)
+	var b [4 << 10]byte
+	for range maxDiscard / len(b) {
+		if n, err := unix.Read(fd, b[:]); n <= 0 && err != unix.EINTR {
+			return
+		}
+	}
+}
