@@ -26,6 +26,7 @@ type newcomer struct {
 	local, remote net.Addr
 	attempt       *attempt // of Dial, nil for an accepted one
 	visitor       *visitor // what a Guard knows of the address, nil without
+	registered    bool     // the poller tells of it already
 }
 
 // maxKnocks bounds the newcomers a door lets in before it looks at its connections again.
@@ -235,12 +236,16 @@ func (c *conn) open(n newcomer) {
 	}
 	c.driver = d
 	c.thorough = c.thorough || n.origin.network == "unix"
-	if err := l.watch(c); err != nil {
+	if !n.registered {
+		err = l.register(c)
+	}
+	if err != nil {
 		d.Refuse()
 		c.driver = nil
 		c.refused(n, &e.refused.failed, err)
 		return
 	}
+	l.watch(c)
 	if n.attempt != nil {
 		e.dialed.Add(1)
 		n.attempt.succeed(c, h)

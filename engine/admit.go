@@ -21,8 +21,8 @@ func Admit(f func(remote netip.AddrPort) error) Option {
 		if f == nil {
 			return errors.New("Admit: the function is nil")
 		}
-		o.enter().admit = f
-		return nil
+		en := o.enter()
+		return once("Admit", &en.admit, f, en.admit != nil)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// conn is one session's connection: its session.Transport on a socket. It belongs to the loop, or, if it is offloaded,
+// conn is one session's connection: its session.Transport on a socket, in 48 bytes. It belongs to the loop, or, if it is offloaded,
 // to the worker that serves it (see strand), but for Wake, WakeAll and Now.
 //
 // What the last look at the socket found is kept in flags, because the reactor tells changes only:
@@ -17,15 +17,12 @@ import (
 //	readable   set by an event, and whenever nobody has looked; cleared when there was nothing more to read
 //	full       set when the kernel took nothing more; cleared by an event
 type conn struct {
-	driver  *session.Driver
-	seat    *seat
-	next    *conn    // in the mailbox
-	visitor *visitor // what a Guard knows of the address, nil without
-	fd      int32
-	index   int32          // in loop.conns, under loop.connsMu
-	place   wheel.Position // the loop's
-	given   bool           // the descriptor was given up; the loop's
-	known   bool           // the poller tells of it; the loop's
+	driver *session.Driver
+	seat   *seat
+	next   *conn // in the mailbox
+	fd     int32
+	index  int32          // in loop.conns, under loop.connsMu
+	place  wheel.Position // the loop's
 
 	shut     bool // Close was called
 	paused   bool // Reading(false)
@@ -162,7 +159,6 @@ func (c *conn) Close(reset bool) {
 
 // giveUp closes the descriptor. Loop only.
 func (c *conn) giveUp(reset bool) {
-	c.given = true
 	c.on().wheel.Disarm(c)
 	c.on().unwatch(c)
 	if reset {
@@ -185,8 +181,8 @@ func (c *conn) leave() {
 	l := c.on()
 	l.delist(c)
 	l.live.Add(-1)
+	l.farewell(c)
 	l.engine.leave()
-	c.visitor.leave()
 	if link := l.links[c]; link != nil {
 		delete(l.links, c)
 		link.lost(c.driver)

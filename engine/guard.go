@@ -20,7 +20,8 @@ import (
 // address is an IPv4 one.
 type Rules struct {
 	// Deny refuses the addresses in these prefixes, whatever Allow says; Allow refuses the addresses in none of its own.
-	// A look-up takes as long as there are different lengths of prefixes, however many there are.
+	// An IPv4 address is in no IPv6 prefix: ::/0 is every IPv6 address, and 0.0.0.0/0 every IPv4 one. A look-up takes as
+	// long as there are different lengths of prefixes, however many there are.
 	Allow, Deny []netip.Prefix
 
 	// MaxPerAddress bounds the open sessions of one address, those being drained included.
@@ -55,8 +56,8 @@ func Guard(r Rules) Option {
 		if err != nil {
 			return err
 		}
-		o.enter().guard = g
-		return nil
+		en := o.enter()
+		return once("Guard", &en.guard, g, en.guard != nil)
 	}
 }
 

@@ -67,6 +67,7 @@ type loop struct {
 	timerAt    time.Duration      // when the timer fires, 0 if it is not set
 	again      []*conn            // sessions for a later turn
 	links      map[*conn]*link    // sessions that are followed by another one
+	visitors   map[*conn]*visitor // what a Guard knows of the addresses of those it has let in
 	arrivals   map[int32]*arrival // by descriptor: connections whose PROXY header has not come
 	seat       seat               // of its connections that are not offloaded
 	served     int                // events since the last breath
@@ -98,6 +99,7 @@ func newLoop(e *Engine, index int, limits session.Limits) (_ *loop, err error) {
 		wheel:    wheel.New[*conn](tick, tickSlots),
 		doors:    make(map[int]*Listener),
 		links:    make(map[*conn]*link),
+		visitors: make(map[*conn]*visitor),
 		arrivals: make(map[int32]*arrival),
 		quit:     make(chan struct{}),
 		gone:     make(chan struct{}),
@@ -189,7 +191,7 @@ func (l *loop) turn() {
 		p.opened++
 		l.opening.Add(-1)
 		l.engine.landed()
-		c := &conn{fd: int32(n.fd), visitor: n.visitor}
+		c := &conn{fd: int32(n.fd)}
 		if n.origin.entry != nil && n.origin.entry.trusted != nil {
 			l.expect(c, n)
 			continue
@@ -261,10 +263,21 @@ func (l *loop) welcome(n newcomer) {
 
 // introduce opens a newcomer.
 func (l *loop) introduce(c *conn, n newcomer) {
+	if n.visitor != nil {
+		l.visitors[c] = n.visitor
+	}
 	l.progress.opening, l.progress.attempt = c, n.attempt
 	l.seatFor(c, n.origin)
 	c.open(n)
 	l.begin()
+}
+
+// farewell tells a Guard that a connection it has let in is no more.
+func (l *loop) farewell(c *conn) {
+	if v := l.visitors[c]; v != nil {
+		delete(l.visitors, c)
+		v.leave()
+	}
 }
 
 // begin does what follows a newcomer's OnConnected, also if that took its goroutine down: a client that has sent
@@ -276,7 +289,7 @@ func (l *loop) begin() {
 	}
 	l.progress.opening, l.progress.attempt = nil, nil
 	if c.driver == nil { // refused
-		c.visitor.leave()
+		l.farewell(c)
 		_ = unix.Close(int(c.fd))
 		l.engine.leave()
 		a.settle()

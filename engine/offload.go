@@ -74,6 +74,8 @@ type strand struct {
 	attempt *attempt      // of Dial, until OnConnected has run
 	armed   time.Duration // the visit the loop was asked for, 0 for none
 
+	given bool // the descriptor was given up; the loop's
+
 	// Wishes to the loop.
 	mailed   atomic.Bool
 	deadline atomic.Int64  // 0: none
@@ -206,10 +208,11 @@ func (s *strand) mail() {
 func (s *strand) attend() {
 	s.mailed.Store(false)
 	c, what := s.conn, s.ending.Swap(0)
-	if at := s.deadline.Swap(0); at > 0 && !c.given {
+	if at := s.deadline.Swap(0); at > 0 && !s.given {
 		s.loop.arm(c, time.Duration(at))
 	}
 	if what&closing != 0 {
+		s.given = true
 		c.giveUp(what&byReset != 0)
 	}
 	if what&leaving != 0 {

@@ -43,6 +43,15 @@ func (o *origin) enter() *entry {
 	return o.entry
 }
 
+// once sets what may be given once only: of two lists of who may come in, none is to be dropped in silence.
+func once[T any](option string, field *T, value T, given bool) error {
+	if given {
+		return fmt.Errorf("%s is given twice", option)
+	}
+	*field = value
+	return nil
+}
+
 func newOrigin(network string, f session.Factory, opts []Option) (origin, error) {
 	o := origin{network: network, factory: f}
 	for _, option := range opts {

@@ -19,7 +19,7 @@ func newPrefixes(list []netip.Prefix) (*prefixes, error) {
 		if p.Addr().Is4In6() && p.Bits() >= 96 {
 			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 		}
-		if !p.IsValid() {
+		if !p.IsValid() || p.Addr().Is4In6() {
 			return nil, fmt.Errorf("%v is not a prefix", p)
 		}
 		p = p.Masked()

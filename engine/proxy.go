@@ -37,8 +37,8 @@ func ProxyProtocol(trusted ...netip.Prefix) Option {
 		case len(trusted) == 0:
 			return errors.New("ProxyProtocol: no prefix is trusted; 0.0.0.0/0 and ::/0 would trust everybody")
 		}
-		o.enter().trusted = set
-		return nil
+		en := o.enter()
+		return once("ProxyProtocol", &en.trusted, set, en.trusted != nil)
 	}
 }
 
@@ -77,6 +77,7 @@ func (l *loop) expect(c *conn, n newcomer) {
 		l.turnAway(a, &l.engine.refused.failed, err)
 		return
 	}
+	a.newcomer.registered = true
 	l.arm(c, a.until)
 }
 
@@ -167,7 +168,6 @@ func (l *loop) receive(a *arrival, h proxyproto.Header) {
 		l.drop(a)
 		return
 	}
-	c.visitor = n.visitor
 	l.introduce(c, n)
 }
 

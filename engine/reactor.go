@@ -78,27 +78,19 @@ func (l *loop) event(fd int, e netpoll.IOEvent, flags netpoll.IOFlags) error {
 	return nil
 }
 
-// watch registers a connection.
-func (l *loop) watch(c *conn) error {
+// watch has the events of a connection, which is registered, come to it.
+func (l *loop) watch(c *conn) {
 	fd := int(c.fd)
-	if !c.known {
-		if err := l.register(c); err != nil {
-			return err
-		}
-	}
 	for fd >= len(l.watched) {
 		l.watched = append(l.watched, make([]*conn, max(64, len(l.watched)))...)
 	}
 	l.watched[fd] = c
-	return nil
 }
 
 // register has the poller tell of a connection.
 func (l *loop) register(c *conn) error {
 	l.attachment.FD = int(c.fd) // all that gnet wants to know
-	err := l.poller.AddReadWrite(&l.attachment, true)
-	c.known = err == nil
-	return err
+	return l.poller.AddReadWrite(&l.attachment, true)
 }
 
 // attend makes the loop a listener's door. The loop does not run yet.

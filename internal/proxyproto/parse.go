@@ -129,7 +129,7 @@ func parse2(b []byte) (h Header, size int, err error) {
 		return h, 0, malformed("%d bytes, at most %d are accepted", size, MaxSize)
 	}
 	command, family, transport := b[12]&15, b[13]>>4, b[13]&15
-	if command == local { // the rest is to be skipped, whatever it says
+	if command == local || b[13]>>4 == unspec { // the rest is to be skipped, whatever it says
 		if len(b) < size {
 			return h, 0, nil
 		}
