@@ -1,0 +1,183 @@
+package engine
+
+import (
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// progress is how far a turn has come.
+type progress struct {
+	newcomers []newcomer
+	opened    int      // how many of them were opened
+	opening   *conn    // the last of them, until what follows OnConnected is done
+	attempt   *attempt // its, if it was dialled
+	again     []*conn
+	resumed   int
+	mail      *conn
+	due       []*conn
+}
+
+// turnMail is how many sessions a turn takes from the mailbox, some two milliseconds of short writes: who was told something
+// in a room of 100,000 must not keep the events of the others.
+const turnMail = 256
+
+// turn serves whoever asked for it. Each list is cut out of its shared place first, then worked off.
+func (l *loop) turn() {
+	if len(l.knocked) > 0 {
+		l.woken.Store(true) // this turn: nobody has to wake the loop for its own newcomers
+		l.answer()
+	}
+	l.woken.Store(false)
+	if len(l.arrivals) > 0 && l.engine.stopping() {
+		l.dismiss()
+	}
+	p := &l.progress
+
+	l.begin()
+	if p.opened == len(p.newcomers) {
+		clear(p.newcomers)
+		l.welcomeMu.Lock()
+		p.newcomers, l.newcomers, p.opened = l.newcomers, p.newcomers[:0], 0
+		for _, c := range l.pings {
+			c <- l.index
+		}
+		l.pings = nil
+		l.welcomeMu.Unlock()
+	}
+	for p.opened < len(p.newcomers) {
+		n := p.newcomers[p.opened]
+		p.opened++
+		l.opening.Add(-1)
+		l.engine.landed()
+		c := &conn{fd: int32(n.fd)}
+		if n.origin.entry != nil && n.origin.entry.trusted != nil {
+			l.expect(c, n)
+			continue
+		}
+		l.introduce(c, n)
+	}
+
+	if p.resumed == len(p.again) {
+		clear(p.again)
+		p.again, l.again, p.resumed = l.again, p.again[:0], 0
+	}
+	for p.resumed < len(p.again) {
+		c := p.again[p.resumed]
+		p.resumed++
+		c.waiting = false
+		c.resume()
+	}
+
+	if p.mail == nil {
+		p.mail = reverse(l.mailbox.Swap(nil))
+	}
+	for n := 0; p.mail != nil && n < turnMail; n++ {
+		c := p.mail
+		p.mail, c.next = c.next, nil
+		c.turn()
+	}
+
+	now := l.engine.now()
+	if len(p.due) == 0 {
+		l.wheel.Expire(now, func(c *conn) { p.due = append(p.due, c) })
+	}
+	for len(p.due) > 0 {
+		c := p.due[len(p.due)-1]
+		p.due[len(p.due)-1] = nil
+		p.due = p.due[:len(p.due)-1]
+		c.expire(now)
+	}
+
+	if len(l.knocked) > 0 || p.mail != nil || l.mailbox.Load() != nil {
+		l.wake()
+	}
+	l.timerAt = 0
+	if at, ok := l.wheel.Next(); ok {
+		l.setTimer(at)
+	}
+}
+
+// breathEvery is how many events a loop serves before it lets other goroutines have its processor: a third of a
+// millisecond of short messages. A breath costs as much as a fiftieth of one.
+const breathEvery = 32
+
+// breathe follows an event. A loop that never comes to rest leaves others no time if there is but one processor, or none
+// is free: Go would take it away after 10 ms only.
+func (l *loop) breathe() {
+	if l.served++; l.served >= breathEvery {
+		l.served = 0
+		runtime.Gosched()
+	}
+}
+
+// welcome takes a newcomer. Any goroutine.
+func (l *loop) welcome(n newcomer) {
+	l.opening.Add(1)
+	l.welcomeMu.Lock()
+	l.newcomers = append(l.newcomers, n)
+	l.welcomeMu.Unlock()
+	l.wake()
+}
+
+// introduce opens a newcomer.
+func (l *loop) introduce(c *conn, n newcomer) {
+	if n.visitor != nil {
+		l.visitors[c] = n.visitor
+	}
+	l.progress.opening, l.progress.attempt = c, n.attempt
+	l.seatFor(c, n.origin)
+	c.open(n)
+	l.begin()
+}
+
+// farewell tells a Guard that a connection it has let in is no more.
+func (l *loop) farewell(c *conn) {
+	if v := l.visitors[c]; v != nil {
+		delete(l.visitors, c)
+		v.leave()
+	}
+}
+
+// begin does what follows a newcomer's OnConnected, also if that took its goroutine down: a client that has sent
+// already is served at once, without a notice.
+func (l *loop) begin() {
+	c, a := l.progress.opening, l.progress.attempt
+	if c == nil {
+		return
+	}
+	l.progress.opening, l.progress.attempt = nil, nil
+	if c.driver == nil { // refused
+		l.farewell(c)
+		_ = unix.Close(int(c.fd))
+		l.engine.leave()
+		a.settle()
+		return
+	}
+	if s := c.seat.strand; s != nil {
+		s.attempt = a
+		s.signal(opened)
+		return
+	}
+	a.settle()
+	c.readable = true
+	c.pump()
+}
+
+func reverse(head *conn) *conn {
+	var first *conn
+	for head != nil {
+		head, head.next, first = head.next, first, head
+	}
+	return first
+}
+
+// later has c resumed in a turn of its own, after the events that are due.
+func (l *loop) later(c *conn) {
+	if c.waiting {
+		return
+	}
+	c.waiting = true
+	l.again = append(l.again, c)
+	l.wake()
+}
