@@ -134,11 +134,12 @@ func (c *conn) Reading(on bool) error {
 	return nil
 }
 
-// Unread implements session.Transport.
+// Unread implements session.Transport. It asks by poll(2), which leaves a reset to be found by the next read: MSG_PEEK would
+// take the error away, and what follows would look like a FIN. The watchdog asks too, from its own goroutine.
 func (c *conn) Unread() bool {
-	var b [1]byte
-	n, _, err := unix.Recvfrom(int(c.fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	return err == nil && n >= 0
+	p := [1]unix.PollFd{{Fd: c.fd, Events: unix.POLLIN}}
+	n, err := unix.Poll(p[:], 0)
+	return err == nil && n > 0 && p[0].Revents&unix.POLLIN != 0
 }
 
 // Unsent implements session.Transport.

@@ -91,9 +91,7 @@ func newLoop(e *Engine, index int, limits session.Limits) (_ *loop, err error) {
 		gone:     make(chan struct{}),
 	}
 	l.seat = seat{loop: l, workspace: newWorkspace()}
-	if e.options.StallWarning < 0 {
-		l.seat.scratch.Unwatched()
-	}
+	l.seat.scratch.Watched(e.options.StallWarning > 0)
 	if l.waker, err = newWaker(); err != nil {
 		return nil, err
 	}

@@ -139,6 +139,7 @@ func (s *strand) hear(n news) {
 // serve does what is due. The caller is the one worker at this connection.
 func (s *strand) serve(w *workspace) {
 	s.workspace = w
+	w.scratch.Watched(s.loop.engine.options.StallWarning > 0) // the one before may have been another engine's
 	c, what := s.conn, s.news.Swap(queued)
 	has := func(bit uint32) bool { return what&bit != 0 }
 	n := news{readable: has(readable), writable: has(writable), hangup: has(hangup), urgent: has(urgent)}

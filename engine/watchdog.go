@@ -16,6 +16,7 @@ import (
 type watchdog struct {
 	engine *Engine
 	every  time.Duration
+	last   time.Duration // when it looked last
 	loops  []suspicion
 }
 
@@ -32,32 +33,41 @@ type suspicion struct {
 // looks is how often the watchdog looks within StallWarning: a stall is found when it has lasted that long, or a quarter more.
 const looks = 4
 
-func (e *Engine) watch() {
-	defer close(e.unwatched)
-	w := &watchdog{engine: e, every: e.options.StallWarning / looks}
+func newWatchdog(e *Engine, now time.Duration) *watchdog {
+	w := &watchdog{engine: e, every: e.options.StallWarning / looks, last: now}
 	for _, l := range e.loops {
 		w.loops = append(w.loops, suspicion{loop: l})
 	}
+	return w
+}
+
+// watch is the watchdog's goroutine.
+func (e *Engine) watch() {
+	defer close(e.unwatched)
+	w := newWatchdog(e, e.now())
 	t := time.NewTicker(w.every)
 	defer t.Stop()
-	last := e.now()
 	for {
 		select {
 		case <-t.C:
-		case <-e.unwatch:
+			w.tick(e.now())
+		case <-e.unwatch: // the loops have ended: a stall that lasted until then is over
+			w.tick(e.now())
 			return
 		}
-		now := e.now()
-		// While the watchdog itself is not run, because the process is stopped or the machine overloaded, the callback may
-		// not be either: that time is not held against it.
-		late := now - last - w.every
-		if late < w.every {
-			late = 0 // as tickers are
-		}
-		last = now
-		for i := range w.loops {
-			w.look(&w.loops[i], now, late)
-		}
+	}
+}
+
+func (w *watchdog) tick(now time.Duration) {
+	// While the watchdog itself is not run, because the process is stopped or the machine overloaded, the callback may
+	// not be either: that time is not held against it.
+	late := now - w.last - w.every
+	if late < w.every {
+		late = 0 // as tickers are
+	}
+	w.last = now
+	for i := range w.loops {
+		w.look(&w.loops[i], now, late)
 	}
 }
 
@@ -119,7 +129,8 @@ func (l *loop) waiting(but *session.Session) (waiting, sessions int) {
 	conns := append([]*conn(nil), l.conns...)
 	l.connsMu.Unlock()
 	for _, c := range conns {
-		// The descriptor may be closed, and be another's, if the loop has gone on: that is one more or less.
+		// The descriptor may be closed, and be another's, if the loop has gone on: that is one more or less. Asking takes
+		// nothing from the socket.
 		if c.seat.strand == nil && c.driver.Session() != but && (c.driver.Asked() || c.Unread()) {
 			waiting++
 		}
@@ -169,15 +180,16 @@ func (l *loop) present() {
 // Timing is how long the callbacks of one kind take.
 type Timing struct {
 	Callback string // "OnRecv", "Post", "Factory", ...
-	Timed    uint64 // how many were timed: one in sixteen, and every stall
+	Timed    uint64 // how many were timed: one in sixteen, and every stall besides
 	P50, P90, P99, P999,
 	Max time.Duration
 }
 
 // Timings returns how long callbacks have taken since Start, for each kind that was called. One call in sixteen of each kind
-// is timed, from the first on, and each stall. Quantiles are at most a quarter too long; Max is exact for what was timed.
-// Stalls lift the quantiles a little, as all of them are in. With StallWarning off nothing is timed. Any goroutine; it takes some ten
-// microseconds for each loop.
+// is timed, exactly, unless it panics, and each stall besides, to a quarter of StallWarning: one that is among the sixteenth
+// counts twice. Max is the longest of these times. Quantiles are at most a quarter above them, and not below 256 ns unless
+// Max is. Stalls lift the quantiles a little, as all of them are in. With StallWarning off nothing is timed. Any goroutine;
+// it takes some ten microseconds for each loop.
 func (e *Engine) Timings() []Timing {
 	var list []Timing
 	for kind := range session.Callbacks {

@@ -43,7 +43,7 @@ type Transport interface {
 	// It starts out reading.
 	Reading(on bool) error
 
-	// Unread reports whether received bytes wait in the kernel.
+	// Unread reports whether received bytes, a FIN or a reset wait in the kernel.
 	Unread() bool
 
 	// Unsent returns the bytes the kernel took and the peer has not acknowledged, 0 where that is not known.

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"math"
 	"math/bits"
 	"sync/atomic"
 	"time"
@@ -47,8 +48,9 @@ type watch struct {
 // timedEvery is how many callbacks of a kind are timed: one in so many. Reading the clock twice costs as much as a short callback.
 const timedEvery = 16
 
-// Unwatched has callbacks neither shown nor timed. Before the first one.
-func (w *watch) Unwatched() { w.off = true }
+// Watched says whether callbacks are to be shown and timed; at first they are. Only the goroutine that drives sessions
+// calls it, between callbacks.
+func (w *watch) Watched(on bool) { w.off = !on }
 
 // Enter shows that a callback of s begins, nil if it has no session yet, and returns whether it is to be timed. Only the
 // goroutine that drives sessions calls it, and Leave.
@@ -98,7 +100,7 @@ func (w *watch) Whose(r Running) *Session {
 }
 
 // Histogram counts durations, in buckets that are a quarter of their value wide: two bits after the leading one, as
-// HdrHistogram has it. It takes 1,144 bytes. Any goroutine.
+// HdrHistogram has it. It takes 1,048 bytes. Any goroutine.
 type Histogram struct {
 	buckets [shortest + 4*octaves + 1]atomic.Uint64
 	longest atomic.Int64
@@ -119,10 +121,13 @@ func bucketOf(d time.Duration) int {
 	return min(shortest+4*(log-leastBits)+int(n>>(log-2)&3), shortest+4*octaves)
 }
 
-// bound is the least duration that is above the bucket.
+// bound is the least duration that is above the bucket, as far as there is one.
 func bound(bucket int) time.Duration {
-	if bucket < shortest {
+	switch {
+	case bucket < shortest:
 		return 1 << leastBits
+	case bucket == shortest+4*octaves:
+		return math.MaxInt64
 	}
 	octave, quarter := (bucket-shortest)/4, (bucket-shortest)%4
 	return time.Duration(5+quarter) << (octave + leastBits - 2)
@@ -155,8 +160,8 @@ func (h *Histogram) Count() (n uint64) {
 	return n
 }
 
-// Quantile returns a duration that a part q of those recorded, 0 to 1, is not above: at most a quarter too long. 0 if there
-// are none.
+// Quantile returns a duration that a part q of those recorded, 0 to 1, is not above: at most a quarter too long between 256 ns
+// and 18 minutes, and beyond these 256 ns or the longest, or the longest if that is less. 0 if there are none.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	rank := uint64(q * float64(h.Count()))
 	for i := range h.buckets {
