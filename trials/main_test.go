@@ -21,6 +21,8 @@ func TestMain(m *testing.M) {
 		os.Exit(referenceMain())
 	case what == "bystanders":
 		os.Exit(bystandersMain())
+	case what == "reader":
+		os.Exit(readerMain())
 	}
 	code := m.Run()
 	if testing.Verbose() || code != 0 {

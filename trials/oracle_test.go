@@ -4,6 +4,7 @@ package trials
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -115,6 +116,14 @@ func (o *oracle) report() report {
 	r := ask[report](o.server, "report")
 	o.keep(r)
 	return r
+}
+
+// forgetPeak has VmHWM begin anew, and returns what it begins with. Garbage of the past is collected first.
+func (o *oracle) forgetPeak() int {
+	o.t.Helper()
+	o.keep(ask[report](o.server, "report gc"))
+	must(o.t, os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", o.server.pid), []byte("5"), 0))
+	return o.server.memory("VmRSS")
 }
 
 func (o *oracle) keep(r report) {
