@@ -68,8 +68,8 @@ func TestT18ByteByByte(t *testing.T) {
 		}
 	}
 	o.check("exact content, <= 1 OnRecv per byte", wrong.Load() == 0, "%d bytes in %d OnRecv, %d faults", bytes, recvs, wrong.Load())
-	grown := o.server.memory("VmHWM") - base
-	o.check("no growth", grown <= 2<<20, "RSS %+.1f MiB", float64(grown)/(1<<20))
+	grown, ok := o.grownTo(base, 2<<20)
+	o.check("no growth", ok, "RSS %+.1f MiB", float64(grown)/(1<<20))
 	o.finish()
 }
 
@@ -109,8 +109,9 @@ func TestT19HugeFrame(t *testing.T) {
 	in := r.Stats.Total.BytesIn - before.BytesIn
 	o.check("closed on the header", ok && refused == n && in <= n*128<<10+1<<20, "%d of %d refused; of %s sent %s were read, those of the bystanders included",
 		refused, n, size(sent.Load()), size(in))
-	grown, allowed := o.server.memory("VmHWM")-base, n*(frameLimit+128<<10)
-	o.check("RSS growth <= 10 * (frame limit + 128 KiB)", grown <= allowed, "%s of %s", size(grown), size(allowed))
+	const allowed = n * (frameLimit + 128<<10)
+	grown, ok := o.grownTo(base, allowed)
+	o.check("RSS growth <= 10 * (frame limit + 128 KiB)", ok, "%s of %s", size(grown), size(allowed))
 	o.finish()
 }
 
@@ -166,8 +167,9 @@ func TestT20Garbage(t *testing.T) {
 		reasons[kind]++
 	}
 	o.check("only those sessions end", ok && reasons["other"] == 0, "%s on %d connections, which ended so: %v", size(sent.Load()), connections.Load(), reasons)
-	grown, allowed := o.server.memory("VmHWM")-base, atOnce*(frameLimit+128<<10)+2<<20
-	o.check("no allocation > limit", grown <= allowed, "RSS growth %s of %s", size(grown), size(allowed))
+	const allowed = atOnce*(frameLimit+128<<10) + 2<<20
+	grown, ok := o.grownTo(base, allowed)
+	o.check("no allocation > limit", ok, "RSS growth %s of %s", size(grown), size(allowed))
 	o.finish()
 }
 
