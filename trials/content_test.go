@@ -60,6 +60,7 @@ type life struct {
 	Whole     bool // what was received ends with a whole record
 	Recvs     int
 	Pending   int      // when a Send was refused with ErrSendLimit, that Send included
+	Over      int64    // monotonic, when SoftLimit was seen passed for the first time
 	Causes    []string // what Err matches
 	Err       string
 }
@@ -144,10 +145,15 @@ func (m *member) serve(payload []byte) {
 
 // send sends one record. Its number is spent only if Send has taken it.
 func (m *member) send(payload []byte) error {
+	return m.sendIn(make([]byte, 0, headerSize+len(payload)), payload)
+}
+
+// sendIn makes the record in the caller's memory, which is empty.
+func (m *member) sendIn(memory, payload []byte) error {
 	m.numbering.Lock()
 	defer m.numbering.Unlock()
 	next := m.out
-	record := next.add(make([]byte, 0, headerSize+len(payload)), payload)
+	record := next.add(memory, payload)
 	before := m.Pending()
 	err := m.Send(record)
 	switch {

@@ -5,6 +5,8 @@ package trials
 import (
 	"flag"
 	"os"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +23,8 @@ func TestMain(m *testing.M) {
 		os.Exit(referenceMain())
 	case what == "bystanders":
 		os.Exit(bystandersMain())
+	case what == "reader":
+		os.Exit(readerMain())
 	}
 	code := m.Run()
 	if testing.Verbose() || code != 0 {
@@ -39,6 +43,12 @@ func lasting(d, least time.Duration) time.Duration {
 
 // full reports whether this is a run at full scale.
 func full() bool { return *scale >= 1 }
+
+// racing reports whether this program was built with the race detector.
+func racing() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
 
 // within is the bound that a time is judged by. Only at full scale is the machine expected to be there for the trial alone;
 // below, it may be running other tests beside it, and the race detector, so that ten times as long is no failure.

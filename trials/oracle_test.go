@@ -4,6 +4,7 @@ package trials
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -117,6 +118,22 @@ func (o *oracle) report() report {
 	return r
 }
 
+// forgetPeak has VmHWM begin anew, and returns what it begins with. Garbage of the past is collected first.
+func (o *oracle) forgetPeak() int {
+	o.t.Helper()
+	o.keep(ask[report](o.server, "report gc"))
+	must(o.t, os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", o.server.pid), []byte("5"), 0))
+	return o.server.memory("VmRSS")
+}
+
+// grownTo returns by how much memory has peaked above base since forgetPeak, and whether that is allowed. The race detector's
+// own memory is not the engine's.
+func (o *oracle) grownTo(base, allowed int) (grown int, ok bool) {
+	o.t.Helper()
+	grown = o.server.memory("VmHWM") - base
+	return grown, grown <= allowed || racing()
+}
+
 func (o *oracle) keep(r report) {
 	for _, l := range r.Lives {
 		switch {
@@ -210,7 +227,10 @@ func (o *oracle) idle(d time.Duration) {
 // calmSoFar takes what the bystanders have seen into account before they are stopped.
 func (o *oracle) calmSoFar() {
 	o.t.Helper()
-	o.during = ask[calm](o.crowd, "look")
+	eventually(patience, func() bool { // they may just have been told to go on, and the machine is busy
+		o.during = ask[calm](o.crowd, "look")
+		return o.during.Answers > 0 || len(o.during.Errors) > 0
+	})
 }
 
 // finish judges. The fault is over, and every client of the trial has left or is about to.

@@ -28,6 +28,7 @@ import (
 type plan struct {
 	options engine.Options
 	address string // default: a free port of 127.0.0.1
+	thrift  bool   // collect garbage early: the memory in use is judged, not what has been
 	uid     int    // the user to become before the engine starts, 0 for none
 
 	connected    func(*member)
@@ -68,10 +69,17 @@ const frameLimit = 64 << 10
 func serverMain(name string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	name, _, _ = strings.Cut(name, " ") // a trial may have several servers
+	make := plans[name]
+	if make == nil { // a trial may have several servers, of several plans or of one
+		name, _, _ = strings.Cut(name, " ")
+		make = plans[name]
+	}
 	var p plan
-	if make := plans[name]; make != nil {
+	if make != nil {
 		p = make()
+	}
+	if p.thrift {
+		debug.SetGCPercent(10)
 	}
 	if p.uid != 0 {
 		if err := syscall.Setuid(p.uid); err != nil {

@@ -1,0 +1,133 @@
+//go:build linux
+
+package trials
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/servercore-go/servercore/engine"
+)
+
+const floodRoom = 500
+
+// floodUser is whose epoll watches T28 counts: a user that has no other processes.
+const floodUser = 60028
+
+func init() {
+	plans["T29"] = func() plan { return plan{options: engine.Options{MaxSessions: floodRoom}} }
+	plans["T28"] = func() plan { return plan{uid: floodUser} }
+}
+
+// T29: who only comes and goes, or comes to look, however often, costs no more than there is room for.
+func TestT29ConnectionFlood(t *testing.T) {
+	o := begin(t, "T29", how{})
+	d, workers := lasting(30*time.Second, time.Second), scaled(256, 16)
+	peak := 0
+	for _, end := range []string{"RST", "FIN"} {
+		stop := make(chan struct{})
+		var done atomic.Int64
+		var crew sync.WaitGroup
+		for range workers {
+			crew.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					c, err := net.Dial("tcp", o.at.Records)
+					if err != nil {
+						continue
+					}
+					if end == "RST" {
+						_ = c.(*net.TCPConn).SetLinger(0)
+					}
+					_ = c.Close()
+					done.Add(1)
+				}
+			})
+		}
+		before := o.report().Stats
+		began := time.Now()
+		for time.Since(began) < d {
+			peak = max(peak, o.server.descriptors()-o.base.descriptors)
+			time.Sleep(10 * time.Millisecond)
+		}
+		after := o.report().Stats
+		close(stop)
+		crew.Wait()
+		_, ok := o.settledAt(0, patience)
+		o.check("all have gone, "+end, ok, "%d connections, %d accepted, %d refused, %.0f a second", done.Load(), after.Accepted-before.Accepted,
+			after.Refused.Sum()-before.Refused.Sum(), float64(after.Accepted-before.Accepted+after.Refused.Sum()-before.Refused.Sum())/d.Seconds())
+	}
+	bound := floodRoom + runtime.NumCPU() + 64
+	o.check("peak fds <= cap + loops + 64", peak <= bound, "%d, allowed are %d", peak, bound)
+	if nmap, err := exec.LookPath("nmap"); err != nil {
+		note(line{"T29", "nmap -sT, -sS, -sV", "nmap is not installed", notRun})
+	} else {
+		_, port := split(t, o.at.Records)
+		for _, scan := range []string{"-sT", "-sS", "-sV"} {
+			if scan == "-sV" && !full() {
+				note(line{"T29", "nmap " + scan, "takes half a minute, only at full scale", notRun})
+				continue
+			}
+			out, err := exec.Command(nmap, "-Pn", "-n", "--host-timeout", "2m", scan, "-p", port, "127.0.0.1").CombinedOutput()
+			open := strings.Contains(string(out), port+"/tcp open")
+			_, ok := o.settledAt(0, patience)
+			o.check("nmap "+scan, ok && err == nil && open, "open %v, %v", open, err)
+		}
+	}
+	o.finish()
+}
+
+// T28: a connection that the system does not let the engine watch is closed, and content never hears of it.
+func TestT28WatchLimit(t *testing.T) {
+	const setting, limit, n = "/proc/sys/fs/epoll/max_user_watches", 200, 500
+	if !full() {
+		skip(t, "T28", "only at full scale, it is a limit of the whole machine")
+	}
+	before, err := os.ReadFile(setting)
+	must(t, err)
+	o := begin(t, "T28", how{alone: true})
+	// The limit is everybody's: the clients are watched already when it comes, the server does not watch them yet.
+	o.server.signal(syscall.SIGSTOP)
+	for range n {
+		o.connect()
+	}
+	t.Cleanup(func() { must(t, os.WriteFile(setting, before, 0)) })
+	must(t, os.WriteFile(setting, []byte(strconv.Itoa(limit)), 0))
+	o.server.signal(syscall.SIGCONT)
+	var served, closed, waiting atomic.Int64
+	each(n, 20, func(i int) {
+		c := o.clients[i]
+		seconds(t, patience, c)
+		switch err := c.echo(64); {
+		case err == nil:
+			served.Add(1)
+		case isTimeout(err):
+			waiting.Add(1)
+		default:
+			closed.Add(1)
+		}
+	})
+	r := o.report()
+	o.check("refused ones closed, no OnConnected for them", served.Load() > 0 && served.Load() < limit && served.Load()+closed.Load() == n &&
+		r.Live == int(served.Load()) && r.Stats.Refused.Failed == uint64(closed.Load()),
+		"%d served, %d closed, %d left waiting; %d live, %d in Stats", served.Load(), closed.Load(), waiting.Load(), r.Live, r.Stats.Refused.Failed)
+	for _, c := range o.clients {
+		_ = c.Close()
+	}
+	must(t, os.WriteFile(setting, before, 0))
+	o.settledAt(0, patience)
+	o.finish()
+}

@@ -1,0 +1,217 @@
+//go:build linux
+
+package trials
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/servercore-go/servercore/engine"
+)
+
+// verbPush has 8 bytes: send so many bytes a second until Send refuses, 0 for as fast as it takes them.
+const verbPush = 'p'
+
+const (
+	hardLimit = 1 << 20
+	softLimit = 256 << 10
+)
+
+func init() {
+	plans["T11"] = func() plan {
+		return plan{options: engine.Options{SendLimit: hardLimit, SlowPeer: engine.EndSession, SendBuffer: 128 << 10}, verb: push, thrift: true}
+	}
+	plans["T11 soft"] = func() plan {
+		return plan{options: engine.Options{SendLimit: 4 * hardLimit, SoftLimit: softLimit, SoftLimitFor: softFor(), SendBuffer: 128 << 10}, verb: push}
+	}
+	plans["T12"] = plans["T11"]
+}
+
+func softFor() time.Duration { return lasting(5*time.Second, time.Second) }
+
+// push sends from a goroutine of its own, out of one buffer: the memory is judged.
+func push(m *member, payload []byte) {
+	rate := number(payload)
+	go func() {
+		data := make([]byte, 4<<10-headerSize)
+		data[0] = verbNothing
+		record := make([]byte, 0, headerSize+len(data))
+		began := time.Now()
+		for sent := 0; m.sendIn(record, data) == nil; {
+			m.numbering.Lock()
+			if m.life.Over == 0 && m.Pending() > softLimit {
+				m.life.Over = monotonic()
+			}
+			m.numbering.Unlock()
+			if sent += cap(record); rate > 0 {
+				time.Sleep(time.Until(began.Add(time.Duration(sent) * time.Second / time.Duration(rate))))
+			}
+		}
+	}()
+}
+
+// T11: a peer that never reads costs at most SendLimit, or SoftLimit for as long as is allowed, and is reset then.
+func TestT11ZeroWindowForEver(t *testing.T) {
+	rate := 64 << 10
+	if !full() {
+		rate *= 10
+	}
+	o := begin(t, "T11", how{})
+	c := o.connectSmall(4 << 10)
+	must(t, c.echo(64))
+	base := o.forgetPeak()
+	must(t, c.ask(request(verbPush, rate)))
+	l := o.ended(c, patience+time.Minute)
+	o.check("aborted when pending in [H, 2H)", because(l, "send limit") && l.Pending >= hardLimit && l.Pending < 2*hardLimit,
+		"%s queued at the Send that was refused, H is %s, %v", size(l.Pending), size(hardLimit), l.Causes)
+	grown, ok := o.grownTo(base, 2*hardLimit+512<<10)
+	o.check("RSS growth <= 2H + 512 KiB", ok, "%s", size(grown))
+	o.finish()
+
+	o = begin(t, "T11 soft", how{})
+	c = o.connectSmall(4 << 10)
+	must(t, c.ask(request(verbPush, rate)))
+	l = o.ended(c, patience+time.Minute)
+	took := time.Duration(l.Ended - l.Over)
+	o.check("by the soft rule at 5 s (+2 s)", because(l, "send limit") && l.Over > 0 && took >= softFor()-100*time.Millisecond && took <= softFor()+within(2*time.Second),
+		"%v above S, allowed are %v; %v", took.Round(time.Millisecond), softFor(), l.Causes)
+	o.finish()
+}
+
+// T12: nor do a thousand of them, together, and nothing of them stays in the kernel.
+func TestT12ManyZeroWindows(t *testing.T) {
+	o := begin(t, "T12", how{})
+	n := scaled(1000, 100)
+	base, kernel := o.forgetPeak(), kernelMemory(t)
+	clients := make([]*client, n)
+	each(n, 20, func(i int) {
+		clients[i] = o.connectSmall(4 << 10)
+		if err := clients[i].ask(request(verbPush, 0)); err != nil {
+			t.Error(err)
+		}
+	})
+	_, ok := o.settledAt(0, patience)
+	wrong := 0
+	for _, c := range clients {
+		if l := o.lives[c.out.id]; !because(l, "send limit") || l.Pending < hardLimit || l.Pending >= 2*hardLimit {
+			wrong++
+		}
+	}
+	o.check("all aborted", ok && wrong == 0, "%d peers, %d not for their queue", n, wrong)
+	grown, ok := o.grownTo(base, n*(hardLimit+8<<10))
+	o.check("peak RSS <= base + n * (H + 8 KiB)", ok, "%s, allowed are %s", size(grown), size(n*(hardLimit+8<<10)))
+	_, port := split(t, o.at.Records)
+	left := 0
+	took, ok := eventually(within(5*time.Second), func() bool {
+		left = socketsOf(t, port)
+		return left <= bystanders+1 // and the listener
+	})
+	o.check("no socket is left <= 5 s", ok, "%d besides the bystanders after %v; TCP's memory %+d pages", left-bystanders-1, round(took), kernelMemory(t)-kernel)
+	o.finish()
+}
+
+// kernelMemory returns the pages that TCP holds.
+func kernelMemory(t testing.TB) (pages int) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/net/sockstat")
+	must(t, err)
+	for line := range strings.Lines(string(b)) {
+		if _, mem, ok := strings.Cut(line, "mem "); ok && strings.HasPrefix(line, "TCP:") {
+			_, err := fmt.Sscan(mem, &pages)
+			must(t, err)
+		}
+	}
+	return pages
+}
+
+// socketsOf counts the sockets of a local port, but those that TIME_WAIT only remembers.
+func socketsOf(t testing.TB, port string) (n int) {
+	t.Helper()
+	var number int
+	_, err := fmt.Sscan(port, &number)
+	must(t, err)
+	f, err := os.Open("/proc/net/tcp")
+	must(t, err)
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		fields := strings.Fields(lines.Text()) // sl local remote state
+		if strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", number)) && fields[3] != "06" {
+			n++
+		}
+	}
+	return n
+}
+
+// readerMain is a client process that can be stopped: read ADDRESS BYTES SECONDS asks for so many and takes as long.
+func readerMain() int {
+	for commands := bufio.NewScanner(os.Stdin); commands.Scan(); {
+		var address string
+		var total int
+		var took float64
+		if _, err := fmt.Sscanf(commands.Text(), "read %s %d %f", &address, &total, &took); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 2
+		}
+		answer(readFor(address, total, time.Duration(took*float64(time.Second))))
+	}
+	return 0
+}
+
+// readAt is what a reader has read.
+type readAt struct {
+	ID    uint64
+	Bytes int64
+	Err   string
+}
+
+func readFor(address string, total int, took time.Duration) (r readAt) {
+	c, err := connect(dialer(0), address)
+	if err != nil {
+		return readAt{Err: err.Error()}
+	}
+	defer c.Close()
+	c.out.id = uint64(os.Getpid()) << 20
+	answer("reading")
+	if err = c.ask(request(verbGive, total)); err == nil {
+		began := time.Now()
+		err = c.take(make([]byte, 32<<10), nil, func() bool {
+			time.Sleep(time.Until(began.Add(time.Duration(float64(took) * float64(c.in.bytes) / float64(total)))))
+			return c.in.bytes >= int64(total)
+		})
+	}
+	if err == nil {
+		_ = c.CloseWrite()
+		err = c.takeAll()
+	}
+	return readAt{c.out.id, c.in.bytes, fmt.Sprint(err)}
+}
+
+// T13: a reader that stops every other second, as one whose machine is short of something does, is kept and misses nothing.
+func TestT13PausingReader(t *testing.T) {
+	o := begin(t, "T13", how{})
+	rounds := scaled(30, 2)
+	d := time.Duration(rounds) * 2 * time.Second
+	total := int(10e6 * d.Seconds())
+	p := start(t, "reader")
+	if _, err := fmt.Fprintf(p.stdin, "read %s %d %f\n", o.at.Records, total, d.Seconds()); err != nil {
+		t.Fatal(err)
+	}
+	heard[string](p, "connect")
+	for range rounds {
+		p.signal(syscall.SIGSTOP)
+		time.Sleep(time.Second)
+		p.signal(syscall.SIGCONT)
+		time.Sleep(time.Second)
+	}
+	r := heard[readAt](p, "read")
+	o.settledAt(0, patience)
+	l := o.lives[r.ID]
+	o.check("never disconnected, exact bytes", r.Err == "<nil>" && r.Bytes == int64(total) && l.Sent == int64(total) && because(l, "peer closed"),
+		"%d of %d bytes read in %d pauses, OnSend %d, %s, %v", r.Bytes, total, rounds, l.Sent, r.Err, l.Causes)
+	o.finish()
+}

@@ -1,0 +1,98 @@
+//go:build linux
+
+package trials
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// injected starts a trial whose server's system calls fail as told, and returns a count of those that have.
+func injected(t *testing.T, name, call, inject string) (*oracle, func() int) {
+	t.Helper()
+	trace := filepath.Join(t.TempDir(), "trace")
+	o := begin(t, name, how{alone: true, wrapper: []string{tool(t, "T27", "strace"), "-f", "-qq", "-o", trace, "-e", "trace=" + call,
+		"-e", fmt.Sprintf("inject=%s:%s", call, inject)}})
+	return o, func() int {
+		b, err := os.ReadFile(trace)
+		must(t, err)
+		return strings.Count(string(b), "(INJECTED)")
+	}
+}
+
+// T27: a write that may be tried again is, and nobody notices; one that may not ends its session. A connection that cannot
+// be watched is closed.
+func TestT27SystemCallErrors(t *testing.T) {
+	const n, total, echoes = 20, 2 << 20, 10 * (headerSize + 64)
+	for _, fault := range []struct{ call, name string }{{"write", "EINTR"}, {"writev", "EINTR"}, {"writev", "ENOBUFS"}, {"writev", "ECONNRESET"}, {"writev", "EPIPE"}} {
+		name := fault.name
+		o, count := injected(t, "T27 "+name, fault.call, "error="+name+":when=2+6")
+		invisible := name == "ENOBUFS" || name == "EINTR"
+		each(n, 4, func(int) {
+			c := o.connect()
+			for range 10 { // by write, each; what comes then, by writev
+				if err := c.echo(64); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := c.ask(request(verbGive, total)); err != nil {
+				t.Error(err)
+			}
+			_ = c.take(make([]byte, 64<<10), nil, func() bool { return c.in.bytes >= total+echoes })
+			_ = c.CloseWrite()
+			_ = c.takeAll()
+			_ = c.Close()
+		})
+		_, ok := o.settledAt(0, patience)
+		whole, cut, wrong := 0, 0, 0
+		for _, c := range o.clients {
+			switch l := o.lives[c.out.id]; {
+			case c.in.bytes == total+echoes && because(l, "peer closed"):
+				whole++
+			case !invisible && because(l, "reset"):
+				c.orderly = false // the connection is in order, against what the server was told, and ends so
+				cut++
+			default:
+				wrong++
+				t.Logf("%d bytes, %v", c.in.bytes, l)
+			}
+		}
+		times := count()
+		if invisible {
+			o.check(fault.call+": "+name+" is invisible", ok && times > 0 && whole == n, "%d times, %d of %d complete", times, whole, n)
+		} else {
+			o.check(fault.call+": "+name+" ends that session", ok && times > 0 && wrong == 0 && cut == times, "%d times, %d reset, %d of %d complete",
+				times, cut, whole, n)
+		}
+		o.finish()
+	}
+	for _, name := range []string{"ENOSPC", "ENOMEM"} {
+		o, count := injected(t, "T27 "+name, "epoll_ctl", "error="+name+":when=25+3")
+		const n = 200
+		var served, closed, waiting atomic.Int64
+		each(n, 4, func(int) {
+			c, err := connect(dialer(0), o.at.Records)
+			must(t, err)
+			o.watch(c)
+			seconds(t, patience, c)
+			switch err := c.echo(64); {
+			case err == nil:
+				served.Add(1)
+			case isTimeout(err):
+				waiting.Add(1)
+			default:
+				closed.Add(1)
+			}
+			_ = c.Close()
+		})
+		r, times := o.report(), count()
+		o.check("epoll_ctl: "+name+" closes the newcomer", times > 0 && int(closed.Load()) == times && int(r.Stats.Refused.Failed) == times &&
+			served.Load()+closed.Load() == n, "%d times, %d closed, %d in Stats, %d served, %d left waiting", times, closed.Load(),
+			r.Stats.Refused.Failed, served.Load(), waiting.Load())
+		o.finish()
+	}
+}
