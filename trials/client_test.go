@@ -20,6 +20,7 @@ type client struct {
 	out     writer
 	in      reader
 	sent    int64 // taken by the kernel
+	cut     bool  // a write was told of a reset: a read then sees a plain end
 	orderly bool  // read to the peer's FIN
 	endAt   int64 // monotonic, when reading met the end
 	err     error // how it ended
@@ -57,6 +58,7 @@ func (c *client) ask(payload []byte) error {
 func (c *client) Write(b []byte) (int, error) {
 	n, err := c.TCPConn.Write(b)
 	c.sent += int64(n)
+	c.cut = c.cut || err != nil
 	return n, err
 }
 
@@ -69,7 +71,7 @@ func (c *client) take(buf []byte, each func(payload []byte), done func() bool) e
 			return wrong
 		}
 		if err != nil {
-			c.endAt, c.orderly, c.err = monotonic(), err == io.EOF, err
+			c.endAt, c.orderly, c.err = monotonic(), err == io.EOF && !c.cut, err
 			return err
 		}
 	}
