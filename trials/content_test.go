@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -221,7 +222,7 @@ func causes(err error) (names []string) {
 		{"peer closed", session.ErrPeerClosed}, {"reset", session.ErrPeerReset}, {"disconnected", session.ErrDisconnected},
 		{"aborted", session.ErrAborted}, {"send limit", session.ErrSendLimit}, {"idle", session.ErrIdle},
 		{"write stall", session.ErrWriteStall}, {"drain timeout", session.ErrDrainTimeout}, {"panic", session.ErrPanic},
-		{"shutdown", session.ErrShutdown},
+		{"shutdown", session.ErrShutdown}, {"timeout", os.ErrDeadlineExceeded},
 	} {
 		if errors.Is(err, c.err) {
 			names = append(names, c.name)

@@ -4,6 +4,7 @@ package trials
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ type oracle struct {
 	server *process
 	at     hello
 	crowd  *process // nil if the trial has none
+	from   *namespace
 
 	base struct {
 		descriptors, goroutines, resident int
@@ -40,15 +42,17 @@ type oracle struct {
 
 // how a trial's processes are started.
 type how struct {
-	wrapper []string // before the server
-	alone   bool     // without bystanders: the trial stops or kills the server
+	wrapper []string   // before the server
+	alone   bool       // without bystanders: the trial stops or kills the server
+	inside  *namespace // where the server and the bystanders are
+	from    *namespace // where the clients are
 }
 
 // begin starts a trial: the server, a first visitor, the bystanders, and their latency without a fault.
 func begin(t *testing.T, name string, h how) *oracle {
 	t.Helper()
-	o := &oracle{t: t, name: name, lives: map[uint64]life{}}
-	o.server = start(t, "server "+name, h.wrapper...)
+	o := &oracle{t: t, name: name, lives: map[uint64]life{}, from: h.from}
+	o.server = startIn(h.inside, t, "server "+name, h.wrapper...)
 	o.at = heard[hello](o.server, "start")
 	o.server.pid = o.at.PID
 	o.fresh()
@@ -59,8 +63,8 @@ func begin(t *testing.T, name string, h how) *oracle {
 	if h.alone {
 		return o
 	}
-	o.crowd = start(t, "bystanders")
-	if joined := ask[calm](o.crowd, "join "+o.at.Records+" "+heard[string](start(t, "reference"), "reference")); len(joined.Errors) > 0 {
+	o.crowd = startIn(h.inside, t, "bystanders")
+	if joined := ask[calm](o.crowd, "join "+o.at.Records+" "+heard[string](startIn(h.inside, t, "reference"), "reference")); len(joined.Errors) > 0 {
 		t.Fatalf("bystanders: %v", joined.Errors)
 	}
 	time.Sleep(400 * time.Millisecond) // of traffic, to compare with
@@ -94,12 +98,18 @@ func (o *oracle) connect() *client { return o.connectSmall(0) }
 // connectSmall has SO_RCVBUF set, to hold little that its owner does not read.
 func (o *oracle) connectSmall(receive int) *client {
 	o.t.Helper()
-	c, err := connect(dialer(receive), o.at.Records)
+	c, err := o.dial(dialer(receive))
 	if err != nil {
 		o.t.Fatal(err)
 	}
 	o.watch(c)
 	return c
+}
+
+// dial connects from where the clients are.
+func (o *oracle) dial(d net.Dialer) (c *client, err error) {
+	o.from.do(func() { c, err = connect(d, o.at.Records) })
+	return c, err
 }
 
 func (o *oracle) watch(c *client) {
@@ -196,7 +206,7 @@ func (o *oracle) fresh() {
 		var c *client
 		d := dialer(0)
 		d.Timeout = within(time.Second)
-		if c, err = connect(d, o.at.Records); err != nil {
+		if c, err = o.dial(d); err != nil {
 			return false
 		}
 		defer c.Close()

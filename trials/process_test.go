@@ -43,6 +43,12 @@ type process struct {
 // start starts the program in a role, behind a wrapper such as strace or ip netns exec, if one is given.
 func start(t testing.TB, what string, wrapper ...string) *process {
 	t.Helper()
+	return startIn(nil, t, what, wrapper...)
+}
+
+// startIn is start in a network namespace.
+func startIn(n *namespace, t testing.TB, what string, wrapper ...string) *process {
+	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
 	args := append(wrapper, self, fmt.Sprintf("-scale=%v", *scale))
@@ -54,7 +60,8 @@ func start(t testing.TB, what string, wrapper ...string) *process {
 	must(t, err)
 	stderr, err := p.cmd.StderrPipe()
 	must(t, err)
-	must(t, p.cmd.Start())
+	n.do(func() { err = p.cmd.Start() })
+	must(t, err)
 	p.pid = p.cmd.Process.Pid
 	var read sync.WaitGroup
 	read.Go(func() {
