@@ -111,3 +111,13 @@ func partition(t *testing.T, near, far *namespace) (heal func()) {
 	rule("-A")
 	return func() { rule("-D") }
 }
+
+// packets finds in the text of /proc/net/dev how many an interface has received.
+func packets(text, device string) string {
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), device+":"); ok {
+			return strings.Fields(rest)[1] + " packets"
+		}
+	}
+	return "?"
+}
