@@ -117,6 +117,9 @@ func (m *member) OnRecv(data []byte) {
 	defer m.enter("OnRecv", 1, 1)()
 	m.life.Received += int64(len(data))
 	m.life.Recvs++
+	if f := m.server.plan.raw; f != nil && f(m, data) {
+		return
+	}
 	if err := m.in.feed(data, m.serve); err != nil {
 		m.DisconnectWith(err) // garbage
 	}

@@ -27,10 +27,11 @@ type oracle struct {
 		descriptors, goroutines, resident int
 		heap                              uint64
 	}
-	before calm          // the bystanders without a fault
-	during calm          // and with it
-	quiet  time.Duration // O7: processor time
-	steady time.Duration // within that time, 0 if the trial has no steady state
+	calmBound time.Duration // O6's bound, where a trial has another
+	before    calm          // the bystanders without a fault
+	during    calm          // and with it
+	quiet     time.Duration // O7: processor time
+	steady    time.Duration // within that time, 0 if the trial has no steady state
 
 	mu      sync.Mutex
 	clients []*client
@@ -291,6 +292,7 @@ func (o *oracle) require(ok bool, format string, args ...any) {
 // judgeCalm is O6. The latency is judged at full scale only, see within.
 func (o *oracle) judgeCalm(c calm) {
 	bound := max(20*time.Millisecond, 5*o.before.P99)
+	bound = max(bound, o.calmBound)
 	o.require(len(c.Errors) == 0, "O6: bystanders: %v", c.Errors)
 	o.require(c.Answers > 0, "O6: the bystanders had no answer")
 	o.require(c.P99 <= bound || !full(), "O6: bystanders' p99 %v, want %v (before the fault %v, a plain server %v)", round(c.P99), round(bound),

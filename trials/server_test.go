@@ -32,7 +32,8 @@ type plan struct {
 	uid     int    // the user to become before the engine starts, 0 for none
 
 	connected    func(*member)
-	verb         func(m *member, payload []byte) // a verb of the trial's own
+	raw          func(m *member, data []byte) bool // takes what was received, if it returns true
+	verb         func(m *member, payload []byte)   // a verb of the trial's own
 	sent         func(*member)
 	disconnected func(*member)
 	command      func(c *content, argument string) any // a command of the trial's own

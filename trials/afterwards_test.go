@@ -1,0 +1,59 @@
+//go:build linux
+
+package trials
+
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// afterwards has a shell command run when the test is over, or this process has gone, however it went: a shell of its own
+// waits for that, which signals to the test's group do not reach. It is for what outlives a process, such as settings of the system.
+func afterwards(t *testing.T, command string) {
+	t.Helper()
+	guard := exec.Command("sh", "-c", "cat >/dev/null; "+command)
+	guard.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	stdin, err := guard.StdinPipe()
+	must(t, err)
+	must(t, guard.Start())
+	t.Cleanup(func() {
+		_ = stdin.Close()
+		if err := guard.Wait(); err != nil {
+			t.Errorf("%s: %v", command, err)
+		}
+	})
+}
+
+// setting sets a value under /proc/sys, and has the one that was there come back. The function it returns restores it
+// before the test is over.
+func setting(t *testing.T, trial, path, value string) (restore func()) {
+	t.Helper()
+	path = "/proc/sys/" + path
+	before, err := os.ReadFile(path)
+	must(t, err)
+	old := strings.TrimSpace(string(before))
+	afterwards(t, "echo '"+old+"' > "+path)
+	if err := os.WriteFile(path, []byte(value), 0); err != nil {
+		skip(t, trial, err.Error())
+	}
+	return func() {
+		t.Helper()
+		must(t, os.WriteFile(path, []byte(old), 0))
+	}
+}
+
+// tcpMemory returns how much the kernel holds for TCP, of all processes, in bytes.
+func tcpMemory(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/net/sockstat")
+	must(t, err)
+	_, rest, _ := strings.Cut(string(text), "TCP: ")
+	_, rest, _ = strings.Cut(rest, " mem ")
+	pages, err := strconv.Atoi(strings.Fields(rest)[0])
+	must(t, err)
+	return pages * os.Getpagesize()
+}

@@ -1,0 +1,201 @@
+//go:build linux
+
+package trials
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/servercore-go/servercore/engine"
+)
+
+const slowReply = 1 << 20 // of T17, at once
+
+func init() {
+	plans["T17"] = func() plan {
+		return plan{
+			options: engine.Options{SendLimit: 2 << 20, SoftLimit: 256 << 10, SoftLimitFor: lasting(5*time.Second, 2*time.Second),
+				WriteTimeout: -1, SendBuffer: 64 << 10},
+			raw: func(m *member, data []byte) bool {
+				if !strings.HasPrefix(string(data), "GET ") {
+					return false
+				}
+				_ = m.Send([]byte("HTTP/1.1 200 OK\r\nContent-Length: " + strconv.Itoa(slowReply) + "\r\n\r\n"))
+				_ = m.Send(make([]byte, slowReply))
+				return true
+			},
+		}
+	}
+	plans["T31"] = func() plan {
+		return plan{options: engine.Options{SendBudget: 64 << 20, SendBuffer: 16 << 10, WriteTimeout: -1}}
+	}
+	plans["T32"] = func() plan { return plan{} }
+}
+
+// T17: who reads a few bytes a second of a large reply is not kept for ever. A minimum rate there is not: what ends him is
+// that too much was queued for too long (Options.SoftLimit); WriteTimeout, which sees no progress at all, is off here.
+//
+// Fails without the soft limit: leave SoftLimit out of the plan, or have it never expire in session/deadline.go.
+func TestT17SlowRead(t *testing.T) {
+	slow := tool(t, "T17", "slowhttptest")
+	o := begin(t, "T17", how{})
+	n := scaled(1000, 100)
+	rule := plans["T17"]().options.SoftLimitFor
+	kernel := tcpMemory(t)
+	o.server.forgetPeak()
+	out := filepath.Join(t.TempDir(), "slow")
+	attack := exec.Command(slow, "-X", "-c", strconv.Itoa(n), "-r", "200", "-w", "1", "-y", "512", "-n", "1", "-z", "5", "-p", "3",
+		"-l", strconv.Itoa(int((rule+time.Duration(n)*time.Second/200).Seconds())+3), "-u", "http://"+o.at.Records+"/")
+	text, err := os.Create(out)
+	must(t, err)
+	defer text.Close()
+	attack.Stdout, attack.Stderr = text, text
+	must(t, attack.Start())
+	t.Cleanup(func() { _ = attack.Process.Kill() })
+	peak := 0
+	eventually(rule+time.Duration(n)*time.Second/200+3*time.Second, func() bool {
+		peak = max(peak, o.report().Peak)
+		return o.report().Stats.Total.Ended.SendLimit >= uint64(n)
+	})
+	r := o.report()
+	rss := o.server.memory("VmHWM") - o.base.resident
+	_ = attack.Wait()
+	var longest time.Duration
+	for _, l := range o.silent {
+		if because(l, "send limit") {
+			longest = max(longest, time.Duration(l.Ended-l.Connected))
+		}
+	}
+	ended := int(r.Stats.Total.Ended.SendLimit)
+	o.check("ended by SoftLimit", ended >= n && longest <= rule+2*time.Second, "%d of %d ended, the longest lived %v, the rule is %v; slowhttptest: %s",
+		ended, n, longest.Round(time.Millisecond), rule, finding(out))
+	bound := n * (slowReply + 8<<10)
+	o.check("RSS <= sessions * (queued + 8 KiB)", rss <= bound+16<<20, "%s more than before, want %s", size(rss), size(bound))
+	took, ok := eventually(5*time.Second, func() bool { return tcpMemory(t) <= kernel+2<<20 })
+	o.check("kernel memory of TCP back <= 5 s", ok, "%s more after %v", size(tcpMemory(t)-kernel), round(took))
+	o.finish()
+}
+
+// finding is the last that slowhttptest says of the connections.
+func finding(path string) string {
+	text, _ := os.ReadFile(path)
+	all := string(text)
+	at := strings.LastIndex(all, "pending:")
+	if at < 0 {
+		return "nothing"
+	}
+	return strings.Join(strings.Fields(all[at:min(len(all), at+400)]), " ")
+}
+
+// T31: with less memory than slow readers would have, the engine gives the worst of them up and lives.
+//
+// Fails without the budget: leave SendBudget out of the plan, and the kernel ends the process.
+func TestT31MemoryPressure(t *testing.T) {
+	group := fmt.Sprintf("/sys/fs/cgroup/memory/trials-%d", os.Getpid())
+	if err := os.Mkdir(group, 0o755); err != nil {
+		skip(t, "T31", "no memory group of cgroup v1: "+err.Error())
+	}
+	afterwards(t, "for i in 1 2 3 4 5 6 7 8 9 10; do rmdir "+group+" && exit 0; sleep .5; done; exit 1")
+	must(t, os.WriteFile(group+"/memory.limit_in_bytes", []byte("256M"), 0))
+	o := begin(t, "T31", how{wrapper: []string{"sh", "-c", "echo $$ > " + group + `/cgroup.procs && GOMEMLIMIT=200MiB exec "$0" "$@"`}})
+	o.calmBound = 200 * time.Millisecond
+	n := scaled(5000, 500)
+	clients := make([]*client, n)
+	each(n, 50, func(i int) {
+		c := o.connectSmall(4 << 10)
+		clients[i] = c
+		_ = c.ask(request(verbGive, 64<<20))
+	})
+	var reading sync.WaitGroup
+	d := lasting(30*time.Second, 4*time.Second)
+	end := time.Now().Add(d)
+	for _, c := range clients {
+		reading.Go(func() {
+			_ = c.SetDeadline(end)
+			_ = c.take(make([]byte, 1<<10), nil, func() bool { // 1 KiB a second
+				time.Sleep(time.Second)
+				return time.Now().After(end)
+			})
+		})
+	}
+	reading.Wait()
+	r := o.report()
+	o.calmSoFar()
+	kills := figure(t, group+"/memory.oom_control", "oom_kill")
+	most, err := os.ReadFile(group + "/memory.max_usage_in_bytes")
+	must(t, err)
+	highest, _ := strconv.Atoi(strings.TrimSpace(string(most)))
+	o.check("oom_kill 0", kills == 0, "%d; the most in the group %s of 256 MiB, RSS at most %s", kills, size(highest), size(o.server.memory("VmHWM")))
+	e := r.Stats.Total.Ended
+	o.check("shedding visible", e.SendBudget > 0, "%d of %d slow readers ended by SendBudget, %s queued", e.SendBudget, n, size(r.Stats.Queued))
+	for _, c := range clients {
+		c.reset()
+	}
+	o.finish()
+}
+
+// figure finds a number by its name in a file of lines "name number".
+func figure(t *testing.T, path, name string) int {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	must(t, err)
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 2 && f[0] == name {
+			n, err := strconv.Atoi(f[1])
+			must(t, err)
+			return n
+		}
+	}
+	t.Fatalf("no %s in %s", name, path)
+	return 0
+}
+
+// T32: when the kernel has no memory for TCP, connections slow down, and recover when it has.
+//
+// Fails if ENOBUFS or ENOMEM of a write ends the session: return the error from write in engine/conn.go.
+func TestT32KernelTCPMemory(t *testing.T) {
+	o := begin(t, "T32", how{})
+	n := scaled(500, 200)
+	clients := make([]*client, n)
+	each(n, 20, func(i int) {
+		c := o.connect()
+		clients[i] = c
+		_ = c.ask(request(verbGive, 1<<20)) // not read before the memory is back
+	})
+	held := tcpMemory(t)
+	restore := setting(t, "T32", "net/ipv4/tcp_mem", "2000 3000 4000")
+	talk := o.converse(20, 50*time.Millisecond, 2*time.Minute)
+	time.Sleep(lasting(30*time.Second, 3*time.Second))
+	during := tcpMemory(t)
+	o.calmSoFar()
+	o.during.P99 = 0 // nobody is served as before now: alive is what is asked for, and errors count
+	restore()
+	before := time.Now()
+	var whole int
+	var mu sync.Mutex
+	each(n, n, func(i int) {
+		c := clients[i]
+		_ = c.take(make([]byte, 64<<10), nil, func() bool { return c.in.bytes >= 1<<20 })
+		_ = c.CloseWrite()
+		if c.takeAll() == nil && c.in.bytes == 1<<20 {
+			mu.Lock()
+			defer mu.Unlock()
+			whole++
+		}
+	})
+	took := time.Since(before)
+	talk.stopAfter(0)
+	talking, bytes, slowest := talk.result(before)
+	r := o.report()
+	o.check("alive, recovers <= 5 s", whole == n && talking == 20 && slowest <= 5*time.Second && took <= 5*time.Second,
+		"TCP held %s, then %s of %s; %d of %d replies whole %v after, %d of 20 in conversation whole (%s), the last resumed after %v; %d resets",
+		size(held), size(during), size(4000*os.Getpagesize()), whole, n, round(took), talking, size(bytes), round(slowest), r.Stats.Total.Ended.PeerReset)
+	o.finish()
+}
