@@ -115,7 +115,7 @@ func TestT31MemoryPressure(t *testing.T) {
 	clients := make([]*client, n)
 	began := time.Now()
 	each(n, 50, func(i int) {
-		time.Sleep(time.Until(began.Add(time.Duration(i) * 5 * time.Millisecond))) // it is memory that is tried, not the processor
+		time.Sleep(time.Until(began.Add(time.Duration(i) * 10 * time.Millisecond))) // it is memory that is tried, not the processor
 		c := o.connectSmall(4 << 10)
 		clients[i] = c
 		_ = c.ask(request(verbGive, 64<<20))
@@ -182,7 +182,7 @@ func TestT32KernelTCPMemory(t *testing.T) {
 	time.Sleep(lasting(30*time.Second, 3*time.Second))
 	during := tcpMemory(t)
 	o.calmSoFar()
-	o.during.P99 = 0 // nobody is served as before now: alive is what is asked for, and errors count
+	o.calmBound = 2 * o.during.Reference // what the kernel drops it drops for everybody
 	restore()
 	before := time.Now()
 	var whole int
