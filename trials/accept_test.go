@@ -108,7 +108,7 @@ func tool(t *testing.T, trial, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		packages := map[string]string{"ss": "iproute2"}
+		packages := map[string]string{"ss": "iproute2", "ip": "iproute2", "tc": "iproute2"}
 		if packages[name] == "" {
 			packages[name] = name
 		}

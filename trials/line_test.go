@@ -40,21 +40,22 @@ func TestT22BadLine(t *testing.T) {
 
 // T23: on a line of 1 Mbit/s each of those who fill it has its share, and nobody off it notices.
 //
-// Fails if the loop waits for a connection that is full: have write in engine/conn.go try again while it would block.
+// Fails if the loop waits for a connection that is full: have Write in engine/conn.go wait 20 ms where it would block.
 func TestT23NarrowLine(t *testing.T) {
 	tool(t, "T23", "tc")
 	near, far := pair(t, "T23")
 	far.run(t, "tc qdisc add dev far root tbf rate 1mbit burst 32kbit latency 400ms")
 	o := begin(t, "T23", how{from: near, inside: far})
 	d := lasting(2*time.Minute, 20*time.Second)
-	bulk := make([]*client, 10)
+	n := scaled(10, 5)
+	bulk := make([]*client, n)
 	var reading sync.WaitGroup
 	for i := range bulk {
 		bulk[i] = o.connect()
 		must(t, bulk[i].ask(request(verbGive, 1<<30)))
 		reading.Go(func() { _ = bulk[i].takeAll() })
 	}
-	pings := o.converse(10, time.Second, d+time.Minute)
+	pings := o.converse(n, time.Second, d+time.Minute)
 	pings.stopAfter(d)
 	for _, c := range bulk {
 		c.reset()
@@ -68,14 +69,16 @@ func TestT23NarrowLine(t *testing.T) {
 	}
 	whole, _, _ := pings.result(time.Time{})
 	share := float64(least) / float64(max(sum, 1))
-	o.check("each bulk flow >= 5 %", share >= .05 && whole == 10, "the least %.1f %% of %s in %v, %d of 10 that ping whole", 100*share, size(sum), d, whole)
+	fair := 1 / float64(n)
+	o.check("each bulk flow >= half of its share (5 % for 10)", share >= fair/2 && whole == n, "the least of %d %.1f %% of %s in %v, %d of %d that ping whole",
+		n, 100*share, size(sum), d, whole, n)
 	o.finish()
 }
 
 // T30: a flood of SYNs from addresses that do not exist takes nothing from those who are there, and newcomers are served
 // after it.
 //
-// Fails if the door stays closed after errors of accept: have reopen in engine/admission.go never called.
+// Fails if those who are there wait for newcomers: have letIn in engine/admission.go sleep for 50 ms.
 func TestT30SYNFlood(t *testing.T) {
 	hping := tool(t, "T30", "hping3")
 	near, far := pair(t, "T30")

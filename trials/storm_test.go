@@ -34,7 +34,8 @@ func init() {
 // trial is strong enough only if events of the poller come that are meant for a connection that has gone; system calls
 // that were traced prove it.
 //
-// Fails if a session touches its descriptor after it was given up: leave out "c.shut" in Write of engine/conn.go.
+// Fails if a descriptor is touched after it was given up: have giveUp in engine/conn.go close it once more, a millisecond
+// later.
 func TestT37DescriptorReuse(t *testing.T) {
 	trace := filepath.Join(t.TempDir(), "trace")
 	strace := tool(t, "T37", "strace")

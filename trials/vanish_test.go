@@ -75,13 +75,13 @@ func TestT08VanishedBusy(t *testing.T) {
 	limit := plans["T08"]().options.UserTimeout
 	clients := make([]*client, scaled(100, 10))
 	var reading sync.WaitGroup
-	for i := range clients {
+	each(len(clients), len(clients), func(i int) {
 		c := o.connect()
 		clients[i] = c
 		must(t, c.ask([]byte{verbTick}))
 		must(t, c.take(make([]byte, 4<<10), nil, func() bool { return c.in.seq >= 2 }))
 		reading.Go(func() { _ = c.takeAll() })
-	}
+	})
 	gone := monotonic()
 	heal := partition(t, near, far)
 	_, last, wrong := o.vanished(clients, gone, limit+patience)
