@@ -166,8 +166,8 @@ func figure(t *testing.T, path, name string) int {
 
 // T32: when the kernel has no memory for TCP, connections slow down, and recover when it has.
 //
-// Fails if what the kernel refused is not tried again when it has room: leave "c.full = false" and what follows out of
-// event in engine/conn.go.
+// Fails if what the kernel refused is not tried again when it has room: leave "c.driver.Writable()" out of
+// room in engine/conn.go.
 func TestT32KernelTCPMemory(t *testing.T) {
 	o := begin(t, "T32", how{})
 	n := scaled(500, 200)
