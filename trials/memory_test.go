@@ -52,7 +52,7 @@ func TestT17SlowRead(t *testing.T) {
 	n := scaled(1000, 100)
 	rule := plans["T17"]().options.SoftLimitFor
 	kernel := tcpMemory(t)
-	o.server.forgetPeak()
+	o.forgetPeak()
 	out := filepath.Join(t.TempDir(), "slow")
 	attack := exec.Command(slow, "-X", "-c", strconv.Itoa(n), "-r", strconv.Itoa(slowRate), "-w", "1", "-y", "512", "-n", "1", "-z", "5", "-p", "3",
 		"-l", strconv.Itoa(int((rule+time.Duration(n)*time.Second/slowRate).Seconds())+3), "-u", "http://"+o.at.Records+"/")
