@@ -2,20 +2,29 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/servercore-go/servercore/engine"
 	"github.com/servercore-go/servercore/pool"
 )
 
 func start(t *testing.T, patience time.Duration) (addr string) {
+	t.Helper()
+	_, addr = startEngine(t, patience)
+	return addr
+}
+
+func startEngine(t *testing.T, patience time.Duration) (e *engine.Engine, addr string) {
 	t.Helper()
 	e, l, err := serve("127.0.0.1:0", patience)
 	if err != nil {
@@ -32,7 +41,7 @@ func start(t *testing.T, patience time.Duration) (addr string) {
 			t.Errorf("%d buffers were not released", n)
 		}
 	})
-	return l.Addr().String()
+	return e, l.Addr().String()
 }
 
 // talk sends bytes in pieces, finishes, and returns all that comes back.
@@ -110,8 +119,10 @@ func TestAnswers(t *testing.T) {
 		{"chunks", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + get, "501"},
 		{"garbage", "\x16\x03\x01\x02\x00\r\n\r\n" + get, "400"},
 		{"two lengths", "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello" + get, "400"},
-		{"a head too long", "GET / HTTP/1.1\r\nX: " + strings.Repeat("x", 2*maxRequest), "413"},
-		{"a body too long", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n" + strings.Repeat("x", maxRequest), "413"},
+		{"a head too long", "GET / HTTP/1.1\r\nX: " + strings.Repeat("x", 2*maxHead), "431"},
+		{"a body too long", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n" + strings.Repeat("x", maxHead), "413"},
+		{"a body as long as it may be", fmt.Sprintf("POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n", maxBody) + strings.Repeat("x", maxBody) + get, "405 200"},
+		{"HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505"},
 		{"half a request", get + "GET / HT", "200"},
 	} {
 		if got := strings.Join(statuses(talk(t, addr, c.request)), " "); got != c.want {
@@ -144,54 +155,58 @@ func TestSlow(t *testing.T) {
 	<-done
 }
 
+// Requests that come together are answered in order, by one write.
+func TestPipelined(t *testing.T) {
+	e, addr := startEngine(t, time.Minute)
+	const n = 100
+	var requests strings.Builder
+	for i := range n {
+		method := []string{"GET", "PUT"}[i%2]
+		fmt.Fprintf(&requests, "%s / HTTP/1.1\r\nHost: x\r\n\r\n", method)
+	}
+	got := talk(t, addr, requests.String())
+	if want := strings.TrimSpace(strings.Repeat("200 405 ", n/2)); strings.Join(statuses(got), " ") != want {
+		t.Errorf("%.300q", got)
+	}
+	if s := e.Stats().Total; s.MessagesIn != 1 || s.Writes != 1 || s.MessagesOut != n {
+		t.Errorf("%d reads, %d writes of %d answers", s.MessagesIn, s.Writes, s.MessagesOut)
+	}
+}
+
 // However the stream is cut, the requests are the same.
 func FuzzChopped(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\nPOST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET"), uint64(1))
-	f.Add([]byte("\r\n\r\n\r\n\r\nContent-Length: 9\r\n\r\n"), uint64(2))
+	f.Add([]byte("PUT / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 9\r\n\r\nGET / HTTP/1.1\r\n\r\n"), uint64(2))
+	f.Add([]byte("GET / HTTP/1.1\r\nX: "+strings.Repeat("x", maxHead)+"\r\n\r\n"), uint64(3))
 	f.Fuzz(func(t *testing.T, stream []byte, seed uint64) {
-		cut := func(next func(left int) int) (packets [][]byte) {
-			var r requests
-			var part []byte
-			for scanned := 0; ; {
-				p, n, err := r.SplitFrom(part, scanned)
-				if err != nil || n < 0 || n > len(part) || len(p) != n {
-					t.Fatalf("SplitFrom(%d bytes) is %d bytes, %d, %v", len(part), len(p), n, err)
+		cut := func(next func(left int) int) (list []string) {
+			var b inbox
+			for rest := stream; len(rest) > 0; {
+				piece := rest[:next(len(rest))]
+				rest = rest[len(piece):]
+				for len(piece) > 0 {
+					r, n, refused := b.next(piece)
+					if n <= 0 || n > len(piece) || len(b.head) > maxHead {
+						t.Fatalf("took %d of %d bytes and keeps %d", n, len(piece), len(b.head))
+					}
+					piece = piece[n:]
+					switch {
+					case refused != 0:
+						return append(list, fmt.Sprint(refused)) // the rest is not looked at
+					case r != nil:
+						list = append(list, fmt.Sprintf("%s %s %q %t", r.Method, r.URL, r.Header, r.Close))
+					}
 				}
-				if n > 0 {
-					packets = append(packets, p)
-					part, scanned = part[n:], 0
-					continue
-				}
-				if len(stream) == 0 {
-					return packets
-				}
-				scanned = len(part)
-				k := next(len(stream))
-				part = append(part[:len(part):len(part)], stream[:k]...)
-				stream = stream[k:]
 			}
+			return append(list, fmt.Sprintf("%d %d", len(b.head), b.body))
 		}
-		all := stream
 		whole := cut(func(left int) int { return left })
 		r := rand.New(rand.NewPCG(seed, 0))
-		stream = all
 		chopped := cut(func(left int) int { return 1 + r.IntN(min(left, 7)) })
-		if len(all) < maxRequest && !equal(whole, chopped) {
+		if !slices.Equal(whole, chopped) {
 			t.Errorf("%q whole, %q chopped", whole, chopped)
 		}
 	})
-}
-
-func equal(a, b [][]byte) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if !bytes.Equal(a[i], b[i]) {
-			return false
-		}
-	}
-	return true
 }
 
 // wrk, which nobody here wrote, finds no error.

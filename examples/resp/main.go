@@ -7,9 +7,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -29,16 +27,17 @@ type store struct {
 	values map[string][]byte // never written to once they are here
 }
 
-// client is one connection. Its packets are whole commands: the listener's framer is commands. What it answers to all commands
-// that came with one read leaves in one write.
+// client is one connection. Its packets are the elements of commands: the listener's framer is elements. What it answers to all
+// commands that came with one read leaves in one write.
 type client struct {
 	session.Session
+	command
 	store *store
 	reply []byte
 }
 
-func (c *client) OnRecv(command []byte) {
-	args, _, err := parse(command)
+func (c *client) OnRecv(element []byte) {
+	args, err := c.add(element)
 	if err != nil {
 		c.send("-ERR Protocol error: %v\r\n", err)
 		c.Disconnect() // what follows cannot be told any more
@@ -71,9 +70,8 @@ func (c *client) do(name string, args [][]byte) {
 	case "ECHO":
 		c.bulk(args[0])
 	case "SET":
-		value := bytes.Clone(args[1]) // args are OnRecv's
 		c.store.mu.Lock()
-		c.store.values[string(args[0])] = value
+		c.store.values[string(args[0])] = args[1]
 		c.store.mu.Unlock()
 		c.send("+OK\r\n")
 	case "GET":
@@ -125,102 +123,13 @@ func (c *client) bulk(value []byte) {
 	}
 }
 
-// The bounds of a command.
-const (
-	maxArgs    = 1024
-	maxCommand = 512 << 10 // bytes; an answer of that size fits SendLimit behind what PauseAbove allows
-)
-
-// commands is a frame.Framer: it cuts the stream into commands.
-type commands struct{}
-
-// Split finds the first command. One that is malformed, or too long, is a packet as well: OnRecv answers it and hangs up.
-func (commands) Split(data []byte) (packet []byte, n int, err error) {
-	_, n, err = parse(data)
-	switch {
-	case errors.Is(err, errPart) && len(data) < maxCommand:
-		return nil, 0, nil
-	case err != nil:
-		n = len(data)
-	}
-	return data[:n:n], n, nil
-}
-
-// Append sends answers as they are.
-func (commands) Append(dst, payload []byte) ([]byte, error) { return append(dst, payload...), nil }
-
-// errPart: there is more to come.
-var errPart = errors.New("the command is too long, or not whole")
-
-// parse reads a command, as clients send it, an array of bulk strings, or as people type it: a line. n is its length.
-func parse(data []byte) (args [][]byte, n int, err error) {
-	if len(data) == 0 {
-		return nil, 0, errPart
-	}
-	if data[0] != '*' {
-		line, n, err := line(data)
-		return bytes.Fields(line), n, err
-	}
-	count, n, err := number(data, '*', maxArgs)
-	if err != nil {
-		return nil, 0, err
-	}
-	for range count {
-		size, header, err := number(data[n:], '$', maxCommand)
-		if err != nil {
-			return nil, 0, err
-		}
-		n += header
-		if len(data) < n+size+2 {
-			return nil, 0, errPart
-		}
-		if data[n+size] != '\r' || data[n+size+1] != '\n' {
-			return nil, 0, errors.New("a string does not end where it should")
-		}
-		args = append(args, data[n:n+size])
-		n += size + 2
-	}
-	return args, n, nil
-}
-
-// line returns the first line of data, without its end, and its length with it.
-func line(data []byte) (text []byte, n int, err error) {
-	end := bytes.IndexByte(data, '\n')
-	if end < 0 {
-		return nil, 0, errPart
-	}
-	return bytes.TrimSuffix(data[:end], []byte("\r")), end + 1, nil
-}
-
-// number reads a line of that sign and a number of at most that much.
-func number(data []byte, sign byte, most int) (value, n int, err error) {
-	if len(data) == 0 {
-		return 0, 0, errPart
-	}
-	if data[0] != sign {
-		return 0, 0, fmt.Errorf("expected '%c', got %q", sign, data[0])
-	}
-	text, n, err := line(data[:min(len(data), 32)])
-	if err != nil {
-		if len(data) >= 32 {
-			return 0, 0, errors.New("a number is too long")
-		}
-		return 0, 0, err
-	}
-	value, err = strconv.Atoi(string(text[1:]))
-	if err != nil || value < 0 || value > most {
-		return 0, 0, fmt.Errorf("expected a number from 0 to %d, got %.20q", most, text[1:])
-	}
-	return value, n, nil
-}
-
 func serve(addr string) (*engine.Engine, *engine.Listener, error) {
 	e, err := engine.New(engine.Options{SendLimit: 2 << 20})
 	if err != nil {
 		return nil, nil, err
 	}
 	s := &store{values: make(map[string][]byte)}
-	l, err := e.Listen("tcp", addr, func() session.Handler { return &client{store: s} }, engine.Framed(commands{}))
+	l, err := e.Listen("tcp", addr, func() session.Handler { return &client{store: s} }, engine.Framed(elements{}))
 	return e, l, err
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -57,7 +56,7 @@ func talk(t *testing.T, addr, request string, piece int) string {
 	return string(got)
 }
 
-func command(args ...string) string {
+func encode(args ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%d\r\n", len(args))
 	for _, a := range args {
@@ -70,21 +69,24 @@ func TestCommands(t *testing.T) {
 	addr := start(t)
 	long := strings.Repeat("v", 300_000)
 	for _, c := range []struct{ name, request, want string }{
-		{"ping", command("PING"), "+PONG\r\n"},
+		{"ping", encode("PING"), "+PONG\r\n"},
 		{"by hand", "ping\r\nECHO  hi\n\r\nGET nothing\r\n", "+PONG\r\n$2\r\nhi\r\n$-1\r\n"},
-		{"set, get, del", command("SET", "k", "v\r\n\x00") + command("get", "k") + command("DEL", "k", "l") + command("GET", "k"),
+		{"set, get, del", encode("SET", "k", "v\r\n\x00") + encode("get", "k") + encode("DEL", "k", "l") + encode("GET", "k"),
 			"+OK\r\n$4\r\nv\r\n\x00\r\n:1\r\n$-1\r\n"},
-		{"empty", command("SET", "", "") + command("GET", ""), "+OK\r\n$0\r\n\r\n"},
-		{"long", command("SET", "l", long) + command("GET", "l"), "+OK\r\n$300000\r\n" + long + "\r\n"},
-		{"no command", command() + command("PING"), "+PONG\r\n"},
-		{"unknown", command("FLY") + command("PING"), "-ERR unknown command '\"FLY\"'\r\n+PONG\r\n"},
-		{"too few", command("GET"), "-ERR wrong number of arguments for 'get' command\r\n"},
-		{"quit", command("QUIT") + command("PING"), "+OK\r\n"},
+		{"empty", encode("SET", "", "") + encode("GET", ""), "+OK\r\n$0\r\n\r\n"},
+		{"long", encode("SET", "l", long) + encode("GET", "l"), "+OK\r\n$300000\r\n" + long + "\r\n"},
+		{"no command", encode() + encode("PING"), "+PONG\r\n"},
+		{"unknown", encode("FLY") + encode("PING"), "-ERR unknown command '\"FLY\"'\r\n+PONG\r\n"},
+		{"too few", encode("GET"), "-ERR wrong number of arguments for 'get' command\r\n"},
+		{"quit", encode("QUIT") + encode("PING"), "+OK\r\n"},
 		{"not a string", "*1\r\n:5\r\n", "-ERR Protocol error: expected '$', got ':'\r\n"},
 		{"negative", "*-1\r\n", "-ERR Protocol error: expected a number from 0 to 1024, got \"-1\"\r\n"},
 		{"too many", "*99999\r\n", "-ERR Protocol error: expected a number from 0 to 1024, got \"99999\"\r\n"},
 		{"huge", "*1\r\n$999999999999\r\n", "-ERR Protocol error: expected a number from 0 to 524288, got \"999999999999\"\r\n"},
-		{"endless number", "*1\r\n$" + strings.Repeat("1", 40), "-ERR Protocol error: a number is too long\r\n"},
+		{"endless number", "*1\r\n$" + strings.Repeat("1", 40), "-ERR Protocol error: no end of line in 32 bytes\r\n"},
+		{"together too long", "*3\r\n" + strings.Repeat(fmt.Sprintf("$%d\r\n%s\r\n", len(long), long), 2),
+			"-ERR Protocol error: arguments of more than 524288 bytes\r\n"},
+		{"a string of nothing", "$4\r\nPING\r\n" + encode("PING"), "-ERR Protocol error: a string outside of a command\r\n"},
 		{"wrong end", "*1\r\n$1\r\nabc", "-ERR Protocol error: a string does not end where it should\r\n"},
 	} {
 		for _, piece := range []int{1 << 20, 7} {
@@ -97,40 +99,41 @@ func TestCommands(t *testing.T) {
 
 // A command that never ends is refused when it is too long.
 func TestEndless(t *testing.T) {
-	got := talk(t, start(t), strings.Repeat("x", maxCommand), 1<<16)
-	if !strings.HasPrefix(got, "-ERR Protocol error: the command is too long") {
+	got := talk(t, start(t), strings.Repeat("x", maxLine), 1<<12)
+	if !strings.HasPrefix(got, "-ERR Protocol error: no end of line in 65536 bytes") {
 		t.Errorf("got %q", got)
 	}
 }
 
 // However the stream is cut, the commands are the same.
 func FuzzChopped(f *testing.F) {
-	f.Add([]byte(command("SET", "k", "v")+"ping\r\n"+command("GET", "k")), uint64(1))
+	f.Add([]byte(encode("SET", "k", "v")+"ping\r\n"+encode("GET", "k")), uint64(1))
 	f.Add([]byte("*2\r\n$3\r\nGET\r\n$-1\r\n"), uint64(2))
 	f.Add([]byte("*0\r\n\r\n\n*1\n$0\n\r\n"), uint64(3))
 	f.Fuzz(func(t *testing.T, stream []byte, seed uint64) {
 		cut := func(next func(left int) int) (list []string) {
-			rest, part := stream, []byte(nil)
+			var c command
+			rest, part, scanned := stream, []byte(nil), 0
 			for {
-				p, n, err := commands{}.Split(part)
+				p, n, err := elements{}.SplitFrom(part, scanned)
 				if err != nil || n < 0 || n > len(part) || len(p) != n {
-					t.Fatalf("Split(%q) is %q, %d, %v", part, p, n, err)
+					t.Fatalf("SplitFrom(%q, %d) is %q, %d, %v", part, scanned, p, n, err)
 				}
 				switch {
 				case n > 0:
-					args, _, err := parse(p)
+					args, err := c.add(p)
 					if err != nil {
-						if errors.Is(err, errPart) && len(part) < maxCommand {
-							t.Fatalf("%q is a packet, and no whole command", p)
-						}
 						return append(list, "error") // the rest is not looked at
 					}
-					list = append(list, fmt.Sprintf("%q", args))
-					part = part[n:]
+					if args != nil {
+						list = append(list, fmt.Sprintf("%q", args))
+					}
+					part, scanned = part[n:], 0
 				case len(rest) == 0:
-					return list
+					return append(list, fmt.Sprintf("%q, %d to come, and %q", c.args, c.left, part))
 				default:
 					k := next(len(rest))
+					scanned = len(part)
 					part = append(part[:len(part):len(part)], rest[:k]...)
 					rest = rest[k:]
 				}
