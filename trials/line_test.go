@@ -26,6 +26,7 @@ func init() {
 func TestT22BadLine(t *testing.T) {
 	near, far, line := newRelay(t, "T22", weather{loss: .05, double: .01, flip: .005, delay: 20 * time.Millisecond, jitter: 10 * time.Millisecond})
 	o := begin(t, "T22", how{from: near, inside: far})
+	line.bad.Store(true)
 	n, d := scaled(200, 30), lasting(time.Minute, 5*time.Second)
 	talk := o.converse(n, 100*time.Millisecond, d+patience)
 	talk.stopAfter(d)
@@ -35,6 +36,7 @@ func TestT22BadLine(t *testing.T) {
 	o.check("exact bytes, 0 disconnects", whole == n && e.PeerReset+e.WriteStall+e.Idle == 0 && line.lost.Load() > 0 && line.bent.Load() > 0 && line.late.Load() > 0,
 		"%d of %d sessions whole, %s answered; of %d packets %d lost, %d damaged, %d late", whole, n, size(bytes), line.passed.Load()+line.lost.Load(),
 		line.lost.Load(), line.bent.Load(), line.late.Load())
+	line.bad.Store(false)
 	o.finish()
 }
 

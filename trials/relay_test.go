@@ -23,9 +23,11 @@ type weather struct {
 	delay, jitter      time.Duration // delay +- jitter, which puts packets out of order
 }
 
-// relay is a bad line between two namespaces: a TUN device in each, and what one gives is handed to the other, or not.
+// relay is a bad line between two namespaces: a TUN device in each, and what one gives is handed to the other; or not, while it
+// is bad.
 type relay struct {
 	weather
+	bad                      atomic.Bool // whether it does it now
 	ends                     [2]*os.File
 	timers                   sync.WaitGroup
 	passed, lost, late, bent atomic.Int64
@@ -68,11 +70,15 @@ func (r *relay) pump(i int) {
 		if errors.Is(err, os.ErrClosed) || err != nil {
 			return
 		}
+		packet := append([]byte(nil), buf[:n]...)
+		if !r.bad.Load() {
+			_, _ = r.ends[1-i].Write(packet)
+			continue
+		}
 		if rand.Float64() < r.loss {
 			r.lost.Add(1)
 			continue
 		}
-		packet := append([]byte(nil), buf[:n]...)
 		if rand.Float64() < r.flip {
 			packet[rand.IntN(n)] ^= 1 << rand.IntN(8)
 			r.bent.Add(1)
