@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/servercore-go/servercore/frame"
 	"github.com/servercore-go/servercore/internal/testkit"
 	"github.com/servercore-go/servercore/pool"
 	"github.com/servercore-go/servercore/session"
@@ -73,7 +74,7 @@ func TestSimulator(t *testing.T) {
 		"broadcasts": sum.broadcasts, "skipped": sum.skipped, "timeouts": sum.timeouts, "yields": sum.yields,
 		"timers": sum.timers, "timers stopped": sum.stopped, "half-closes": sum.halves,
 		"ended for the soft limit": sum.soft, "ended for the budget": sum.budget, "marks told": sum.marks, "waits for tokens": sum.waits,
-		"ended for the rate": sum.rate,
+		"ended for the rate": sum.rate, "packets received": sum.packets, "ended by their framer": sum.garbled,
 	} {
 		if n < int(seeds)/100 {
 			t.Errorf("%s: only %d in %d seeds", what, n, seeds)
@@ -102,6 +103,7 @@ type simStats struct {
 	sessions, orderly, resets, failures, blocked, pauses, refused, posts, bytesIn, bytesOut, timeouts, yields, broadcasts, skipped int
 	timers, stopped, halves                                                                                                        int
 	soft, budget, marks, waits, rate                                                                                               int
+	packets, garbled                                                                                                               int
 }
 
 func (a *simStats) add(b simStats) {
@@ -127,24 +129,27 @@ func (a *simStats) add(b simStats) {
 	a.marks += b.marks
 	a.waits += b.waits
 	a.rate += b.rate
+	a.packets += b.packets
+	a.garbled += b.garbled
 }
 
 // sim is one run.
 type sim struct {
 	*rand.Rand
-	loop     *testkit.Loop
-	limits   session.Limits
-	sessions []*simSession
-	groups   [3]session.Group
-	source   []byte // contents are cut from it
-	calm     bool   // content and kernels behave, for the end of the run
-	goexit   bool
-	deny     int // percent of writes that find no room, no memory or a broken connection
-	depth    int // callbacks under way, of all sessions
-	failed   error
-	tracing  bool
-	trace    []string
-	stats    simStats
+	loop      *testkit.Loop
+	limits    session.Limits
+	sessions  []*simSession
+	groups    [3]session.Group
+	source    []byte // contents are cut from it
+	calm      bool   // content and kernels behave, for the end of the run
+	goexit    bool
+	deny      int  // percent of writes that find no room, no memory or a broken connection
+	depth     int  // callbacks under way, of all sessions
+	disturbed bool // others came in during the visit that is under way, or the last one
+	failed    error
+	tracing   bool
+	trace     []string
+	stats     simStats
 }
 
 // simSession is the model of one session.
@@ -153,18 +158,27 @@ type simSession struct {
 	n        int
 	h        *testkit.Handler
 	c        *testkit.Conn
-	accepted []byte // by Send
-	taken    int    // by the kernel
-	sent     []byte // by the peer
-	got      int    // bytes of sent that OnRecv brought
-	posted   int    // accepted by Post
-	ran      int    // of them
-	marked   bool   // OnWritable(false) is owed, or was the last word
+	framing  *simFraming // nil for plain bytes
+	accepted int         // bytes accepted by Send
+	wire     []byte      // the same as they travel
+	taken    int         // of wire, by the kernel
+	leaving  int         // of taken, by the write that is under way
+	out      []simOut    // packets that were not told by OnSend yet
+	sent     []byte      // by the peer, whole packets only
+	packets  []int       // of sent, and not brought by OnRecv yet: their sizes
+	coming   []byte      // what the peer is sending
+	rest     []byte      // of it as it travels, what it has not sent
+	garbled  bool        // the peer has sent what is no packet
+	got      int         // bytes of sent that OnRecv brought
+	posted   int         // accepted by Post
+	ran      int         // of them
+	marked   bool        // OnWritable(false) is owed, or was the last word
 	rate     *session.Rate
 	echo     bool    // answers each byte with a byte
 	wishes   bool    // its content asks for things in callbacks
 	member   [3]bool // of the groups, until its end
 	paused   bool    // last asked: PauseRecv
+	late     bool    // that, or the end, was asked for while the loop was at work: an OnRecv may be on its way
 	closed   bool    // Send has returned ErrClosed
 	ending   bool    // Disconnect or Abort was called
 	aborted  bool
@@ -176,6 +190,7 @@ type simSession struct {
 	lasting  bool // its content goes on when the peer has finished
 	halved   bool // and was told so
 	finished bool // CloseWrite was called
+	idle     bool // it was seen to end for that
 	timers   []*simTimer
 }
 
@@ -295,7 +310,12 @@ func (s *sim) connect() {
 		h.Connected, h.Disconnected, h.Writable = m.h.Connected, m.h.Disconnected, m.h.Writable
 		content, m.h = h, &h.Handler
 	}
-	c, err := s.loop.Bind(content, nil)
+	var shared *session.Framing
+	if s.IntN(2) == 0 {
+		m.framing = simFramings[s.IntN(len(simFramings))]
+		shared = m.framing.shared
+	}
+	c, err := s.loop.Bind(content, shared)
 	if err != nil {
 		panic(err)
 	}
@@ -307,10 +327,14 @@ func (s *sim) connect() {
 	c.Kernel = []int{0, 1, 100, 5000, 200_000}[s.IntN(5)]
 	c.MaxWrite = []int{0, 0, 7, 3000}[s.IntN(4)]
 	c.Chunk = []int{0, 1, 500}[s.IntN(3)]
-	c.Plan, c.Take, c.Meanwhile = m.plan, m.take, s.meanwhile
+	c.Plan, c.Take = m.plan, m.take
+	c.Meanwhile = func() {
+		s.meanwhile()
+		m.leaving = 0
+	}
 	s.sessions = append(s.sessions, m)
 	s.stats.sessions++
-	s.note("%d: connect: kernel %d, write %d, chunk %d, echo %t", m.n, c.Kernel, c.MaxWrite, c.Chunk, m.echo)
+	s.note("%d: connect: kernel %d, write %d, chunk %d, echo %t, framed %t", m.n, c.Kernel, c.MaxWrite, c.Chunk, m.echo, m.framing != nil)
 	if s.IntN(20) == 0 {
 		m.act() // somebody knows it before OnConnected
 	}
@@ -334,9 +358,9 @@ func (m *simSession) writable(h *testkit.Handler, writable bool) {
 		s.failf("%d: OnWritable without marks", m.n)
 	case !writable && !m.marked:
 		s.failf("%d: OnWritable(false) and nothing was above the mark", m.n)
-	case writable && h.Pending() >= s.limits.LowWater:
-		s.failf("%d: OnWritable(true) with %d bytes waiting", m.n, h.Pending())
-	case m.ending || h.Send(nil) != nil:
+	case writable && m.queued() >= s.limits.LowWater:
+		s.failf("%d: OnWritable(true) with %d bytes waiting", m.n, m.queued())
+	case m.ending || m.framing == nil && h.Send(nil) != nil:
 		s.failf("%d: OnWritable(%t) when Send no longer accepts", m.n, writable)
 	}
 	if writable {
@@ -374,20 +398,36 @@ func (m *simSession) plan(offered int) (int, error) {
 // take compares what leaves with what was accepted (I5).
 func (m *simSession) take(p []byte) {
 	at := m.taken
-	if at+len(p) > len(m.accepted) || !bytes.Equal(p, m.accepted[at:at+len(p)]) {
+	if at+len(p) > len(m.wire) || !bytes.Equal(p, m.wire[at:at+len(p)]) {
 		m.sim.failf("%d: the kernel got other bytes than were accepted, %d from byte %d of %d on",
-			m.n, len(p), at, len(m.accepted))
+			m.n, len(p), at, len(m.wire))
 	}
 	m.taken += len(p)
+	m.leaving += len(p)
 }
 
 func (m *simSession) recv(h *testkit.Handler, p []byte) {
 	s := m.sim
-	if m.ending {
+	switch late := m.late; {
+	case m.ending && (!late || m.framing == nil):
 		s.failf("%d: OnRecv after the end was asked for", m.n)
+	case m.paused && !late:
+		s.failf("%d: OnRecv after PauseRecv", m.n)
 	}
+	m.late = false
 	if m.got+len(p) > len(m.sent) || !bytes.Equal(p, m.sent[m.got:m.got+len(p)]) {
 		s.failf("%d: OnRecv brought other bytes than the peer sent", m.n)
+	}
+	if m.framing != nil {
+		if above := s.limits.PauseAbove; above > 0 && m.queued() > above && !s.disturbed { // S7
+			s.failf("%d: OnRecv with %d bytes waiting", m.n, m.queued())
+		}
+		s.stats.packets++
+		if len(m.packets) == 0 || len(p) != m.packets[0] {
+			s.failf("%d: OnRecv brought %d bytes of packets of %v", m.n, len(p), m.packets)
+			return
+		}
+		m.packets = m.packets[1:]
 	}
 	m.got += len(p)
 	s.stats.bytesIn += len(p)
@@ -398,8 +438,18 @@ func (m *simSession) recv(h *testkit.Handler, p []byte) {
 }
 
 func (m *simSession) onSend(h *testkit.Handler, n int) {
-	if h.SentSum != m.c.Took {
-		m.sim.failf("%d: OnSend(%d) makes %d, the kernel took %d", m.n, n, h.SentSum, m.c.Took)
+	before := len(m.out)
+	for len(m.out) > 0 && m.out[0].end <= m.taken {
+		n -= m.out[0].size
+		m.out = m.out[1:]
+	}
+	switch {
+	case m.framing == nil && h.SentSum != m.taken:
+		m.sim.failf("%d: OnSend makes %d, the kernel took %d", m.n, h.SentSum, m.taken)
+	case m.framing != nil && n != 0:
+		m.sim.failf("%d: OnSend told %d bytes more than left in whole packets", m.n, n)
+	case m.framing != nil && len(m.out) == before:
+		m.sim.failf("%d: OnSend of a write that completed no packet", m.n)
 	}
 	m.inside("OnSend")
 }
@@ -498,7 +548,11 @@ func (s *sim) meanwhile() {
 	}
 	s.depth++
 	s.note("meanwhile")
-	s.sessions[s.IntN(len(s.sessions))].act()
+	s.disturbed = true
+	m := s.sessions[s.IntN(len(s.sessions))]
+	paused, ending := m.paused, m.ending
+	m.act()
+	m.late = m.late || m.paused && !paused || m.ending && !ending
 	s.depth--
 }
 
@@ -582,7 +636,7 @@ func (m *simSession) membership() {
 // broadcast speaks in a group, now and then to all but one session.
 func (s *sim) broadcast(i int, except *simSession) {
 	size := s.size()
-	if s.IntN(8) == 0 {
+	if s.IntN(3) == 0 {
 		size = 1 + s.IntN(30_000) // more than many may have queued
 	}
 	g, p := &s.groups[i], s.some(size)
@@ -590,25 +644,34 @@ func (s *sim) broadcast(i int, except *simSession) {
 	if s.IntN(2) == 0 {
 		excepted = []session.Handler{except.h}
 	}
+	for _, o := range s.sessions {
+		if o.framing != nil && !o.accepts() {
+			excepted = append(excepted, o.content) // it may still accept, while its queue lasts
+		}
+	}
 	s.note("Broadcast(%d) in group %d, but for %d: %d", len(p), i, len(excepted), except.n)
 	want, skipped := 0, 0
 	var raised []*simSession
 	for _, o := range s.sessions {
+		wire, err := o.framed(p)
 		switch {
-		case !o.member[i] || excepted != nil && o == except || o.h.Send(nil) != nil:
-		case s.limits.SendLimit > 0 && o.h.Pending()+len(p) > s.limits.SendLimit:
+		case !o.member[i] || o.c.Closed || slices.ContainsFunc(excepted, o.is) || err != nil || !o.accepts():
+		case s.limits.SendLimit > 0 && o.queued()+len(wire) > s.limits.SendLimit:
 			skipped++
 			if g.EndSlow || s.limits.EndSlow {
 				o.ending, o.aborted = true, true
 			}
 		default:
 			want++
-			o.accepted = append(o.accepted, p...)
 			raised = append(raised, o)
 		}
 	}
 	before := g.Skipped()
-	if n := g.Broadcast(p, excepted...); n != want {
+	n := g.Broadcast(p, excepted...)
+	for _, o := range raised {
+		o.took(p)
+	}
+	if n != want {
 		s.failf("a Broadcast in group %d reached %d, want %d", i, n, want)
 	}
 	if n := int(g.Skipped() - before); n != skipped {
@@ -624,12 +687,17 @@ func (s *sim) broadcast(i int, except *simSession) {
 // accept notes how a Send went.
 func (m *simSession) accept(err error, p []byte) {
 	s := m.sim
+	wire, refusal := m.framed(p)
 	switch {
+	case refusal != nil:
+		if !errors.Is(err, frame.ErrTooLarge) {
+			s.failf("%d: Send: %v, want %v", m.n, err, refusal)
+		}
 	case err == nil:
 		if m.closed || m.ending || m.finished {
 			s.failf("%d: Send accepted after ErrClosed or the end was asked for", m.n)
 		}
-		m.accepted = append(m.accepted, p...)
+		m.took(p)
 		m.raised()
 	case errors.Is(err, session.ErrSendBudget):
 		s.stats.refused++
@@ -643,8 +711,8 @@ func (m *simSession) accept(err error, p []byte) {
 		}
 	case errors.Is(err, session.ErrSendLimit):
 		s.stats.refused++
-		if limit := s.limits.SendLimit; limit <= 0 || m.h.Pending()+len(p) <= limit {
-			s.failf("%d: refused %d bytes with %d of %d waiting", m.n, len(p), m.h.Pending(), limit)
+		if limit := s.limits.SendLimit; limit <= 0 || m.queued()+len(wire) <= limit {
+			s.failf("%d: refused %d bytes with %d of %d waiting", m.n, len(wire), m.queued(), limit)
 		}
 		if s.limits.EndSlow {
 			m.ending = true
@@ -654,9 +722,12 @@ func (m *simSession) accept(err error, p []byte) {
 	}
 }
 
+// is reports whether h is the session's content.
+func (m *simSession) is(h session.Handler) bool { return h == m.content || h == session.Handler(m.h) }
+
 // raised follows a Send that was accepted.
 func (m *simSession) raised() {
-	if mark := m.sim.limits.HighWater; mark > 0 && m.h.Pending() > mark {
+	if mark := m.sim.limits.HighWater; mark > 0 && m.queued() > mark {
 		m.marked = true
 	}
 }
@@ -698,11 +769,8 @@ func (s *sim) step() {
 	case r < 70:
 		m.act()
 	case r < 80:
-		p := s.some(s.size())
-		if !m.fin && !m.broken && !c.Closed {
-			s.note("%d: the peer sends %d", m.n, len(p))
-			m.sent = append(m.sent, p...)
-			c.PeerWrite(p)
+		if !m.fin && !m.broken && !m.garbled && !c.Closed {
+			m.peerSends()
 		}
 	case r < 90:
 		n := s.size()
@@ -747,29 +815,39 @@ func (s *sim) visit(m *simSession, v testkit.Visit) {
 	if v == testkit.Resume && m.h.Pending() > 0 {
 		s.stats.yields++
 	}
+	s.disturbed = false
+	for _, o := range s.sessions {
+		o.late = false
+	}
 	s.depth++
 	m.c.Serve(v)
 	s.depth--
-	s.note("%d: has %d of %d waiting, wants %b", m.n, m.h.Pending(), len(m.accepted), m.c.Wants())
+	s.note("%d: has %d of %d waiting, wants %b", m.n, m.h.Pending(), m.accepted, m.c.Wants())
 }
 
 // check compares sessions and models, between two steps.
 func (s *sim) check() {
-	waiting, accepted, shed := 0, 0, 0
+	waiting, queued, accepted, told, taken, shed := 0, 0, 0, 0, 0, 0
 	for _, m := range s.sessions {
 		m.check()
 		waiting += m.h.Pending()
-		accepted += len(m.accepted)
+		queued += m.queued()
+		accepted += m.accepted
+		told += m.h.SentSum
+		taken += m.taken
 		if m.shed() && !m.failing {
-			shed += len(m.accepted) - m.h.SentSum - m.h.Pending()
+			shed += m.accepted - m.h.SentSum - m.h.Pending()
 		}
 	}
 	k := &s.loop.Shared.Counters
-	if sum := int(k.BytesOut.Load()+k.BytesDropped.Load()) + waiting + shed; sum != accepted {
-		s.failf("accepted %d, but %d sent + %d dropped + %d waiting", accepted, k.BytesOut.Load(), k.BytesDropped.Load(), waiting)
+	if sum := told + int(k.BytesDropped.Load()) + waiting + shed; sum != accepted {
+		s.failf("accepted %d, but %d told + %d dropped + %d waiting", accepted, told, k.BytesDropped.Load(), waiting)
 	}
-	if b := s.limits.Budget; b != nil && b.Held() != waiting {
-		s.failf("%d bytes are charged, %d wait", b.Held(), waiting)
+	if out := int(k.BytesOut.Load()); out != taken {
+		s.failf("the kernels took %d bytes, %d are counted", taken, out)
+	}
+	if b := s.limits.Budget; b != nil && b.Held() != queued {
+		s.failf("%d bytes are charged, %d wait", b.Held(), queued)
 	}
 	for i := range s.groups {
 		var want []session.Handler
@@ -803,14 +881,15 @@ func (m *simSession) shed() bool {
 func (m *simSession) check() {
 	s, h, c := m.sim, m.h, m.c
 	size, err := h.Pending(), h.Err()
-	dropped := len(m.accepted) - h.SentSum - size
+	dropped := m.accepted - h.SentSum - size
+	size = m.queued()
 	switch {
-	case h.SentSum != c.Took: // S4
+	case m.owed() != 0: // S4
 		s.failf("%d: OnSend told %d, the kernel took %d", m.n, h.SentSum, c.Took)
-	case h.SentN != c.TookN:
+	case m.framing == nil && h.SentN != c.TookN:
 		s.failf("%d: %d OnSend for %d writes", m.n, h.SentN, c.TookN)
 	case dropped < 0 || dropped > 0 && !c.Closed && !m.failing && !m.shed(): // S8
-		s.failf("%d: accepted %d, sent %d, %d wait, %d lost", m.n, len(m.accepted), h.SentSum, size, dropped)
+		s.failf("%d: accepted %d, sent %d, %d wait, %d lost", m.n, m.accepted, h.SentSum, h.Pending(), dropped)
 	case s.limits.SendLimit > 0 && size > s.limits.SendLimit: // S5
 		s.failf("%d: %d bytes wait", m.n, size)
 	case c.Closed && size > 0:
@@ -819,6 +898,12 @@ func (m *simSession) check() {
 		s.failf("%d: done %t, %d OnConnected, %d OnDisconnected", m.n, c.Ended, h.Begun, h.Over)
 	case c.FINSent && size > 0 && !c.Closed:
 		s.failf("%d: FIN with %d bytes waiting", m.n, size)
+	}
+	if errors.Is(err, session.ErrIdle) && !m.idle { // T4
+		m.idle = true
+		if silent := s.loop.Now() - c.Heard; m.silence() == 0 || silent < m.silence() || c.Backlog() > 0 {
+			s.failf("%d: idle after %v, of %v, with %d bytes to be read", m.n, silent, m.silence(), c.Backlog())
+		}
 	}
 	if c.Wants()&(testkit.Turn|testkit.Resume) != 0 {
 		return
@@ -847,9 +932,11 @@ func (m *simSession) check() {
 		s.failf("%d: forgets DrainTimeout", m.n)
 	case size > s.limits.SoftLimit && s.limits.SoftLimit > 0 && c.Armed == 0:
 		s.failf("%d: forgets the soft limit", m.n)
-	case m.marked && !h.Waits && h.Send(nil) == nil:
+	case err == nil && c.Reads && size == 0 && !m.halved && m.silence() > 0 && c.Armed == 0:
+		s.failf("%d: forgets that the peer is silent", m.n)
+	case m.marked && !h.Waits && m.accepts():
 		s.failf("%d: forgets OnWritable(false)", m.n)
-	case h.Waits && size < s.limits.LowWater && h.Send(nil) == nil:
+	case h.Waits && size < s.limits.LowWater && m.accepts():
 		s.failf("%d: forgets OnWritable(true) with %d bytes waiting", m.n, size)
 	case m.ending && size == 0 && !c.FINSent:
 		s.failf("%d: forgets the end", m.n)
@@ -867,6 +954,15 @@ func (m *simSession) check() {
 	case err == nil && !m.paused && !c.Reads && (s.limits.PauseAbove <= 0 || size < max(s.limits.PauseAbove/2, 1)):
 		s.failf("%d: does not read with %d bytes waiting", m.n, size)
 	}
+}
+
+// silence returns how long the peer may be silent now, 0 if for ever.
+func (m *simSession) silence() time.Duration {
+	l := &m.sim.limits
+	if m.c.Inputs == 0 && l.FirstByte > 0 && (l.Idle == 0 || l.FirstByte < l.Idle) {
+		return l.FirstByte
+	}
+	return l.Idle
 }
 
 // settle lets the world come to rest: nobody asks for anything any more, kernels take what there is room for, peers
@@ -950,6 +1046,8 @@ func (m *simSession) atRest() {
 		s.failf("%d: %d of %d posts ran", m.n, m.ran, m.posted)
 	case m.h.Err() == nil && !m.paused && m.got < len(m.sent):
 		s.failf("%d: OnRecv brought %d of %d bytes", m.n, m.got, len(m.sent))
+	case m.h.Err() == nil && !m.paused && m.garbled:
+		s.failf("%d: garbage goes unnoticed", m.n)
 	case m.nextTimer() > 0:
 		s.failf("%d: a timer waits at rest", m.n)
 	case m.h.Err() == nil && m.closed && !m.finished:
@@ -975,7 +1073,7 @@ func (m *simSession) atEnd() {
 		return false
 	}
 	late := is(session.ErrDrainTimeout, session.ErrWriteStall)
-	cut := late || m.cutShort || is(session.ErrAborted, session.ErrSendLimit, session.ErrRecvRate)
+	cut := late || m.cutShort || is(session.ErrAborted, session.ErrSendLimit, session.ErrRecvRate, frame.ErrMalformed)
 	broken := is(session.ErrPeerReset)
 	s.stats.bytesOut += c.Took
 	if late || is(session.ErrIdle) {
@@ -991,6 +1089,8 @@ func (m *simSession) atEnd() {
 		s.stats.soft++
 	case is(session.ErrRecvRate):
 		s.stats.rate++
+	case is(frame.ErrMalformed):
+		s.stats.garbled++
 	}
 	switch {
 	case err == nil:
@@ -998,12 +1098,14 @@ func (m *simSession) atEnd() {
 	case m.failing != is(session.ErrPanic):
 		s.failf("%d: failed %t, Err %v", m.n, m.failing, err)
 	case broken && !m.broken, c.WasReset && !cut,
-		cut && !c.WasReset && !m.broken && !c.FINSent && !(m.fin && c.Took == len(m.accepted)): // an Abort may come when all is over
+		cut && !c.WasReset && !m.broken && !c.FINSent && !(m.fin && c.Took == len(m.wire)): // an Abort may come when all is over
 		s.failf("%d: reset by us %t, by the peer %t, Err %v", m.n, c.WasReset, m.broken, err)
 	case cut || broken:
 		s.stats.resets++
-	case c.Took != len(m.accepted): // E1, E2
-		s.failf("%d: %d of %d accepted bytes left before an orderly end, Err %v", m.n, c.Took, len(m.accepted), err)
+	case is(frame.ErrMalformed) && !m.garbled:
+		s.failf("%d: no garbage was sent, Err %v", m.n, err)
+	case c.Took != len(m.wire): // E1, E2
+		s.failf("%d: %d of %d accepted bytes left before an orderly end, Err %v", m.n, c.Took, len(m.wire), err)
 	case is(session.ErrPeerClosed) && m.got != len(m.sent):
 		s.failf("%d: OnRecv brought %d of %d bytes before the peer's FIN", m.n, m.got, len(m.sent))
 	default:

@@ -54,6 +54,8 @@ type Conn struct {
 	Ended    bool // Done was called
 	Armed    time.Duration
 	Stuck    time.Duration // since when writes have taken nothing, 0 if the last one has
+	Heard    time.Duration // when input was last brought, or asked for again
+	Inputs   int           // calls of Receive
 	Failures []string      // callbacks in which content failed
 
 	unread  []byte // input in the kernel
@@ -71,7 +73,10 @@ type Conn struct {
 }
 
 // Connected runs OnConnected.
-func (c *Conn) Connected() { c.Loop.visit(c.Driver.Connected) }
+func (c *Conn) Connected() {
+	c.Heard = c.Loop.Now()
+	c.Loop.visit(c.Driver.Connected)
+}
 
 // Session returns the connection's session.
 func (c *Conn) Session() *session.Session { return c.Driver.Session() }
@@ -146,6 +151,8 @@ func (c *Conn) Serve(v Visit) {
 		}
 		data := slices.Clone(c.unread[:min(n, 64<<10)])
 		c.unread = c.unread[len(data):]
+		c.Heard = l.Now()
+		c.Inputs++
 		l.visit(func() { d.Receive(data) })
 		for i := range data { // it was lent
 			data[i] = 0xdd
@@ -348,6 +355,9 @@ func (c *Conn) Reading(on bool) error {
 		c.Loop.fault("Reading(%t) twice", on)
 	}
 	c.Reads = on
+	if on {
+		c.Heard = c.Loop.Now()
+	}
 	c.Switched = append(c.Switched, on)
 	return c.Trouble
 }
