@@ -28,7 +28,7 @@ test:
 race:
 	go test -race -shuffle=on ./...
 
-# make mutants           known mistakes in package session, and which seed of the simulator finds each: 3 minutes
+# make mutants           known mistakes in package session, and which seed of the simulator finds each: 4 minutes
 mutants:
 	go -C tools run ./mutants
 

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -59,7 +58,7 @@ func run(pattern *regexp.Regexp) error {
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 
 	// Without a mistake nothing may be found.
-	if found, err := simulate(dir, work, nil); err != nil || found.seed >= 0 {
+	if found, err := simulate(dir, work, nil); err != nil || found.seed != -1 {
 		return fmt.Errorf("the simulator fails on the code as it is: seed %d: %s %v", found.seed, found.message, err)
 	}
 	fmt.Printf("%s, %s. Each mistake is given %d seeds of 200 steps.\n\n", time.Now().Format(time.DateOnly), runtime.Version(), *seeds)
@@ -79,6 +78,8 @@ func run(pattern *regexp.Regexp) error {
 		switch {
 		case err != nil:
 			return fmt.Errorf("%s: %w", m.name, err)
+		case found.seed == unknown:
+			fmt.Printf("| %s | ? | %s |\n", m.name, found.message)
 		case found.seed < 0:
 			missed = append(missed, m.name)
 			fmt.Printf("| %s | **not found** | |\n", m.name)
@@ -97,6 +98,9 @@ type finding struct {
 	seed    int // -1 if it has not
 	message string
 }
+
+// unknown is the seed of a run that had to be stopped.
+const unknown = -2
 
 var (
 	failure = regexp.MustCompile(`seed (\d+): (.*)`)
@@ -130,13 +134,13 @@ func simulate(dir, work string, m *mutant) (finding, error) {
 		return finding{seed, message}, nil
 	}
 	if strings.Contains(string(out), "panic: test timed out") {
-		return finding{0, "the simulator never ends"}, nil
+		return finding{unknown, "the simulator never ends"}, nil
 	}
 	if strings.Contains(string(out), "seeds: {") { // the sums at its end: something never happened any more
 		message := strings.TrimSpace(regexp.MustCompile(`simulator_test.go:\d+: ([a-z -]+: only .*)`).FindString(string(out)))
 		return finding{*seeds - 1, number.ReplaceAllString(message, "n")}, nil
 	}
-	_, _ = io.WriteString(os.Stderr, string(out))
+	_, _ = os.Stderr.Write(out)
 	return finding{}, fmt.Errorf("go test: %w", err)
 }
 
