@@ -31,7 +31,10 @@ var (
 	simSeeds = flag.Uint64("seeds", 0, "how many seeds TestSimulator runs; 0: 10,000, or fewer with -race and -short")
 )
 
-const simSteps = 200
+const (
+	simSteps    = 200
+	simSessions = 6 // at the most
+)
 
 func TestSimulator(t *testing.T) {
 	if *simSeed >= 0 {
@@ -549,10 +552,14 @@ func (s *sim) meanwhile() {
 	s.depth++
 	s.note("meanwhile")
 	s.disturbed = true
-	m := s.sessions[s.IntN(len(s.sessions))]
-	paused, ending := m.paused, m.ending
-	m.act()
-	m.late = m.late || m.paused && !paused || m.ending && !ending
+	var before [simSessions]struct{ paused, ending bool }
+	for i, m := range s.sessions {
+		before[i].paused, before[i].ending = m.paused, m.ending
+	}
+	s.sessions[s.IntN(len(s.sessions))].act()
+	for i, m := range s.sessions { // one may speak in a group and end the others
+		m.late = m.late || m.paused && !before[i].paused || m.ending && !before[i].ending
+	}
 	s.depth--
 }
 
@@ -715,7 +722,7 @@ func (m *simSession) accept(err error, p []byte) {
 			s.failf("%d: refused %d bytes with %d of %d waiting", m.n, len(wire), m.queued(), limit)
 		}
 		if s.limits.EndSlow {
-			m.ending = true
+			m.ending, m.aborted = true, true
 		}
 	default:
 		s.failf("%d: Send: %v", m.n, err)
@@ -797,7 +804,7 @@ func (s *sim) step() {
 			c.PeerReset(errSimBroken)
 		}
 	case r < 98:
-		if len(s.sessions) < 6 {
+		if len(s.sessions) < simSessions {
 			s.connect()
 		}
 	default:
@@ -889,7 +896,7 @@ func (m *simSession) check() {
 	case m.framing == nil && h.SentN != c.TookN:
 		s.failf("%d: %d OnSend for %d writes", m.n, h.SentN, c.TookN)
 	case dropped < 0 || dropped > 0 && !c.Closed && !m.failing && !m.shed(): // S8
-		s.failf("%d: accepted %d, sent %d, %d wait, %d lost", m.n, m.accepted, h.SentSum, h.Pending(), dropped)
+		s.failf("%d: accepted %d, sent %d, %d wait, %d lost, Err %v", m.n, m.accepted, h.SentSum, h.Pending(), dropped, err)
 	case s.limits.SendLimit > 0 && size > s.limits.SendLimit: // S5
 		s.failf("%d: %d bytes wait", m.n, size)
 	case c.Closed && size > 0:
