@@ -37,7 +37,7 @@ FOR ?= 1h
 simulate:
 	go test ./session -run '^TestSimulator$$' -v -timeout 0 -simulate $(FOR)
 
-# Root, strace, ss and nmap are wanted; what is missing is skipped and says so in the table. The machine should be quiet.
+# Root, strace, ss, nmap, iptables, hping3 and slowhttptest are wanted; what is missing is skipped and says so in the table. The machine should be quiet.
 trials:
 	go test -count=1 -timeout 4h -v ./trials -scale 1
 

@@ -12,9 +12,8 @@
 // # Goroutines
 //
 // Each loop has one, on which content runs, unless Offload gives it to workers: goroutines that come and go with what is
-// due. Each listener has one that accepts when its loop, the one that accepts
-// otherwise, is held up. One watches the loops (StallWarning). Their number does not depend on the number of sessions, but for those that are being dialled:
-// package net takes one or two to connect, and a session to be replaced (Reconnect) has one until it is.
+// due. Each listener has one that accepts when its loop, the one that accepts otherwise, is held up. One watches the loops
+// (StallWarning). Their number does not depend on the number of sessions, but for those that are being dialled: package net takes one or two to connect, and a session to be replaced (Reconnect) has one until it is.
 //
 // # Platforms
 //

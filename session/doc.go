@@ -65,7 +65,8 @@
 //
 // For those who change this package. Each is cited where it is upheld.
 //
-//	I1  Callbacks run on the loop, or in the session's order on workers, one at a time: call* are reached from Driver methods only, and Session methods
+//	I1  Callbacks run on the loop, or in the session's order on workers, one at a time: call* are reached from
+//	    Driver methods only, and Session methods
 //	    never call content.
 //	I2  The last callback: finish runs callDisconnected once for each callConnected, also after a goroutine was
 //	    lost, because it notes each step before it takes it.

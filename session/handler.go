@@ -7,7 +7,8 @@ import "net"
 //
 // All callbacks of one session run on its loop, one at a time, never inside one another and with no lock held.
 // A callback must not wait (for a database, a channel, another session): it holds the loop and every session on
-// it, unless the listener has engine.Offload. A handler may have more callbacks: [Writability], [HalfCloser]. A panic or runtime.Goexit ends that session alone, with a reset and the reason ErrPanic.
+// it, unless the listener has engine.Offload. A panic or runtime.Goexit ends that session alone, with a reset and the
+// reason ErrPanic. A handler may have more callbacks: [Writability], [HalfCloser].
 type Handler interface {
 	// OnConnected is the first callback. remote stays valid for good.
 	OnConnected(remote net.Addr)
