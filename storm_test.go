@@ -170,10 +170,10 @@ func (w *storm) client(address string) error {
 	if nature < 3 {
 		_ = tcp.SetReadBuffer(4 << 10)
 	}
-	_, _ = c.Write([]byte("hello"))
+	_, err = c.Write([]byte("hello"))
+	wasReset := err != nil // told to a write: the next read then sees a plain end
 	in := bufio.NewReader(c)
 	header := make([]byte, stormHeader)
-	wasReset := false // told to a write: the next read then sees a plain end
 	var id uint64
 	for seq := uint32(0); ; seq++ {
 		switch {
