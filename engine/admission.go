@@ -235,7 +235,9 @@ func (c *conn) open(n newcomer) {
 		d.LimitRecv(n.origin.rate)
 	}
 	c.driver = d
-	c.thorough = c.thorough || n.origin.network == "unix"
+	if n.origin.network == "unix" {
+		c.care = max(c.care, thorough)
+	}
 	if !n.registered {
 		err = l.register(c)
 	}

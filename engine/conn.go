@@ -15,7 +15,10 @@ import (
 // What the last look at the socket found is kept in flags, because the reactor tells changes only:
 //
 //	readable   set by an event, and whenever nobody has looked; cleared when there was nothing more to read
-//	full       set when the kernel took nothing more; cleared by an event
+//	room       none when the kernel took nothing more; perhaps when an event has come since; some when that was tried
+//
+// Whoever has much to read, or waits to write, is not served when an event tells of it but in the next turn, so that those
+// who have little are served between one piece and the next (T3).
 type conn struct {
 	driver *session.Driver
 	seat   *seat
@@ -27,12 +30,30 @@ type conn struct {
 	shut     bool // Close was called
 	paused   bool // Reading(false)
 	readable bool // input may wait
-	thorough bool // a read that brings less than it might have need not have emptied the socket
-	hungUp   bool // an event told of the end, or of a fault
 	over     bool // nothing more to read
-	full     bool // the kernel took nothing more
+	bulky    bool // the last read brought much
 	waiting  bool // in loop.again
+	care     care
+	room     room
 }
+
+// care is how far a read that brings less than it might have can be trusted to have emptied the socket.
+type care uint8
+
+const (
+	brief    care = iota // it has
+	thorough             // it need not have
+	hungUp               // it need not have, and an event told of the end, or of a fault
+)
+
+// room is what is known of the kernel's buffer.
+type room uint8
+
+const (
+	some room = iota
+	none
+	perhaps
+)
 
 // on returns where the connection lives, whoever serves it.
 func (c *conn) on() *loop { return c.seat.loop }
@@ -42,7 +63,8 @@ func (c *conn) WheelPosition() *wheel.Position { return &c.place }
 
 const (
 	readSize  = 64 << 10 // what is read at once
-	pumpReads = 4        // of one connection per turn
+	bulkyRead = 16 << 10 // what is much: some thirty short messages take as long
+	pumpReads = 4        // of one connection at a time
 )
 
 // Wake implements session.Transport.
@@ -114,7 +136,7 @@ func (c *conn) Write(bufs [][]byte) (int, error) {
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
-			c.full = true
+			c.room = none
 			return 0, session.ErrWouldBlock
 		case unix.ENOBUFS, unix.ENOMEM:
 			return 0, session.ErrNoMemory
@@ -208,27 +230,40 @@ func (c *conn) event(n news) {
 		return
 	}
 	c.note(n)
-	c.notice(n)
-	c.pump() // also if room has resumed reading
+	if c.bulky || c.room == perhaps {
+		c.on().later(c)
+	}
+	if !c.waiting {
+		c.look()
+	}
 }
 
 // note keeps what an event says.
 func (c *conn) note(n news) {
-	c.hungUp = c.hungUp || n.hangup
-	c.thorough = c.thorough || n.hangup || n.urgent
+	if n.urgent {
+		c.care = max(c.care, thorough)
+	}
+	if n.hangup {
+		c.care = hungUp
+	}
 	c.readable = c.readable || n.readable || n.hangup
+	if c.room == none && (n.writable || n.hangup) { // a broken connection shows itself in the write
+		c.room = perhaps
+	}
 }
 
-// notice acts on it, but for the reading.
-func (c *conn) notice(n news) {
-	if n.hangup && c.over && !c.closed() { // a session that was finished by its peer may have been reset since
+// look acts on what was noted.
+func (c *conn) look() {
+	if c.care == hungUp && c.over && !c.closed() { // a session that was finished by its peer may have been reset since
 		if err := socketError(int(c.fd)); err != nil {
 			c.driver.PeerClosed(err)
 		}
 	}
-	if n.writable || n.hangup { // a broken connection shows itself in the write
-		c.room()
+	if c.room == perhaps {
+		c.room = some
+		c.driver.Writable()
 	}
+	c.pump() // also if that has resumed reading
 }
 
 // turn serves an entry in the loop's mailbox.
@@ -247,9 +282,8 @@ func (c *conn) resume() {
 		c.on().reconsider(c, 0)
 		return
 	}
-	c.room()
 	c.driver.Resume()
-	c.pump()
+	c.look()
 }
 
 // expire serves a deadline.
@@ -266,14 +300,6 @@ func (c *conn) expire(now time.Duration) {
 	c.pump()
 }
 
-// room tells the session that the kernel takes bytes again, if it waits for that.
-func (c *conn) room() {
-	if c.full {
-		c.full = false
-		c.driver.Writable()
-	}
-}
-
 // probe looks, without reading, whether a connection that is not read was reset, or finished with no byte left.
 func (c *conn) probe() {
 	if err := socketError(int(c.fd)); err != nil {
@@ -287,13 +313,13 @@ func (c *conn) probe() {
 	}
 }
 
-// pump reads what is there, up to its budget; what is left waits for another turn. A read that brings less than it might
-// have has emptied the socket: whatever comes after it is another event. That does not hold before urgent data, behind
+// pump reads what is there; what is left after a read that brought much waits for another turn. A read that brings less than
+// it might have has emptied the socket: whatever comes after it is another event. That does not hold before urgent data, behind
 // which there may be more, and behind the last byte, where the end is to be read; an event says so beforehand. Nor for
 // unix sockets, whose reads end short wherever the peer has passed a descriptor along.
 func (c *conn) pump() {
 	for i := 0; c.readable && !c.paused && !c.over && !c.closed(); {
-		if i == pumpReads {
+		if i == pumpReads || i > 0 && c.bulky {
 			c.Again()
 			return
 		}
@@ -311,11 +337,12 @@ func (c *conn) pump() {
 			c.driver.PeerClosed(nil)
 		default:
 			i++
-			c.readable = n == len(c.seat.input) || c.thorough
+			c.bulky = n >= bulkyRead
+			c.readable = n == len(c.seat.input) || c.care > brief
 			c.driver.Receive(c.seat.input[:n])
 		}
 	}
-	if c.hungUp && c.paused && !c.over && !c.closed() {
+	if c.care == hungUp && c.paused && !c.over && !c.closed() {
 		c.probe()
 	}
 }

@@ -148,18 +148,17 @@ func (s *strand) serve(w *workspace) {
 		c.driver.Connected()
 		s.connected()
 	}
-	c.notice(n)
 	if has(turn) {
 		c.driver.Turn()
 	}
 	if has(resume) {
-		c.resume()
+		c.driver.Resume()
 	}
 	if has(expire) {
 		s.armed = 0
 		c.driver.Expire(c.Now())
 	}
-	c.pump()
+	c.look()
 	s.workspace = nil
 	if !s.news.CompareAndSwap(queued, 0) {
 		s.crew.push(s)

@@ -125,7 +125,7 @@ func (l *loop) look(a *arrival) {
 		return
 	}
 	h, size, err := proxyproto.Parse(b[:n])
-	if err == nil && size == 0 && a.conn.hungUp {
+	if err == nil && size == 0 && a.conn.care == hungUp {
 		err = io.ErrUnexpectedEOF // an end is told when every byte before it has come
 	}
 	if err == nil {

@@ -195,7 +195,7 @@ func TestStaleEvent(t *testing.T) {
 	exchange(t, client, 1)
 	ended := onLoop(t, c, func() bool {
 		for _, n := range []news{{readable: true}, {writable: true}, {hangup: true}, {readable: true, writable: true, hangup: true, urgent: true}} {
-			c.notice(n)
+			c.event(n)
 		}
 		return c.closed()
 	})

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,9 +19,13 @@ type progress struct {
 	due       []*conn
 }
 
-// turnMail is how many sessions a turn takes from the mailbox, some two milliseconds of short writes: who was told something
-// in a room of 100,000 must not keep the events of the others.
-const turnMail = 256
+// turnTime is how long a turn serves those who have much to read or to write, and turnMail how many sessions it takes from
+// the mailbox, some two milliseconds of short writes. Then come the events of others: they do not wait for those who bring much,
+// nor for a room of 100,000 that was told something. Measured: docs/decisions/0015-turns.md.
+const (
+	turnTime = 500 * time.Microsecond
+	turnMail = 256
+)
 
 // turn serves whoever asked for it. Each list is cut out of its shared place first, then worked off.
 func (l *loop) turn() {
@@ -58,11 +63,8 @@ func (l *loop) turn() {
 		l.introduce(c, n)
 	}
 
-	if p.resumed == len(p.again) {
-		clear(p.again)
-		p.again, l.again, p.resumed = l.again, p.again[:0], 0
-	}
-	for p.resumed < len(p.again) {
+	now := l.engine.now()
+	for until := now + turnTime; l.others() && now < until; now = l.engine.now() {
 		c := p.again[p.resumed]
 		p.resumed++
 		c.waiting = false
@@ -78,7 +80,7 @@ func (l *loop) turn() {
 		c.turn()
 	}
 
-	now := l.engine.now()
+	now = l.engine.now()
 	if len(p.due) == 0 {
 		l.wheel.Expire(now, func(c *conn) { p.due = append(p.due, c) })
 	}
@@ -89,12 +91,16 @@ func (l *loop) turn() {
 		c.expire(now)
 	}
 
-	if len(l.knocked) > 0 || p.mail != nil || l.mailbox.Load() != nil {
+	rest := l.others() || p.mail != nil // a long turn, and another is to come
+	if rest || len(l.knocked) > 0 || l.mailbox.Load() != nil {
 		l.wake()
 	}
 	l.timerAt = 0
 	if at, ok := l.wheel.Next(); ok {
 		l.setTimer(at)
+	}
+	if rest {
+		runtime.Gosched() // see breathe
 	}
 }
 
@@ -172,7 +178,17 @@ func reverse(head *conn) *conn {
 	return first
 }
 
-// later has c resumed in a turn of its own, after the events that are due.
+// others reports whether sessions wait for a turn, the first of them at progress.resumed in progress.again.
+func (l *loop) others() bool {
+	p := &l.progress
+	if p.resumed == len(p.again) {
+		clear(p.again)
+		p.again, l.again, p.resumed = l.again, p.again[:0], 0
+	}
+	return p.resumed < len(p.again)
+}
+
+// later has c resumed in the next turn, after the events that are due.
 func (l *loop) later(c *conn) {
 	if c.waiting {
 		return

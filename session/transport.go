@@ -16,8 +16,7 @@ type Transport interface {
 	// kept. Any goroutine.
 	WakeAll(all []Transport)
 
-	// Again has the loop call Resume in a later turn, after other sessions and input had theirs. Idempotent
-	// until Resume begins.
+	// Again has the loop call Resume later, after other sessions that wait had theirs. Idempotent until Resume begins.
 	Again()
 
 	// Now is a monotonic clock. Any goroutine.
