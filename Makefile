@@ -2,7 +2,7 @@
 
 TOOL := go tool -modfile=tools/go.mod
 
-.PHONY: all check fmt vet staticcheck imports test race trials bench mutants simulate
+.PHONY: all check fmt vet staticcheck imports test race trials soak bench mutants simulate
 
 all: check
 
@@ -36,6 +36,12 @@ mutants:
 FOR ?= 1h
 simulate:
 	go test ./session -run '^TestSimulator$$' -v -timeout 0 -simulate $(FOR)
+
+# make soak FOR=1h       T41: a mix of faults for as long, the slopes of what must not grow, and .soak/soak.svg with the curves
+soak:
+	mkdir -p .soak
+	go test -count=1 -timeout 0 -v ./trials -run T41 -scale 0.1 -soak $(FOR) -samples $(CURDIR)/.soak/soak.csv; \
+		code=$$?; go -C tools run ./soakplot $(CURDIR)/.soak/soak.csv $(CURDIR)/.soak/soak.svg && exit $$code
 
 # Root, strace, ss, nmap, iptables, hping3 and slowhttptest are wanted; what is missing is skipped and says so in the table. The machine should be quiet.
 trials:

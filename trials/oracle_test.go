@@ -164,9 +164,13 @@ func (o *oracle) keep(r report) {
 func (o *oracle) ended(c *client, within time.Duration) life {
 	o.t.Helper()
 	var l life
+	seen := -1
 	if _, ok := eventually(within, func() bool {
-		o.report()
-		l = o.lives[c.out.id]
+		if n := ask[int](o.server, "live"); n != seen { // unlike a report, it costs the server no memory
+			seen = n
+			o.report()
+			l = o.lives[c.out.id]
+		}
 		return l.Ended != 0
 	}); !ok {
 		o.t.Fatalf("%s: the session of connection %x has not ended after %v", o.name, c.out.id, within)
@@ -180,12 +184,15 @@ func (o *oracle) settledAt(n int, within time.Duration) (report, bool) {
 	if o.crowd != nil {
 		n += bystanders
 	}
-	var r report
-	_, ok := eventually(within, func() bool {
-		r = o.report()
-		return r.Live == n
-	})
-	return r, ok
+	ok := o.liveAt(n, within)
+	return o.report(), ok
+}
+
+// liveAt waits until n sessions live, the bystanders included. Unlike a report, it costs the server no memory.
+func (o *oracle) liveAt(n int, within time.Duration) bool {
+	o.t.Helper()
+	_, ok := eventually(within, func() bool { return ask[int](o.server, "live") == n })
+	return ok
 }
 
 func (o *oracle) settled() report {
@@ -326,19 +333,7 @@ func (o *oracle) judgeLeaks() string {
 // judgeStreams is O4.
 func (o *oracle) judgeStreams(gone calm) {
 	for _, c := range o.clients {
-		o.require(c.in.wrong == nil, "O4: client: %v", c.in.wrong)
-		l, ok := o.lives[c.out.id]
-		if !ok {
-			continue // it sent no whole record
-		}
-		id := c.out.id
-		o.require(l.Received <= c.sent && l.Records <= c.out.seq, "O4: connection %x: %d bytes received of %d sent", id, l.Received, c.sent)
-		o.require(c.in.bytes <= l.Sent && l.Sent <= l.Accepted, "O4: connection %x: accepted %d, OnSend %d, read %d", id, l.Accepted,
-			l.Sent, c.in.bytes)
-		if c.orderly {
-			o.require(c.in.whole() && c.in.bytes == l.Sent && l.Sent == l.Accepted,
-				"O4: connection %x ended in good order: accepted %d, OnSend %d, read %d", id, l.Accepted, l.Sent, c.in.bytes)
-		}
+		o.judgeStream(c, o.lives[c.out.id])
 	}
 	for id, whole := range gone.Ends {
 		l := o.lives[id]
@@ -346,6 +341,21 @@ func (o *oracle) judgeStreams(gone calm) {
 	}
 	if len(o.failed) > 10 {
 		o.failed = append(o.failed[:10], "and more")
+	}
+}
+
+func (o *oracle) judgeStream(c *client, l life) {
+	id := c.out.id
+	o.require(c.in.wrong == nil, "O4: client: %v", c.in.wrong)
+	if l.ID == 0 {
+		return // it sent no whole record
+	}
+	o.require(l.Received <= c.sent && l.Records <= c.out.seq, "O4: connection %x: %d bytes received of %d sent", id, l.Received, c.sent)
+	o.require(c.in.bytes <= l.Sent && l.Sent <= l.Accepted, "O4: connection %x: accepted %d, OnSend %d, read %d", id, l.Accepted,
+		l.Sent, c.in.bytes)
+	if c.orderly {
+		o.require(c.in.whole() && c.in.bytes == l.Sent && l.Sent == l.Accepted,
+			"O4: connection %x ended in good order: accepted %d, OnSend %d, read %d", id, l.Accepted, l.Sent, c.in.bytes)
 	}
 }
 

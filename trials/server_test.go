@@ -175,6 +175,11 @@ func (c *content) obey(e *engine.Engine) {
 		switch {
 		case verb == "report":
 			answer(c.report(e, argument == "gc"))
+		case verb == "live":
+			c.mu.Lock()
+			n := len(c.live)
+			c.mu.Unlock()
+			answer(n)
 		case c.plan.command != nil:
 			answer(c.plan.command(c, argument))
 		}

@@ -75,9 +75,10 @@ func (r *reader) feed(data []byte, each func(payload []byte)) error {
 		}
 		data = data[n:]
 	}
-	r.partial = append(r.partial[:0], data...)
-	if len(r.partial) == 0 {
-		r.partial = nil // an idle connection holds none
+	if len(data) == 0 || r.wrong != nil {
+		r.partial = nil // who is silent, or has nothing more to say, holds none
+	} else {
+		r.partial = append(r.partial[:0], data...)
 	}
 	return r.wrong
 }
