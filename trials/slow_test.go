@@ -60,7 +60,7 @@ func push(m *member, payload []byte) {
 }
 
 func pushAll() {
-	data := make([]byte, 4<<10-headerSize)
+	data := make([]byte, giveRecord-headerSize)
 	data[0] = verbNothing
 	record := make([]byte, 0, headerSize+len(data))
 	var all []pushed
