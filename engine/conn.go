@@ -126,7 +126,8 @@ func (c *conn) Arm(at time.Duration) {
 }
 
 // Write implements session.Transport: one write or writev. An EAGAIN has the kernel report when it takes bytes again, so
-// none is lost between the two.
+// none is lost between the two. It does so when what the socket holds is acknowledged: one that holds nothing met a want of
+// memory, and the write is tried again by the clock.
 func (c *conn) Write(bufs [][]byte) (int, error) {
 	for {
 		n, err := c.seat.gather.write(int(c.fd), bufs)
@@ -137,6 +138,9 @@ func (c *conn) Write(bufs [][]byte) (int, error) {
 			continue
 		case unix.EAGAIN:
 			c.room = none
+			if starved(int(c.fd)) {
+				return 0, session.ErrNoMemory
+			}
 			return 0, session.ErrWouldBlock
 		case unix.ENOBUFS, unix.ENOMEM:
 			return 0, session.ErrNoMemory

@@ -40,6 +40,9 @@ const inheritsOptions = false
 // unsent is not known here.
 func unsent(int) int { return 0 }
 
+// starved: the BSDs say ENOBUFS.
+func starved(int) bool { return false }
+
 // gather needs no memory of its own here.
 type gather struct{}
 

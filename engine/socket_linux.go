@@ -34,6 +34,13 @@ func unsent(fd int) int {
 	return n
 }
 
+// starved reports whether a socket that takes nothing holds nothing: Linux says EAGAIN too when it is over net.ipv4.tcp_mem,
+// and tells of room only when what a socket holds was acknowledged.
+func starved(fd int) bool {
+	n, err := unix.IoctlGetInt(fd, unix.TIOCOUTQ)
+	return err == nil && n == 0
+}
+
 // read is read(2), and write below write(2) and writev(2), without telling the Go scheduler: they do not wait, and the
 // most they move, a quarter of a megabyte, takes less than a tenth of a millisecond. The telling would cost a tenth of a
 // short call, and a long one the loop's place on its processor: the scheduler takes that from who is in the kernel for

@@ -201,3 +201,32 @@ func BenchmarkSendFromOutside(b *testing.B) {
 		}
 	}
 }
+
+// T3: a socket that is full holds something, and an event will tell when that has left; one that holds nothing and takes
+// nothing has met a want of memory, of which no event tells the end.
+func TestStarved(t *testing.T) {
+	client, c := connect(t, Options{SendBuffer: 16 << 10})
+	if !onLoop(t, c, func() bool { return starved(int(c.fd)) }) {
+		t.Error("a socket to which nothing was written holds something")
+	}
+	full := onLoop(t, c, func() error {
+		for range 10_000 {
+			if _, err := c.Write([][]byte{make([]byte, 16<<10)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if full != session.ErrWouldBlock {
+		t.Fatalf("a socket that is not read from: %v, want ErrWouldBlock", full)
+	}
+	if onLoop(t, c, func() bool { return starved(int(c.fd)) }) {
+		t.Error("a full socket holds nothing")
+	}
+	go func() { _, _ = io.Copy(io.Discard, client) }()
+	for deadline := time.Now().Add(5 * time.Second); !onLoop(t, c, func() bool { return starved(int(c.fd)) }); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("what a socket holds does not leave")
+		}
+	}
+}
