@@ -135,6 +135,7 @@ func TestSendBudget(t *testing.T) {
 			default:
 			}
 			for _, c := range conns {
+				_ = c.SetDeadline(time.Now().Add(10 * time.Second)) // for each: it is not how long all of it takes
 				exchange(t, c, "hello")
 				echoes++
 			}
