@@ -51,10 +51,15 @@ func TestModes(t *testing.T) {
 
 func TestIdleWithoutTraffic(t *testing.T) {
 	p := short(Idle, peer(t, plainEcho))
+	p.Duration = time.Second // on a busy machine the last point may come after the connections have been closed
 	r := carryOut(t, p)
 	wantErrors(t, r, nil)
-	if n := len(r.Series); n > 0 && r.Series[n-1].Conns != p.Conns {
-		t.Errorf("the last point counts %d connections, want %d", r.Series[n-1].Conns, p.Conns)
+	most := 0
+	for _, point := range r.Series {
+		most = max(most, point.Conns)
+	}
+	if most != p.Conns {
+		t.Errorf("the points count %d connections, want %d", most, p.Conns)
 	}
 	if r.Totals.Messages != 0 || r.Totals.ConnsAtStart != p.Conns || len(r.Series) == 0 {
 		t.Errorf("totals %+v, %d points", r.Totals, len(r.Series))
