@@ -65,14 +65,16 @@ func run(from, to string) error {
 // chart draws rows, the first of which names the columns.
 func chart(rows [][]string, out *os.File) error {
 	var all [][]*plot.Plot
-	for _, c := range charts {
+	for i, c := range charts {
 		points, err := curve(rows, c.column, c.unit)
 		if err != nil {
 			return err
 		}
 		p := plot.New()
 		p.Title.Text = c.title
-		p.X.Label.Text = "minutes"
+		if i == len(charts)-1 {
+			p.X.Label.Text = "minutes"
+		}
 		p.Y.Min, p.Y.Max = 0, 1 // a curve is read against zero
 		line, err := plotter.NewLine(points)
 		if err != nil {
