@@ -15,8 +15,8 @@ import (
 // return. "The session's loop" then means "in the session's order". The factory still runs on the loop and must not wait.
 //
 // When every worker is at work, sessions that have something to do wait in line, each at most once, and are not
-// read: TCP holds their peers. Nothing else grows. A worker serves a session's input of up to 256 KiB, then the next in
-// line. Callbacks must not wait for each other: if all workers wait for what only another one would bring about, nothing
+// read: TCP holds their peers. Nothing else grows. A worker makes up to four reads for a session, none after one that brought
+// 16 KiB or more, then it serves the next in line. Callbacks must not wait for each other: if all workers wait for what only another one would bring about, nothing
 // happens any more.
 //
 // Goroutines change for every message, so who never waits is better off on a loop. A worker has a goroutine and 150 KiB of
