@@ -292,7 +292,7 @@ func (s *soak) judge() {
 	} {
 		bins, span := binned(s.samples[len(s.samples)/5:], m.of)
 		slope := theilSen(bins) * float64(len(bins)-1) / m.unit // over the time that is looked at
-		o.check(fmt.Sprintf("%s grow by less than %.0f%s", m.name, m.allowed, m.in), max(slope, -slope) < m.allowed || slope < 0, "%+.2f%s in %v (%+.2f an hour), from %.1f to %.1f, at most %.1f",
+		o.check(fmt.Sprintf("%s grow by less than %.0f%s", m.name, m.allowed, m.in), slope < m.allowed, "%+.2f%s in %v (%+.2f an hour), from %.1f to %.1f, at most %.1f",
 			slope, m.in, span.Round(time.Second), slope*float64(time.Hour)/float64(span), bins[0]/m.unit, bins[len(bins)-1]/m.unit, most(s.samples, m.of)/m.unit)
 	}
 	slices.Sort(s.tail)
