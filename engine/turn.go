@@ -19,9 +19,10 @@ type progress struct {
 	due       []*conn
 }
 
-// turnTime is how long a turn serves those who have much to read or to write, and turnMail how many sessions it takes from
-// the mailbox, some two milliseconds of short writes. Then come the events of others: they do not wait for those who bring much,
-// nor for a room of 100,000 that was told something. Measured: docs/decisions/0015-turns.md.
+// turnTime is how long a turn serves newcomers, those who have much to read or to write, and deadlines, each of the three, and
+// turnMail how many sessions it takes from the mailbox, some two milliseconds of short writes. Then come the events of others:
+// they do not wait for a rush at the door, for those who bring much, for a thousand that time out together, nor for a room
+// of 100,000 that was told something. Measured: docs/decisions/0015-turns.md.
 const (
 	turnTime = 500 * time.Microsecond
 	turnMail = 256
@@ -50,7 +51,8 @@ func (l *loop) turn() {
 		l.pings = nil
 		l.welcomeMu.Unlock()
 	}
-	for p.opened < len(p.newcomers) {
+	now := l.engine.now()
+	for until := now + turnTime; p.opened < len(p.newcomers) && now < until; now = l.engine.now() {
 		n := p.newcomers[p.opened]
 		p.opened++
 		l.opening.Add(-1)
@@ -63,7 +65,6 @@ func (l *loop) turn() {
 		l.introduce(c, n)
 	}
 
-	now := l.engine.now()
 	for until := now + turnTime; l.others() && now < until; now = l.engine.now() {
 		c := p.again[p.resumed]
 		p.resumed++
@@ -84,14 +85,14 @@ func (l *loop) turn() {
 	if len(p.due) == 0 {
 		l.wheel.Expire(now, func(c *conn) { p.due = append(p.due, c) })
 	}
-	for len(p.due) > 0 {
+	for until := now + turnTime; len(p.due) > 0 && now < until; now = l.engine.now() {
 		c := p.due[len(p.due)-1]
 		p.due[len(p.due)-1] = nil
 		p.due = p.due[:len(p.due)-1]
 		c.expire(now)
 	}
 
-	rest := l.others() || p.mail != nil // a long turn, and another is to come
+	rest := p.opened < len(p.newcomers) || l.others() || p.mail != nil || len(p.due) > 0 // a long turn, and another is to come
 	if rest || len(l.knocked) > 0 || l.mailbox.Load() != nil {
 		l.wake()
 	}
