@@ -95,8 +95,8 @@ func TestMailboxLeavesRoomForEvents(t *testing.T) {
 
 // T3: however many have just come in and have sent something already, the events of others are served in between.
 func TestNewcomersLeaveRoomForEvents(t *testing.T) {
-	const many = maxOpening / 2
-	sessions, received, last := make(chan *recorder, many+1), make(chan int32, 1), make(chan struct{})
+	const many, more = maxOpening / 2, 20
+	sessions, received, last := make(chan *recorder, 1+many+more), make(chan int32, 1), make(chan struct{})
 	var served atomic.Int32
 	e, l := oneLoop(t, func() *recorder {
 		s := &recorder{}
@@ -107,7 +107,7 @@ func TestNewcomersLeaveRoomForEvents(t *testing.T) {
 				return
 			}
 			time.Sleep(turnTime)
-			if served.Add(1) == many {
+			if served.Add(1) == many+more {
 				close(last)
 			}
 		}
@@ -123,6 +123,9 @@ func TestNewcomersLeaveRoomForEvents(t *testing.T) {
 	}
 	write(t, client, "x")
 	release()
+	for range more { // who come while the loop is at it are not forgotten
+		write(t, dial(t, l), "two")
+	}
 	if n := receive(t, received); n > 2 {
 		t.Errorf("an event waited for %d newcomers, want 2 at most", n)
 	}

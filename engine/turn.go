@@ -41,18 +41,8 @@ func (l *loop) turn() {
 	p := &l.progress
 
 	l.begin()
-	if p.opened == len(p.newcomers) {
-		clear(p.newcomers)
-		l.welcomeMu.Lock()
-		p.newcomers, l.newcomers, p.opened = l.newcomers, p.newcomers[:0], 0
-		for _, c := range l.pings {
-			c <- l.index
-		}
-		l.pings = nil
-		l.welcomeMu.Unlock()
-	}
 	now := l.engine.now()
-	for until := now + turnTime; p.opened < len(p.newcomers) && now < until; now = l.engine.now() {
+	for until := now + turnTime; l.guests() && now < until; now = l.engine.now() {
 		n := p.newcomers[p.opened]
 		p.opened++
 		l.opening.Add(-1)
@@ -125,6 +115,23 @@ func (l *loop) welcome(n newcomer) {
 	l.newcomers = append(l.newcomers, n)
 	l.welcomeMu.Unlock()
 	l.wake()
+}
+
+// guests reports whether newcomers wait to be opened, the first of them at progress.opened in progress.newcomers. If it does not,
+// whoever comes next wakes the loop, and every ping so far is answered.
+func (l *loop) guests() bool {
+	p := &l.progress
+	if p.opened == len(p.newcomers) {
+		clear(p.newcomers)
+		l.welcomeMu.Lock()
+		p.newcomers, l.newcomers, p.opened = l.newcomers, p.newcomers[:0], 0
+		for _, c := range l.pings {
+			c <- l.index
+		}
+		l.pings = nil
+		l.welcomeMu.Unlock()
+	}
+	return p.opened < len(p.newcomers)
 }
 
 // introduce opens a newcomer.
