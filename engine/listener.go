@@ -142,12 +142,13 @@ func (l *Listener) adopt(ln syscall.Conn) error {
 	return err
 }
 
-// await waits until a connection has come in since the last call, or fails when the listener is closed.
+// await waits until a connection waits, or fails when the listener is closed. It looks for itself: what the runtime was told
+// of before Read it forgets, and the door may have been told of it too and have failed.
 func (l *Listener) await() error {
-	waited := false
-	return l.conn.Read(func(uintptr) bool {
-		defer func() { waited = true }()
-		return waited
+	return l.conn.Read(func(fd uintptr) bool {
+		waiting := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(waiting, 0)
+		return n > 0 || err != nil
 	})
 }
 

@@ -265,6 +265,47 @@ func TestDoorHeldUp(t *testing.T) {
 	}
 }
 
+// A listener's goroutine is told of a newcomer that came before it waited: its door may have tried him and failed.
+func TestAwaitTellsOfWhoWaits(t *testing.T) {
+	e, err := New(Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := e.Listen("tcp", "127.0.0.1:0", func() session.Handler { return &recorder{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.bind(); err != nil { // there is no door
+		t.Fatal(err)
+	}
+	dial(t, l)
+	time.Sleep(50 * time.Millisecond) // the runtime has its notice
+	told := make(chan error)
+	go func() { told <- l.await() }()
+	if err := receive(t, told); err != nil {
+		t.Error(err)
+	}
+	go func() { told <- l.await() }()
+	if err := receive(t, told); err != nil {
+		t.Error("as long as he waits: ", err)
+	}
+	n, err := l.try()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = unix.Close(n.fd)
+	go func() { told <- l.await() }()
+	select {
+	case err := <-told:
+		t.Errorf("%v, and nobody waits", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	l.unbind()
+	if err := receive(t, told); err == nil {
+		t.Error("nil, and the listener is closed")
+	}
+}
+
 func hasSession(l *loop, s *recorder) bool {
 	l.connsMu.Lock()
 	defer l.connsMu.Unlock()
