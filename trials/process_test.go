@@ -60,7 +60,7 @@ func startIn(n *namespace, t testing.TB, what string, wrapper ...string) *proces
 	must(t, err)
 	stderr, err := p.cmd.StderrPipe()
 	must(t, err)
-	n.do(func() { err = p.cmd.Start() })
+	n.do(func() { unhampered(func() { err = p.cmd.Start() }) })
 	must(t, err)
 	p.pid = p.cmd.Process.Pid
 	var read sync.WaitGroup
