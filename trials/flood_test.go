@@ -3,13 +3,11 @@
 package trials
 
 import (
-	"net"
 	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -34,41 +32,23 @@ func TestT29ConnectionFlood(t *testing.T) {
 	d, workers := lasting(30*time.Second, time.Second), scaled(256, 16)
 	peak := 0
 	for _, end := range []string{"RST", "FIN"} {
-		stop := make(chan struct{})
-		var done atomic.Int64
-		var crew sync.WaitGroup
-		for range workers {
-			crew.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					c, err := net.Dial("tcp", o.at.Records)
-					if err != nil {
-						continue
-					}
-					if end == "RST" {
-						_ = c.(*net.TCPConn).SetLinger(0)
-					}
-					_ = c.Close()
-					done.Add(1)
-				}
-			})
+		before := ask[engine.Stats](o.server, "stats") // a report of all who have come takes the server a tenth of a second
+		var times int64
+		done := make(chan struct{})
+		go func() { defer close(done); times = knock(o.at.Records, workers, end, d) }()
+		for over := false; !over; {
+			select {
+			case <-done:
+				over = true
+			case <-time.After(10 * time.Millisecond):
+				peak = max(peak, o.server.descriptors()-o.base.descriptors)
+			}
 		}
-		before := o.report().Stats
-		began := time.Now()
-		for time.Since(began) < d {
-			peak = max(peak, o.server.descriptors()-o.base.descriptors)
-			time.Sleep(10 * time.Millisecond)
-		}
-		after := o.report().Stats
-		close(stop)
-		crew.Wait()
-		_, ok := o.settledAt(0, patience)
-		o.check("all have gone, "+end, ok, "%d connections, %d accepted, %d refused, %.0f a second", done.Load(), after.Accepted-before.Accepted,
+		ok := o.liveAt(bystanders, patience)
+		after := ask[engine.Stats](o.server, "stats")
+		o.check("all have gone, "+end, ok, "%d connections, %d accepted, %d refused, %.0f a second", times, after.Accepted-before.Accepted,
 			after.Refused.Sum()-before.Refused.Sum(), float64(after.Accepted-before.Accepted+after.Refused.Sum()-before.Refused.Sum())/d.Seconds())
+	o.calmSoFar()
 	}
 	bound := floodRoom + runtime.NumCPU() + 64
 	o.check("peak fds <= cap + loops + 64", peak <= bound, "%d, allowed are %d", peak, bound)
@@ -83,10 +63,11 @@ func TestT29ConnectionFlood(t *testing.T) {
 			}
 			out, err := exec.Command(nmap, "-Pn", "-n", "--host-timeout", "2m", scan, "-p", port, "127.0.0.1").CombinedOutput()
 			open := strings.Contains(string(out), port+"/tcp open")
-			_, ok := o.settledAt(0, patience)
+			ok := o.liveAt(bystanders, patience)
 			o.check("nmap "+scan, ok && err == nil && open, "open %v, %v", open, err)
 		}
 	}
+	o.compareAccepting(d/6, 5, workers)
 	o.finish()
 }
 

@@ -27,6 +27,8 @@ func TestMain(m *testing.M) {
 		os.Exit(serverMain(strings.TrimPrefix(what, "server ")))
 	case what == "reference":
 		os.Exit(referenceMain())
+	case what == "plain":
+		os.Exit(plainMain())
 	case what == "bystanders":
 		os.Exit(bystandersMain())
 	case what == "reader":
@@ -36,16 +38,14 @@ func TestMain(m *testing.M) {
 		fmt.Println("the trials were not run; they want the machine for themselves: go test ./trials -scale 0.1")
 		os.Exit(0)
 	}
+	standBack()
 	code := m.Run()
 	if testing.Verbose() || code != 0 {
-	standBack()
 		printTable(os.Stdout)
 	}
 	os.Exit(code)
 }
 
-// scaled returns n at the scale of this run, and at least least.
-func scaled(n, least int) int { return max(int(float64(n)**scale), least) }
 // The clients of a trial stand for other machines, and one machine has to do for all: with the scheduler's least share they take
 // what processor time the server, the bystanders and the plain server leave, as much as that may be, instead of as much as each of
 // those. It takes root to start a process with a greater share than one's own.
@@ -85,6 +85,8 @@ func unhampered(f func()) {
 	f()
 }
 
+// scaled returns n at the scale of this run, and at least least.
+func scaled(n, least int) int { return max(int(float64(n)**scale), least) }
 
 // lasting returns d at the scale of this run, and at least least.
 func lasting(d, least time.Duration) time.Duration {

@@ -180,6 +180,8 @@ func (c *content) obey(e *engine.Engine) {
 			n := len(c.live)
 			c.mu.Unlock()
 			answer(n)
+		case verb == "stats":
+			answer(e.Stats())
 		case c.plan.command != nil:
 			answer(c.plan.command(c, argument))
 		}
