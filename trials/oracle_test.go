@@ -32,6 +32,7 @@ type oracle struct {
 	during    calm          // and with it
 	quiet     time.Duration // O7: processor time
 	steady    time.Duration // within that time, 0 if the trial has no steady state
+	waited    int           // fresh connections that were not answered in time, at the first try
 
 	mu      sync.Mutex
 	clients []*client
@@ -221,6 +222,9 @@ func (o *oracle) fresh() {
 		_ = c.SetDeadline(began.Add(within(time.Second)))
 		err = c.echo(64)
 		took = time.Since(began)
+		if isTimeout(err) {
+			o.waited++
+		}
 		return err == nil
 	})
 	if !ok {
