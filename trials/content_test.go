@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/servercore-go/servercore/engine"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -245,6 +246,7 @@ func goroutine() int {
 // content is all sessions of a server process.
 type content struct {
 	plan   plan
+	engine *engine.Engine
 	events atomic.Uint64
 
 	mu        sync.Mutex

@@ -89,8 +89,8 @@ func serverMain(name string) int {
 		}
 	}
 	p.options.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	c := &content{plan: p}
 	e, err := engine.New(p.options)
+	c := &content{plan: p, engine: e}
 	if err == nil {
 		err = c.listen(ctx, e)
 	}

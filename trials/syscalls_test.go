@@ -3,19 +3,59 @@
 package trials
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/session"
 )
+
+// dials is what came of Dials: how many made a session, how many failed for EMFILE, and the last of other errors.
+type dials struct {
+	Made, Refused int
+	Err           string
+}
+
+func init() {
+	plans["T27"] = func() plan { return plan{command: dial} }
+}
+
+// dial has the server dial ADDRESS, itself, NUMBER times.
+func dial(c *content, argument string) any {
+	var address string
+	var n int
+	var d dials
+	if _, err := fmt.Sscan(argument, &address, &n); err != nil {
+		return dials{Err: err.Error()}
+	}
+	for range n {
+		switch h, err := c.engine.Dial(context.Background(), "tcp", address, func() session.Handler { return &member{server: c} }); {
+		case err == nil:
+			d.Made++
+			h.(*member).Disconnect()
+		case errors.Is(err, unix.EMFILE):
+			d.Refused++
+		default:
+			d.Err = err.Error()
+		}
+	}
+	return d
+}
 
 // injected starts a trial whose server's system calls fail as told, and returns a count of those that have.
 func injected(t *testing.T, name, call, inject string) (*oracle, func() int) {
 	t.Helper()
 	trace := filepath.Join(t.TempDir(), "trace")
-	o := begin(t, name, how{alone: true, wrapper: []string{tool(t, "T27", "strace"), "-f", "-qq", "-o", trace, "-e", "trace=" + call,
+	o := begin(t, name, how{wrapper: []string{tool(t, "T27", "strace"), "-f", "-qq", "--seccomp-bpf", "-o", trace, "-e", "trace=" + call,
 		"-e", fmt.Sprintf("inject=%s:%s", call, inject)}})
 	return o, func() int {
 		b, err := os.ReadFile(trace)
@@ -71,8 +111,8 @@ func TestT27SystemCallErrors(t *testing.T) {
 		o.finish()
 	}
 	for _, name := range []string{"ENOSPC", "ENOMEM"} {
-		o, count := injected(t, "T27 "+name, "epoll_ctl", "error="+name+":when=25+3")
-		const n = 200
+		o, count := injected(t, "T27 "+name, "epoll_ctl", "error="+name+":when=80+3") // of each thread; the bystanders are in by then
+		const n = 400
 		var served, closed, waiting atomic.Int64
 		each(n, 4, func(int) {
 			c, err := connect(dialer(0), o.at.Records)
@@ -95,4 +135,37 @@ func TestT27SystemCallErrors(t *testing.T) {
 			r.Stats.Refused.Failed, served.Load(), waiting.Load())
 		o.finish()
 	}
+	o := begin(t, "T27 EMFILE", how{})
+	trace := filepath.Join(t.TempDir(), "trace")
+	tracer := exec.Command(tool(t, "T27", "strace"), "-f", "-qq", "-o", trace, "-e", "trace=fcntl", "-e", "inject=fcntl:error=EMFILE:when=1+2",
+		"-p", strconv.Itoa(o.server.pid)) // not from its start, which has fcntls of its own
+	var err error
+	unhampered(func() { err = tracer.Start() })
+	must(t, err)
+	t.Cleanup(func() { _ = tracer.Process.Kill() })
+	if _, ok := eventually(patience, o.server.traced); !ok {
+		t.Fatal("strace has not begun")
+	}
+	d := ask[dials](o.server, "dial "+o.at.Records+" 100")
+	o.settledAt(0, patience)
+	must(t, tracer.Process.Signal(os.Interrupt))
+	_ = tracer.Wait() // tells of the signal
+	b, err := os.ReadFile(trace)
+	must(t, err)
+	times, r := strings.Count(string(b), "(INJECTED)"), o.report()
+	o.check("fcntl: EMFILE fails that Dial", times > 0 && d.Refused == times && d.Made == 100-times && d.Err == "" && int(r.Stats.DialErrors) == times,
+		"%d times, %d of 100 Dials failed, %d in Stats, %d sessions %s", times, d.Refused, r.Stats.DialErrors, d.Made, d.Err)
+	o.finish()
+}
+
+// traced reports whether every thread of the process is being traced.
+func (p *process) traced() bool {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.pid))
+	must(p.t, err)
+	for _, task := range tasks {
+		if b, err := os.ReadFile(task); err != nil || strings.Contains(string(b), "TracerPid:\t0\n") {
+			return false
+		}
+	}
+	return len(tasks) > 0
 }
