@@ -226,6 +226,11 @@ func abuseFor(c *content, argument string) any {
 		time.Sleep(20 * time.Millisecond)
 	}
 	crew.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for m := range c.live { // who was left paused, with a FIN behind bytes that nobody reads, would stay
+		m.ResumeRecv()
+	}
 	return calls.Load()
 }
 
