@@ -45,7 +45,7 @@ type oracle struct {
 // how a trial's processes are started.
 type how struct {
 	wrapper []string   // before the server
-	alone   bool       // without bystanders: the trial stops or kills the server
+	alone   bool       // without bystanders: the trial ends the server, or has nobody come in before the fault
 	inside  *namespace // where the server and the bystanders are
 	from    *namespace // where the clients are
 }
@@ -246,6 +246,17 @@ func (o *oracle) idle(d time.Duration) {
 	o.quiet = o.server.processor() - before
 }
 
+// stopped has the server stand still while f runs. The bystanders are silent meanwhile, and judged from when it goes on.
+func (o *oracle) stopped(f func()) {
+	o.t.Helper()
+	ask[calm](o.crowd, "pause")
+	time.Sleep(2 * bystanderEvery)
+	o.server.signal(syscall.SIGSTOP)
+	f()
+	o.server.signal(syscall.SIGCONT)
+	ask[calm](o.crowd, "resume")
+}
+
 // calmSoFar takes what the bystanders have seen into account before they are stopped.
 func (o *oracle) calmSoFar() {
 	o.t.Helper()
@@ -283,7 +294,7 @@ func (o *oracle) finish() {
 
 	figure := fmt.Sprintf("%s; %d log lines", leaks, lines)
 	if o.before.Answers > 0 {
-		figure = fmt.Sprintf("p99 %v (before %v), %s", round(o.during.P99), round(o.before.P99), figure)
+		figure = fmt.Sprintf("p99 %v (before %v, a plain server's %v), %s", round(o.during.P99), round(o.before.P99), round(o.during.Reference), figure)
 	}
 	if o.steady > 0 {
 		figure += fmt.Sprintf(", CPU %.1f %%", 100*float64(o.quiet)/float64(o.steady))
@@ -328,8 +339,8 @@ func (o *oracle) judgeLeaks() string {
 	o.require(distance(r.Goroutines, o.base.goroutines) <= 5, "O5: %d goroutines, %d before", r.Goroutines, o.base.goroutines)
 	o.require(r.Heap <= bound, "O5: heap %s, %s before", size(r.Heap), size(o.base.heap))
 	o.require(len(r.Faults) == 0, "O3: %v", r.Faults)
-	o.require(r.Connected == r.Ended && r.Connected == int(r.Stats.Accepted), "O3: OnConnected %d, OnDisconnected %d, admitted %d",
-		r.Connected, r.Ended, r.Stats.Accepted)
+	o.require(r.Connected == r.Ended && r.Connected == int(r.Stats.Accepted+r.Stats.Dialed), "O3: OnConnected %d, OnDisconnected %d, admitted or dialled %d",
+		r.Connected, r.Ended, r.Stats.Accepted+r.Stats.Dialed)
 	return fmt.Sprintf("fds %+d, goroutines %+d, heap %+.1f MiB", descriptors-o.base.descriptors, r.Goroutines-o.base.goroutines,
 		(float64(r.Heap)-float64(o.base.heap))/(1<<20))
 }

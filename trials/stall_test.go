@@ -63,6 +63,7 @@ func TestT33Admission(t *testing.T) {
 	if len(first) < room {
 		t.Fatal("there are too few to go on with")
 	}
+	o.idle(time.Second)
 	for _, c := range first[:room/2] {
 		_ = c.CloseWrite()
 		_ = c.takeAll()

@@ -56,6 +56,7 @@ func TestT07VanishedIdle(t *testing.T) {
 	}
 	silent := monotonic()
 	heal := partition(t, near, far)
+	o.idle(time.Second)
 	first, last, wrong := o.vanished(clients, silent, least+patience)
 	heal()
 	most := least + max(lasting(4*time.Second, 0), time.Second)
@@ -118,18 +119,20 @@ func TestT09PartitionHeals(t *testing.T) {
 	tool(t, "T09", "iptables")
 	near, far := pair(t, "T09")
 	o := begin(t, "T09", how{from: near, inside: far})
-	down := lasting(5*time.Second, 2*time.Second)
-	talk := o.converse(100, 20*time.Millisecond, 10*time.Second+down)
+	long := lasting(5*time.Second, 2*time.Second)
+	talk := o.converse(100, 20*time.Millisecond, 10*time.Second+long)
 	time.Sleep(time.Second)
 	heal := partition(t, near, far)
-	time.Sleep(down)
+	until := time.Now().Add(long)
+	o.idle(time.Second)
+	time.Sleep(time.Until(until))
 	before := time.Now()
 	heal()
 	talk.stopAfter(3 * time.Second)
 	whole, bytes, slowest := talk.result(before)
 	r := o.report()
 	o.check("0 disconnects, all bytes, resumed <= 5 s after", whole == 100 && slowest <= 5*time.Second && r.Stats.Total.Ended.PeerReset == 0,
-		"%d of 100 sessions whole, %s answered, the last resumed %v after a partition of %v", whole, size(bytes), round(slowest), down)
+		"%d of 100 sessions whole, %s answered, the last resumed %v after a partition of %v", whole, size(bytes), round(slowest), long)
 	o.finish()
 }
 
