@@ -142,10 +142,16 @@ func (l *Listener) adopt(ln syscall.Conn) error {
 	return err
 }
 
-// await waits until a connection waits, or fails when the listener is closed. It looks for itself: what the runtime was told
-// of before Read it forgets, and the door may have been told of it too and have failed.
+// await waits until a connection waits, or one has come in since this call, or fails when the listener is closed. It looks
+// for itself first: what the runtime was told of before Read it forgets, and the door, which was told of it once, may have failed.
+// Once it has waited it does not look: at the rate at which newcomers come the door is as a rule just taking them.
 func (l *Listener) await() error {
+	looked := false
 	return l.conn.Read(func(fd uintptr) bool {
+		if looked {
+			return true
+		}
+		looked = true
 		waiting := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		n, err := unix.Poll(waiting, 0)
 		return n > 0 || err != nil
