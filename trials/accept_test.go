@@ -5,6 +5,7 @@ package trials
 import (
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -85,7 +86,8 @@ func TestT25AcceptErrors(t *testing.T) {
 				continue
 			}
 			inject := fmt.Sprintf("inject=accept4:error=%s:when=%s", name, when)
-			o := begin(t, "T25 "+name, how{wrapper: []string{strace, "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=accept4", "-e", inject}})
+			o := begin(t, "T25 "+name, how{wrapper: append(slices.Clone(unsignalled), strace, "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=accept4",
+				"-e", inject)})
 			const n = 30
 			var lost, waiting atomic.Int64
 			each(n, 10, func(int) {
