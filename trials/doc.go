@@ -16,6 +16,9 @@
 //	O7  in the faulty state, without traffic, the process takes at most 5 % of one core
 //	O8  at most 10 lines are logged in any second
 //
+// The clients stand for other machines. As root they run with the scheduler's least share, so that the servers and the
+// bystanders have theirs.
+//
 // Each trial prints its figures with the criterion beside them, and the table of all stands at the end of a run with -v.
 // Some need root, or strace, ss or nmap; where one is missing the trial is skipped and stands in the table as not run.
 // docs/reliability.md has the table of the last full run.

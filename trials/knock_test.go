@@ -121,10 +121,13 @@ func startGnet(t *testing.T) (pid int, address string) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	said, err := bufio.NewReader(stdout).ReadString('\n')
-	address, ok := strings.CutPrefix(strings.TrimSpace(said), "listening on ")
-	if !ok {
-		t.Fatal("gnet's server said ", said, err)
+	said := bufio.NewReader(stdout)
+	for { // gnet logs there too
+		line, err := said.ReadString('\n')
+		if address, ok := strings.CutPrefix(strings.TrimSpace(line), "listening on "); ok {
+			go func() { _, _ = io.Copy(io.Discard, said) }()
+			return cmd.Process.Pid, address
+		}
+		must(t, err)
 	}
-	return cmd.Process.Pid, address
 }

@@ -197,6 +197,7 @@ func TestT32KernelTCPMemory(t *testing.T) {
 		come(i)
 		time.Sleep(min(20*time.Millisecond, d/time.Duration(5*(n-early))))
 	}
+	time.Sleep(d / 5) // requests that the kernel had no memory for come again
 	o.idle(max(d/10, time.Second))
 	talk := o.converse(20, 50*time.Millisecond, 2*time.Minute)
 	time.Sleep(time.Until(end))
