@@ -267,6 +267,7 @@ func TestL4FactoryFails(t *testing.T) {
 		{"Goexit", func() session.Handler { runtime.Goexit(); return nil }},
 		{"nil", func() session.Handler { return nil }},
 		{"nil pointer", func() session.Handler { return (*session.Session)(nil) }},
+		{"nil content", func() session.Handler { return (*peer)(nil) }},
 		{"the same twice", nil},
 	}
 	noLeaks(t)

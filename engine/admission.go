@@ -231,21 +231,18 @@ func (c *conn) open(n newcomer) {
 		c.refused(n, &e.refused.factory, err)
 		return
 	}
+	if !n.registered { // before Bind: content may have shown the handler to others, who would use it at once
+		if err = l.register(c); err != nil { // events come after this
+			c.refused(n, &e.refused.failed, err)
+			return
+		}
+	}
 	if n.origin.rate != nil {
 		d.LimitRecv(n.origin.rate)
 	}
 	c.driver = d
 	if n.origin.network == "unix" {
 		c.care = max(c.care, thorough)
-	}
-	if !n.registered {
-		err = l.register(c)
-	}
-	if err != nil {
-		d.Refuse()
-		c.driver = nil
-		c.refused(n, &e.refused.failed, err)
-		return
 	}
 	l.watch(c)
 	if n.attempt != nil {

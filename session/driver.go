@@ -18,26 +18,43 @@ var ErrHandler = errors.New("session: the factory must return a new, non-nil han
 
 // Bind ties a fresh handler to its connection, whose bytes are framed, or plain with a nil framing. Nothing is called yet.
 func Bind(h Handler, conn Transport, loop *Loop, framing *Framing, local, remote net.Addr) (*Driver, error) {
-	if h == nil {
-		return nil, ErrHandler
-	}
-	s := h.session()
-	if s == nil || s.bound.Load() {
+	s := embedded(h)
+	if s == nil || !s.take() {
 		return nil, ErrHandler
 	}
 	s.id, s.handler, s.conn, s.loop = lastID.Add(1), h, conn, loop
 	s.local, s.remote = local, remote
 	if framing != nil {
-		s.rarely().framed = &framed{Framing: framing}
+		s.rare.Store(&rare{framed: &framed{Framing: framing}}) // at once: Send and Pending look at it at any time
 	}
 	_, s.marked = h.(Writability)
 	s.marked = s.marked && loop.Limits.HighWater > 0
 	s.reading = true
 	s.scheduled.Store(true) // until Connected has run, nobody needs to wake the loop
 	s.mine = true
-	s.bound.Store(true)
 	s.advance(phaseOpen)
+	s.bound.Store(true) // last: a Disconnect from here on is not undone by the advance
 	return (*Driver)(s), nil
+}
+
+// embedded returns the session that h embeds, nil if it has none: h may be nil, or a nil pointer to content, or hold a nil
+// Handler in the session's place.
+func embedded(h Handler) (s *Session) {
+	defer func() {
+		if recover() != nil {
+			s = nil
+		}
+	}()
+	return h.session()
+}
+
+// take claims the session for one Bind, also when two loops have the same handler from their factories at the same time.
+func (s *Session) take() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	free := !s.taken
+	s.taken = true
+	return free
 }
 
 // Handler returns the content's handler. Any goroutine.

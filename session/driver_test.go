@@ -453,24 +453,3 @@ func TestStaleNews(t *testing.T) {
 	c.Serve(testkit.Reset)
 	wantLog(t, h, "connected", "sent 1", "disconnected")
 }
-
-// A session that is refused after it was bound gets no callback, and takes nothing.
-func TestRefuse(t *testing.T) {
-	h := &testkit.Handler{}
-	l := newLoop(t, session.Limits{})
-	d, err := session.Bind(h, &testkit.Conn{Loop: l}, l.Shared, nil, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.Refuse()
-	for _, err := range []error{h.Send([]byte("x")), h.Post(func() { t.Error("a posted function ran") })} {
-		if !errors.Is(err, session.ErrClosed) {
-			t.Errorf("Send or Post: %v", err)
-		}
-	}
-	h.Abort()
-	l.Run()
-	if len(h.Log) > 0 || h.Pending() != 0 {
-		t.Errorf("callbacks %q, %d bytes pending", h.Log, h.Pending())
-	}
-}

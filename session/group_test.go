@@ -242,18 +242,6 @@ func TestOnlyLiveSessionsJoin(t *testing.T) {
 	g.Join(h)
 	wantMembers(t, &g)
 	wantReached(t, &g, 0, "nobody")
-
-	refused := &testkit.Handler{}
-	rc, err := l.Bind(refused, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.Join(refused)
-	rc.Driver.Refuse()
-	wantMembers(t, &g)
-	g.Join(refused)
-	wantMembers(t, &g)
-	l.Inside(func() { rc.Close(false); rc.Done() })
 }
 
 // R4: a session leaves all its groups when it ends, however it ends, before its OnDisconnected, which can tell the others.

@@ -23,6 +23,10 @@ func (s *Session) Send(p []byte) error {
 		return s.sendFramed(f, p)
 	}
 	s.mu.Lock()
+	if s.framing() != nil { // bound meanwhile
+		s.mu.Unlock()
+		return s.Send(p)
+	}
 	if err := s.admit(len(p)); err != nil {
 		s.mu.Unlock()
 		if err == ErrSendLimit {
@@ -45,6 +49,10 @@ func (s *Session) SendBuffer(b *pool.Buffer) error {
 		return s.sendFramed(f, b.B)
 	}
 	s.mu.Lock()
+	if s.framing() != nil { // bound meanwhile
+		s.mu.Unlock()
+		return s.SendBuffer(b)
+	}
 	if err := s.admit(n); err != nil {
 		s.mu.Unlock()
 		b.Release()

@@ -43,6 +43,7 @@ type Session struct {
 	heard      bool // a first byte was received
 	retry      bool // blocked for want of kernel memory, no event will come
 	marked     bool // the handler has OnWritable; fixed by Bind, read by any goroutine
+	taken      bool // Bind has begun; under mu
 	lastUnsent int32
 	heardAt    time.Duration
 
@@ -147,10 +148,9 @@ func (s *Session) Err() error {
 // Pending returns the bytes accepted by Send and not yet taken by the kernel. With a framer it is the payloads of packets
 // that are not out whole.
 func (s *Session) Pending() int {
-	f := s.framing()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f != nil {
+	if f := s.framing(); f != nil {
 		return f.sizes.payload
 	}
 	return s.q.size

@@ -1,0 +1,107 @@
+package session_test
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/servercore-go/servercore/frame"
+	"github.com/servercore-go/servercore/internal/testkit"
+	"github.com/servercore-go/servercore/session"
+)
+
+// L4: a factory may return what has no session: that is an error, whatever kind of nil it is.
+func TestBindWithoutSession(t *testing.T) {
+	type content struct {
+		name string
+		session.Session
+	}
+	for name, h := range map[string]session.Handler{
+		"nil":                     nil,
+		"nil session":             (*session.Session)(nil),
+		"nil content":             (*content)(nil),
+		"nil session in content":  struct{ *session.Session }{},
+		"nil handler in content":  struct{ session.Handler }{},
+		"nil content, in content": struct{ *content }{},
+	} {
+		if _, err := newLoop(t, session.Limits{}).Bind(h, nil); !errors.Is(err, session.ErrHandler) {
+			t.Errorf("%s: %v, want ErrHandler", name, err)
+		}
+	}
+}
+
+// L4: of two loops that have got the same handler at the same time one is refused.
+func TestBindTwiceAtOnce(t *testing.T) {
+	for range 1000 {
+		h := &struct{ session.Session }{}
+		var refused atomic.Int32
+		var both sync.WaitGroup
+		start := make(chan struct{})
+		loops := []*testkit.Loop{newLoop(t, session.Limits{}), newLoop(t, session.Limits{})}
+		for _, l := range loops {
+			both.Go(func() {
+				<-start
+				if c, err := l.Bind(h, nil); err == nil {
+					c.Connected()
+				} else if errors.Is(err, session.ErrHandler) {
+					refused.Add(1)
+				}
+			})
+		}
+		close(start)
+		both.Wait()
+		if n := refused.Load(); n != 1 {
+			t.Fatalf("%d of 2 are refused, want 1", n)
+		}
+	}
+}
+
+// A factory may have shown its handler to another goroutine, which uses it while Bind is at it: either the session has begun
+// for that call, or it does nothing. What was ended stays ended, and what is sent is framed.
+func TestUsedWhileBound(t *testing.T) {
+	framing := session.NewFraming(frame.LengthField{LengthFieldLength: 4, InitialBytesToStrip: 4})
+	for range 2000 {
+		h := &testkit.Handler{Framed: true}
+		l := newLoop(t, session.Limits{})
+		var others sync.WaitGroup
+		var accepted, size int
+		begun := make(chan struct{}, 2)
+		others.Go(func() {
+			begun <- struct{}{}
+			for h.Send([]byte("payload")) != nil {
+				if h.Err() != nil {
+					return
+				}
+			}
+			accepted++
+			size = h.Pending()
+		})
+		others.Go(func() {
+			begun <- struct{}{}
+			for h.Disconnect(); h.Err() == nil; h.Disconnect() {
+			}
+			if err := h.Send([]byte("after")); !errors.Is(err, session.ErrClosed) {
+				t.Errorf("Send after Disconnect: %v", err)
+			}
+		})
+		<-begun
+		<-begun
+		c, err := l.Bind(h, framing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		others.Wait()
+		if err := h.Send([]byte("late")); !errors.Is(err, session.ErrClosed) {
+			t.Fatalf("Send after Disconnect: %v", err)
+		}
+		if accepted == 1 && size != len("payload") {
+			t.Fatalf("%d bytes pending, want %d", size, len("payload"))
+		}
+		c.Connected()
+		l.Run()
+		if want := accepted * (4 + len("payload")); len(c.Wire) != want {
+			t.Fatalf("%d bytes sent, want %d", len(c.Wire), want)
+		}
+	}
+}
