@@ -73,17 +73,13 @@ func (d *Driver) Ended() bool { return d.done }
 // it does not end. Any goroutine.
 func (d *Driver) Reason() error {
 	err := (*Session)(d).Err()
-	if c, ok := err.(*chain); ok {
-		return c.first
+	for {
+		c, ok := err.(*chain)
+		if !ok {
+			return err
+		}
+		err = c.first
 	}
-	return err
-}
-
-// Refuse closes a session before its OnConnected, which then never comes, nor does any other callback.
-func (d *Driver) Refuse() {
-	s := (*Session)(d)
-	s.advance(phaseClosed)
-	s.leaveGroups()
 }
 
 // Connected runs OnConnected.

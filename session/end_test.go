@@ -361,6 +361,28 @@ func TestErrAddsFailuresOnly(t *testing.T) {
 		t.Errorf("Reason is %v, want the first alone", c.Driver.Reason())
 	}
 
+	h = &testkit.Handler{Disconnected: func(*testkit.Handler) { panic("on purpose") }}
+	c = l.Connect(h)
+	c.Kernel = 1
+	mustSend(t, h, "12")
+	h.Disconnect()
+	l.Run()
+	c.PeerReset(reset)
+	l.Run()
+	if !errors.Is(h.Err(), session.ErrPanic) || !errors.Is(h.Err(), reset) || c.Driver.Reason() != session.ErrDisconnected {
+		t.Errorf("disconnected, then reset, then a panic: %v, the reason is %v", h.Err(), c.Driver.Reason())
+	}
+
+	h = &testkit.Handler{}
+	c = l.Connect(h)
+	h.Post(func() {}) // it is looked at twice
+	c.PeerReset(reset)
+	c.Serve(testkit.Reset)
+	l.Run()
+	if strings.Contains(h.Err().Error(), "then") {
+		t.Errorf("a reset is told twice: %v", h.Err())
+	}
+
 	h = &testkit.Handler{}
 	c = l.Connect(h)
 	h.Abort()

@@ -77,7 +77,9 @@ func (s *Session) look(posts bool) (v view) {
 	defer s.mu.Unlock()
 	if v.lost = r != nil && r.lost != nil; v.lost {
 		s.aborted, s.open = true, false
-		s.because(PeerReset(r.lost))
+		if !s.ending || !errors.Is(r.reason, r.lost) { // it was not told at an earlier look
+			s.because(PeerReset(r.lost))
+		}
 	}
 	v.aborted, v.ending, v.size = s.aborted, s.ending, s.q.size
 	if v.posted = r != nil && len(r.posts) > 0; v.posted && posts {
