@@ -196,6 +196,10 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("engine: Options.SendBuffer is %d bytes, want at most 1 GiB", o.SendBuffer)
 	}
 	if o.Logger == nil {
+	for _, f := range []*time.Duration{&o.IdleTimeout, &o.FirstByteTimeout, &o.WriteTimeout, &o.DrainTimeout, &o.LingerTimeout, &o.SoftLimitFor} {
+		*f = min(*f, maxTimeout)
+	}
+	o.UserTimeout = min(o.UserTimeout, maxUserTimeout)
 		o.Logger = slog.Default()
 	}
 	return o, nil
@@ -207,6 +211,8 @@ const (
 	maxKeepAliveCount = 127                 // MAX_TCP_KEEPCNT of Linux
 	minStallWarning   = 10 * time.Millisecond
 )
+	maxUserTimeout    = (1<<31 - 1) * time.Millisecond // an int of the kernel's has it
+	maxTimeout        = 100 * 365 * 24 * time.Hour     // no deadline overflows
 
 func (o Options) limits() session.Limits {
 	return session.Limits{

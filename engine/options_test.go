@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math"
 	"net"
 	"strings"
 	"testing"
@@ -43,6 +44,24 @@ func FuzzOptions(f *testing.F) {
 			t.Errorf("no room between PauseAbove %d and SendLimit %d", o.PauseAbove, o.SendLimit)
 		}
 	})
+}
+
+// However long a timeout, the deadline that follows from it can be reckoned, and the kernel takes it.
+func TestTimeoutsWithoutEnd(t *testing.T) {
+	const ever = math.MaxInt64
+	client, c := connect(t, Options{IdleTimeout: ever, FirstByteTimeout: ever, WriteTimeout: ever, DrainTimeout: ever, LingerTimeout: ever,
+		SoftLimit: 1000, SoftLimitFor: ever, UserTimeout: ever, SendBudget: ever})
+	exchange(t, client, 1)
+	o := &c.on().engine.options
+	for _, d := range []time.Duration{o.IdleTimeout, o.FirstByteTimeout, o.WriteTimeout, o.DrainTimeout, o.LingerTimeout, o.SoftLimitFor} {
+		if now := c.Now(); d < 50*365*24*time.Hour || now+d < now {
+			t.Errorf("a timeout became %v", d)
+		}
+	}
+	ran := make(chan struct{})
+	c.driver.Session().Disconnect() // has a deadline that never comes
+	c.driver.Session().AfterFunc(10*time.Millisecond, func() { close(ran) })
+	receive(t, ran)
 }
 
 func FuzzCheckAddress(f *testing.F) {

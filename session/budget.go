@@ -2,6 +2,7 @@ package session
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -36,7 +37,8 @@ type charge struct {
 
 // NewBudget returns a budget of that many bytes.
 func NewBudget(limit int) *Budget {
-	return &Budget{limit: int64(limit), hard: int64(limit) + int64(limit)/16}
+	more := min(int64(limit)/16, math.MaxInt64-int64(limit))
+	return &Budget{limit: int64(limit), hard: int64(limit) + more}
 }
 
 // Held returns the bytes that are charged. Any goroutine. nil holds none.

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -317,4 +318,22 @@ func TestBudgetStress(t *testing.T) {
 		t.Errorf("%d bytes charged when no session is left", b.Held())
 	}
 	t.Logf("%d sessions ended for the budget", ended.Load())
+}
+
+// A budget that nothing can pass refuses nothing.
+func TestBudgetWithoutEnd(t *testing.T) {
+	b := session.NewBudget(math.MaxInt)
+	h := &testkit.Handler{}
+	l, c := connect(t, session.Limits{Budget: b}, h)
+	c.Kernel = 1
+	mustSend(t, h, "12345")
+	l.Run()
+	if b.Held() == 0 {
+		t.Error("nothing is charged")
+	}
+	h.Abort()
+	l.Run()
+	if b.Held() != 0 {
+		t.Errorf("%d bytes are charged at the end", b.Held())
+	}
 }

@@ -1,6 +1,9 @@
 package session
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // hold keeps other goroutines from waking the loop for a session it is at work on (S3).
 func (s *Session) hold() {
@@ -82,6 +85,9 @@ func (s *Session) look(posts bool) (v view) {
 		}
 	}
 	v.aborted, v.ending, v.size = s.aborted, s.ending, s.q.size
+	if r != nil {
+		v.finish, v.timer = r.finish, r.timers.next()
+	}
 	if v.posted = r != nil && len(r.posts) > 0; v.posted && posts {
 		return v
 	}
@@ -93,9 +99,6 @@ func (s *Session) look(posts bool) (v view) {
 	s.account()
 	if s.peerFIN && v.size == 0 && !s.halfOpen {
 		s.open = false // decided under the lock: no Send slips in between the last byte and the end
-	}
-	if r != nil {
-		v.finish, v.timer = r.finish, r.timers.next()
 	}
 	return v
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"container/heap"
+	"math"
 	"time"
 )
 
@@ -23,7 +24,8 @@ func (s *Session) AfterFunc(d time.Duration, f func()) (stop func() bool) {
 	if !s.bound.Load() {
 		return func() bool { return false }
 	}
-	t := &timer{at: s.conn.Now() + max(d, 0), f: f, place: -1}
+	now := s.conn.Now()
+	t := &timer{at: now + min(max(d, 0), math.MaxInt64-now), f: f, place: -1}
 	r := s.rarely()
 	s.mu.Lock()
 	first := false

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -99,5 +100,44 @@ func TestAfterFuncFails(t *testing.T) {
 	wantClosed(t, c, true)
 	if !slices.Equal(c.Failures, []string{"AfterFunc"}) {
 		t.Errorf("failures: %v", c.Failures)
+	}
+}
+
+// A session that always has something to write has timers all the same.
+func TestAfterFuncOfBusySender(t *testing.T) {
+	h := &testkit.Handler{}
+	l, c := connect(t, session.Limits{}, h)
+	h.Sent = func(h *testkit.Handler, _ int) {
+		if h.SentN < 1000 {
+			mustSend(t, h, "more")
+		}
+	}
+	ran, at := false, l.Now()+time.Second
+	h.AfterFunc(time.Second, func() { ran = true })
+	mustSend(t, h, "first")
+	for range 3 {
+		c.Serve(c.Wants() & (testkit.Turn | testkit.Resume))
+	}
+	if h.SentN >= 1000 || c.Armed != at {
+		t.Fatalf("armed for %v after %d writes, want %v while they go on", c.Armed, h.SentN, at)
+	}
+	l.Advance(2 * time.Second)
+	if !ran {
+		t.Error("the timer did not run")
+	}
+}
+
+// A timer that never comes keeps no other from coming.
+func TestAfterFuncNever(t *testing.T) {
+	h := &testkit.Handler{}
+	l, _ := connect(t, session.Limits{}, h)
+	l.Advance(time.Second)
+	h.AfterFunc(math.MaxInt64, func() { t.Error("it came") })
+	h.AfterFunc(math.MaxInt64-time.Second/2, func() { t.Error("it came") })
+	ran := false
+	h.AfterFunc(time.Second, func() { ran = true })
+	l.Advance(2 * time.Second)
+	if !ran {
+		t.Error("the timer after it did not run")
 	}
 }
