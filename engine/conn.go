@@ -286,6 +286,10 @@ func (c *conn) resume() {
 		c.on().reconsider(c, 0)
 		return
 	}
+	if s := c.seat.strand; s != nil { // an arrival was to be looked at, and was introduced meanwhile
+		s.signal(resume)
+		return
+	}
 	c.driver.Resume()
 	c.look()
 }

@@ -110,6 +110,7 @@ var errLate = errors.New("no whole PROXY header in time")
 func (l *loop) look(a *arrival) {
 	fd, malformed := int(a.conn.fd), &l.engine.refused.header
 	b := l.seat.input[:proxyproto.MaxSize]
+	over := a.conn.care == hungUp && finished(fd) // the event may have been of the number's last owner; asked before the bytes
 	n, _, err := unix.Recvfrom(fd, b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
 	for err == unix.EINTR {
 		n, _, err = unix.Recvfrom(fd, b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
@@ -125,8 +126,8 @@ func (l *loop) look(a *arrival) {
 		return
 	}
 	h, size, err := proxyproto.Parse(b[:n])
-	if err == nil && size == 0 && a.conn.care == hungUp {
-		err = io.ErrUnexpectedEOF // an end is told when every byte before it has come
+	if err == nil && size == 0 && over {
+		err = io.ErrUnexpectedEOF // every byte before the end has come
 	}
 	if err == nil {
 		err = consume(fd, b[:size])

@@ -43,6 +43,9 @@ func unsent(int) int { return 0 }
 // starved: the BSDs say ENOBUFS.
 func starved(int) bool { return false }
 
+// finished: poll(2) does not tell it of a half-closed connection on all of the BSDs; the event has to be believed.
+func finished(int) bool { return true }
+
 // gather needs no memory of its own here.
 type gather struct{}
 
