@@ -209,7 +209,7 @@ func (c *conn) open(n newcomer) {
 	if n.attempt != nil && !n.attempt.claim() { // Dial has given it up
 		return
 	}
-	if e.stopping() {
+	if e.stopping() || l.ended != nil {
 		e.refused.closing.Add(1)
 		n.attempt.fail(ErrClosed)
 		return

@@ -225,7 +225,7 @@ func (l *loop) sweep() {
 	for _, c := range l.conns {
 		c.driver.Kill(reason)
 	}
-	for l.turn(); len(l.conns) > 0; l.turn() {
-		time.Sleep(time.Millisecond) // workers are at them, and there is no poller to wait with
+	for l.turn(); len(l.conns) > 0 || l.opening.Load() > 0; l.turn() {
+		time.Sleep(time.Millisecond) // workers are at them, or a turn was too short, and there is no poller to wait with
 	}
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"time"
 
 	gerrors "github.com/panjf2000/gnet/v2/pkg/errors"
 	"github.com/panjf2000/gnet/v2/pkg/netpoll"
@@ -32,6 +33,9 @@ func (l *loop) run(resumed bool) {
 	if resumed {
 		l.resurvey()
 		l.turn()
+		if l.ended == nil && l.halted() { // the notice of that may be lost with the goroutine too
+			l.ended = gerrors.ErrEngineShutdown
+		}
 	}
 	if l.ended == nil {
 		l.ended = l.poller.Polling(l.event)
@@ -39,8 +43,10 @@ func (l *loop) run(resumed bool) {
 			l.fault()
 		}
 	}
-	l.sweep()
-	<-l.quit
+	for !l.halted() { // after a fault: whoever knows nothing of it yet may still bring newcomers
+		l.sweep()
+		time.Sleep(time.Millisecond)
+	}
 	l.sweep()
 	finished = true
 	close(l.gone)
