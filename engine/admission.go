@@ -226,11 +226,6 @@ func (c *conn) open(n newcomer) {
 	if !inheritsOptions || n.origin.from != nil {
 		equip(int(c.fd), n.origin.network, &e.options)
 	}
-	d, err := session.Bind(h, c, l.shared, n.origin.framing, n.local, n.remote)
-	if err != nil {
-		c.refused(n, &e.refused.factory, err)
-		return
-	}
 	if !n.registered { // before Bind: content may have shown the handler to others, who would use it at once
 		if err = l.register(c); err != nil { // events come after this
 			c.refused(n, &e.refused.failed, err)
@@ -242,6 +237,11 @@ func (c *conn) open(n newcomer) {
 	}
 	c.driver = d
 	if n.origin.network == "unix" {
+	d, err := session.Bind(h, c, l.shared, n.origin.framing, n.local, n.remote)
+	if err != nil {
+		c.refused(n, &e.refused.factory, err)
+		return
+	}
 		c.care = max(c.care, thorough)
 	}
 	l.watch(c)
