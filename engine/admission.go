@@ -177,12 +177,17 @@ const maxOpening = 64
 // emptiest waits for a loop that can take another newcomer and returns the one with the fewest sessions, nil if
 // the engine is stopping.
 func (e *Engine) emptiest() *loop {
+	waited := false
 	for {
 		if best := e.roomiest(maxOpening); best != nil {
+			if waited {
+				e.landed() // this notice may have been meant for another who waits, or there is room for both
+			}
 			return best
 		}
 		select {
 		case <-e.landing:
+			waited = true
 		case <-e.life.Done():
 			return nil
 		}
@@ -232,16 +237,16 @@ func (c *conn) open(n newcomer) {
 			return
 		}
 	}
-	if n.origin.rate != nil {
-		d.LimitRecv(n.origin.rate)
-	}
-	c.driver = d
-	if n.origin.network == "unix" {
 	d, err := session.Bind(h, c, l.shared, n.origin.framing, n.local, n.remote)
 	if err != nil {
 		c.refused(n, &e.refused.factory, err)
 		return
 	}
+	if n.origin.rate != nil {
+		d.LimitRecv(n.origin.rate)
+	}
+	c.driver = d
+	if n.origin.network == "unix" {
 		c.care = max(c.care, thorough)
 	}
 	l.watch(c)

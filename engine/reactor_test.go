@@ -306,6 +306,29 @@ func TestAwaitTellsOfWhoWaits(t *testing.T) {
 	}
 }
 
+// Whoever waits for a loop that can take a newcomer learns of it, however many notices there were.
+func TestEmptiestPassesOn(t *testing.T) {
+	l := unstarted(t)
+	l.engine.loops = []*loop{l}
+	l.opening.Store(maxOpening)
+	const waiting = 3
+	found := make(chan *loop, waiting)
+	for range waiting {
+		go func() { found <- l.engine.emptiest() }()
+	}
+	time.Sleep(20 * time.Millisecond)
+	if len(found) > 0 {
+		t.Fatal("a loop that can take nobody was found")
+	}
+	l.opening.Store(0)
+	l.engine.landed()
+	for range waiting {
+		if receive(t, found) != l {
+			t.Error("another loop was found")
+		}
+	}
+}
+
 func hasSession(l *loop, s *recorder) bool {
 	l.connsMu.Lock()
 	defer l.connsMu.Unlock()
