@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// netAddr returns a connection's address as package net would, nil if it is of no kind we listen on. Only the
-// listener's goroutine calls it.
+// netAddr returns a connection's address as package net would, nil if it is of no kind we listen on. The
+// caller holds acceptMu, or nobody accepts yet.
 func (l *Listener) netAddr(sa unix.Sockaddr) net.Addr {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:

@@ -28,7 +28,7 @@ type Rules struct {
 	MaxPerAddress int
 
 	// AcceptRate bounds the sessions of one address that are let in, per second: a token bucket that AcceptBurst fills. Who is
-	// refused pays nothing. From one in eleven days (1e-6) to a million.
+	// refused by these Rules pays nothing. From one in eleven days (1e-6) to a million.
 	AcceptRate float64
 
 	// AcceptBurst is how many sessions of one address may come at once after a silence. Default: a second's worth, at least 1.

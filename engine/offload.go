@@ -53,8 +53,8 @@ func newWorkspace() *workspace {
 	return &workspace{scratch: session.NewScratch(), input: make([]byte, readSize)}
 }
 
-// strand is the order in which workers serve one connection. The session, and all of conn but next and place, belong
-// to the worker that serves it, as they belong to the loop otherwise. The loop passes on what it hears of the
+// strand is the order in which workers serve one connection. The session, and all of conn but next, place, index and waiting,
+// belong to the worker that serves it, as they belong to the loop otherwise. The loop passes on what it hears of the
 // connection, keeps its deadline, and closes the descriptor: registrations, wheel and lists are the loop's alone.
 //
 // Nothing is lost on the way to the workers: whoever has news sets its bit together with queued, in one step, and puts the

@@ -108,7 +108,8 @@ type Options struct {
 	StallWarning time.Duration
 
 	// Logger receives what the engine has to say; nothing on the byte path. Attributes: session, remote, loop,
-	// err. Default: slog.Default() at New.
+	// err. Its handler must not call the engine, which may be holding a lock, and keeps a loop waiting as long as it takes.
+	// Default: slog.Default() at New.
 	Logger *slog.Logger
 }
 
@@ -195,11 +196,11 @@ func (o Options) withDefaults() (Options, error) {
 	if o.SendBuffer > 1<<30 {
 		return o, fmt.Errorf("engine: Options.SendBuffer is %d bytes, want at most 1 GiB", o.SendBuffer)
 	}
-	if o.Logger == nil {
 	for _, f := range []*time.Duration{&o.IdleTimeout, &o.FirstByteTimeout, &o.WriteTimeout, &o.DrainTimeout, &o.LingerTimeout, &o.SoftLimitFor} {
 		*f = min(*f, maxTimeout)
 	}
 	o.UserTimeout = min(o.UserTimeout, maxUserTimeout)
+	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
 	return o, nil
@@ -210,9 +211,9 @@ const (
 	maxKeepAlive      = 32767 * time.Second // MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL of Linux
 	maxKeepAliveCount = 127                 // MAX_TCP_KEEPCNT of Linux
 	minStallWarning   = 10 * time.Millisecond
-)
 	maxUserTimeout    = (1<<31 - 1) * time.Millisecond // an int of the kernel's has it
 	maxTimeout        = 100 * 365 * 24 * time.Hour     // no deadline overflows
+)
 
 func (o Options) limits() session.Limits {
 	return session.Limits{

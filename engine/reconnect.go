@@ -51,7 +51,7 @@ type Policy struct {
 // by Disconnect, DisconnectWith or Abort, is not: nothing follows it. Content that wants another connection ends its
 // session by DisconnectWith with one of those reasons. What also ends it all: Policy.MaxAttempts, Policy.Context, and
 // the end of the engine. Once the peer's FIN has been seen the session is lost, whatever content asks for then but
-// Abort: Policy.Context is for that.
+// Abort: Policy.Context is for that. A handler with OnHalfClose goes on after the FIN, and still decides.
 //
 // A session that is open has no goroutine or timer for this; one that is being replaced has a goroutine.
 func Reconnect(p Policy) Option {

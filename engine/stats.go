@@ -53,7 +53,7 @@ type LoopStats struct {
 	BytesDropped uint64        // accepted by Send, lost with the end of their session
 	MessagesIn   uint64        // calls of OnRecv
 	MessagesOut  uint64        // Sends accepted, counted when their session is next flushed
-	Writes       uint64        // gathered writes that took bytes: calls of OnSend
+	Writes       uint64        // gathered writes that took bytes: calls of OnSend, but for writes that completed no packet
 	WouldBlock   uint64        // gathered writes that found the kernel full (EAGAIN)
 	WakeUps      uint64        // times the loop was woken for what other goroutines asked of its sessions
 	Pauses       uint64        // times the reading of a session was stopped

@@ -196,7 +196,8 @@ func (l *loop) others() bool {
 	return p.resumed < len(p.again)
 }
 
-// later has c resumed in the next turn, after the events that are due.
+// later has c resumed when those who wait had their turn: in this turn if there is time left, or the next, after the events that
+// are due.
 func (l *loop) later(c *conn) {
 	if c.waiting {
 		return

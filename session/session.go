@@ -12,8 +12,8 @@ import (
 // Session is one connection, for any goroutine. Embed it by value in the content's own struct; its zero value
 // is ready to be handed to the engine by a [Factory]. It must not be copied after that.
 //
-// Before OnConnected and after the end every method is safe and does nothing; Send and Post return an error
-// that matches ErrClosed.
+// Before the factory has returned it and after the end every method is safe and does nothing, but that PauseRecv has the
+// session begin paused; Send and Post return an error that matches ErrClosed.
 type Session struct {
 	// Fixed by Bind, before any callback.
 	id            uint64

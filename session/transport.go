@@ -6,8 +6,8 @@ import (
 )
 
 // Transport is the little a session needs from its connection. The engine implements it on sockets, the tests
-// on memory. Every method but Wake, WakeAll and Now is called on the session's loop only; after Close come only Again, Failed and,
-// last of all, Done.
+// on memory. Every method but Wake, WakeAll and Now is called on the session's loop only; after Close come only Again, Scratch,
+// Failed and, last of all, Done.
 type Transport interface {
 	// Wake has the loop call Turn soon. Any goroutine. The session calls it at most once until Turn begins.
 	Wake()
