@@ -211,6 +211,10 @@ func TestDialErrors(t *testing.T) {
 		if _, err := c.Dial(t.Context(), network, l.Addr().String(), nil); err == nil || !strings.Contains(err.Error(), "factory") {
 			t.Errorf("nil factory: %v", err)
 		}
+		//lint:ignore SA1012 it is what is tested
+		if _, err := c.Dial(nil, network, l.Addr().String(), c.newPeer); err == nil || !strings.Contains(err.Error(), "context") {
+			t.Errorf("nil context: %v", err)
+		}
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
 		_, err = c.Dial(gone, network, l.Addr().String(), c.newPeer)
