@@ -14,7 +14,7 @@ import (
 // L4: a factory may return what has no session: that is an error, whatever kind of nil it is.
 func TestBindWithoutSession(t *testing.T) {
 	type content struct {
-		name string
+		_ int
 		session.Session
 	}
 	for name, h := range map[string]session.Handler{
