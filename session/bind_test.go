@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -69,17 +70,23 @@ func TestUsedWhileBound(t *testing.T) {
 		begun := make(chan struct{}, 2)
 		others.Go(func() {
 			begun <- struct{}{}
-			for h.Send([]byte("payload")) != nil {
+			for i := 1; h.Send([]byte("payload")) != nil; i++ {
 				if h.Err() != nil {
 					return
 				}
+				breathe(i)
 			}
 			accepted++
 			size = h.Pending()
+			if h.Disconnect(); h.Err() == nil {
+				t.Error("Disconnect does nothing after a Send that was accepted")
+			}
 		})
 		others.Go(func() {
 			begun <- struct{}{}
-			for h.Disconnect(); h.Err() == nil; h.Disconnect() {
+			for i := 1; h.Err() == nil; i++ {
+				h.Disconnect()
+				breathe(i)
 			}
 			if err := h.Send([]byte("after")); !errors.Is(err, session.ErrClosed) {
 				t.Errorf("Send after Disconnect: %v", err)
@@ -103,5 +110,12 @@ func TestUsedWhileBound(t *testing.T) {
 		if want := accepted * (4 + len("payload")); len(c.Wire) != want {
 			t.Fatalf("%d bytes sent, want %d", len(c.Wire), want)
 		}
+	}
+}
+
+// breathe lets others have the processor now and then: with less they would wait until Go takes it away.
+func breathe(i int) {
+	if i%200 == 0 {
+		runtime.Gosched()
 	}
 }

@@ -33,7 +33,6 @@ func Bind(h Handler, conn Transport, loop *Loop, framing *Framing, local, remote
 	s.scheduled.Store(true) // until Connected has run, nobody needs to wake the loop
 	s.mine = true
 	s.advance(phaseOpen)
-	s.bound.Store(true) // last: a Disconnect from here on is not undone by the advance
 	return (*Driver)(s), nil
 }
 

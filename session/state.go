@@ -34,6 +34,7 @@ func (s *Session) advance(to phase) {
 	switch to {
 	case phaseOpen:
 		s.open = true
+		s.bound.Store(true) // with open, in one step: whoever has a Send accepted can end the session too
 	case phaseClosed:
 		s.open = false
 	}
