@@ -375,6 +375,18 @@ func TestErrAddsFailuresOnly(t *testing.T) {
 
 	h = &testkit.Handler{}
 	c = l.Connect(h)
+	c.Kernel = 1
+	mustSend(t, h, "12")
+	h.DisconnectWith(fmt.Errorf("upstream: %w", reset)) // what broke another connection is not what breaks this one
+	l.Run()
+	c.PeerReset(reset)
+	l.Run()
+	if !errors.Is(h.Err(), session.ErrPeerReset) {
+		t.Errorf("ended for another's reset, then reset: %v", h.Err())
+	}
+
+	h = &testkit.Handler{}
+	c = l.Connect(h)
 	h.Post(func() {}) // it is looked at twice
 	c.PeerReset(reset)
 	c.Serve(testkit.Reset)

@@ -80,7 +80,7 @@ func (s *Session) look(posts bool) (v view) {
 	defer s.mu.Unlock()
 	if v.lost = r != nil && r.lost != nil; v.lost {
 		s.aborted, s.open = true, false
-		if !s.ending || !errors.Is(r.reason, r.lost) { // it was not told at an earlier look
+		if !s.ending || !errors.Is(r.reason, ErrPeerReset) || !errors.Is(r.reason, r.lost) { // an earlier look has not told it
 			s.because(PeerReset(r.lost))
 		}
 	}
