@@ -912,7 +912,9 @@ func (m *simSession) check() {
 			s.failf("%d: idle after %v, of %v, with %d bytes to be read", m.n, silent, m.silence(), c.Backlog())
 		}
 	}
-	if c.Wants()&(testkit.Turn|testkit.Resume) != 0 {
+	if wants := c.Wants(); wants&testkit.Turn == 0 && !c.Closed && !m.failing && m.nextTimer() > 0 && (c.Armed == 0 || c.Armed > m.nextTimer()) {
+		s.failf("%d: forgets a timer, busy as it is", m.n) // Resume may be asked for again and again, with nothing but writes between
+	} else if wants&(testkit.Turn|testkit.Resume) != 0 {
 		return
 	}
 	// From here on: nobody is going to look at the session again, but for news and deadlines. Everything that
@@ -923,7 +925,7 @@ func (m *simSession) check() {
 	case c.Closed:
 	case m.ran < m.posted:
 		s.failf("%d: forgets a Post", m.n)
-	case m.nextTimer() > 0 && (c.Armed == 0 || c.Armed > m.nextTimer()):
+	case m.failing && m.nextTimer() > 0 && (c.Armed == 0 || c.Armed > m.nextTimer()):
 		s.failf("%d: forgets a timer", m.n)
 	case m.finished && size == 0 && !c.FINSent:
 		s.failf("%d: forgets the FIN", m.n)

@@ -59,6 +59,8 @@ var mutants = []mutant{
 		"s.choked = size > above", "s.choked = false"},
 	{"a timer is not armed", "deadline.go",
 		"	sooner(v.timer)\n", ""},
+	{"a timer is not armed as long as there is something to write", "settle.go",
+		"	if r != nil {\n		v.finish, v.timer", "	if r != nil && (v.size == 0 || s.blocked) {\n		v.finish, v.timer"},
 	{"a timer that was stopped runs", "timer.go",
 		"	heap.Remove(&r.timers, t.place)\n", ""},
 	{"a half-open session closes for Send when its queue is empty", "settle.go",
