@@ -132,6 +132,42 @@ func TestNewcomersLeaveRoomForEvents(t *testing.T) {
 	receive(t, last)
 }
 
+// However many newcomers are left for turns to come, a ping is answered in the next.
+func TestPingAmongNewcomers(t *testing.T) {
+	const many = maxOpening / 2
+	sessions, last := make(chan *recorder, 1+many), make(chan struct{})
+	var served atomic.Int32
+	e, l := oneLoop(t, func() *recorder {
+		s := &recorder{}
+		s.connected = func() { sessions <- s }
+		s.recv = func([]byte) {
+			time.Sleep(4 * turnTime)
+			if served.Add(1) == many {
+				close(last)
+			}
+		}
+		return s
+	})
+	dial(t, l)
+	release := hold(t, receive(t, sessions))
+	for range many {
+		write(t, dial(t, l), "x")
+	}
+	for e.loops[0].opening.Load() < many {
+		time.Sleep(time.Millisecond)
+	}
+	release()
+	receive(t, sessions) // the first of them is being opened, or has been
+	before := served.Load()
+	if err := e.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := served.Load() - before; n > many/2 {
+		t.Errorf("a ping waited for %d newcomers", n)
+	}
+	receive(t, last)
+}
+
 // T3: however many deadlines are over at once, the events of others are served in between.
 func TestDeadlinesLeaveRoomForEvents(t *testing.T) {
 	const many, later = 50, 300 * time.Millisecond

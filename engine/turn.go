@@ -118,19 +118,19 @@ func (l *loop) welcome(n newcomer) {
 }
 
 // guests reports whether newcomers wait to be opened, the first of them at progress.opened in progress.newcomers. If it does not,
-// whoever comes next wakes the loop, and every ping so far is answered.
+// whoever comes next wakes the loop. It answers every ping so far.
 func (l *loop) guests() bool {
 	p := &l.progress
+	l.welcomeMu.Lock()
+	defer l.welcomeMu.Unlock()
 	if p.opened == len(p.newcomers) {
 		clear(p.newcomers)
-		l.welcomeMu.Lock()
 		p.newcomers, l.newcomers, p.opened = l.newcomers, p.newcomers[:0], 0
-		for _, c := range l.pings {
-			c <- l.index
-		}
-		l.pings = nil
-		l.welcomeMu.Unlock()
 	}
+	for _, c := range l.pings { // in every turn, however many newcomers are left for the next
+		c <- l.index
+	}
+	l.pings = nil
 	return p.opened < len(p.newcomers)
 }
 
