@@ -231,8 +231,8 @@ func (c *conn) open(n newcomer) {
 	if !inheritsOptions || n.origin.from != nil {
 		equip(int(c.fd), n.origin.network, &e.options)
 	}
-	if !n.registered { // before Bind: content may have shown the handler to others, who would use it at once
-		if err = l.register(c); err != nil { // events come after this
+	if !n.registered { // before Bind: a session that is bound may have accepted bytes, and can no longer be refused
+		if err = l.register(c); err != nil { // its events come when this is over
 			c.refused(n, &e.refused.failed, err)
 			return
 		}

@@ -85,21 +85,6 @@ func TestArrivalBecomesStrand(t *testing.T) {
 	exchange(t, client, 3)
 }
 
-// I6: an event that was another's, who had the descriptor's number before, ends no arrival.
-func TestArrivalStaleHangup(t *testing.T) {
-	client, home := arrive(t)
-	l := home.on()
-	onLoop(t, home, func() bool { l.hear(only(l), news{hangup: true}); return true })
-	write(t, client, firstHalf)
-	time.Sleep(50 * time.Millisecond)
-	write(t, client, secondHalf)
-	exchange(t, client, 3)
-	_ = client.(*net.TCPConn).CloseWrite()
-	if _, err := io.ReadAll(client); err != nil {
-		t.Error(err)
-	}
-}
-
 // A header that ends in its midst is refused as soon as the peer has finished.
 func TestArrivalFinishedEarly(t *testing.T) {
 	client, home := arrive(t)

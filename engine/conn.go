@@ -17,8 +17,8 @@ import (
 //	readable   set by an event, and whenever nobody has looked; cleared when there was nothing more to read
 //	room       none when the kernel took nothing more; perhaps when an event has come since; some when that was tried
 //
-// Whoever has much to read, or waits to write, is not served when an event tells of it but in the next turn, so that those
-// who have little are served between one piece and the next (T3).
+// Whoever has much to read, or waits to write, is not served when an event tells of it but in a turn, so that those who have
+// little are served between one piece and the next (T3).
 type conn struct {
 	driver *session.Driver
 	seat   *seat

@@ -34,8 +34,11 @@ var ErrFull = errors.New("engine: MaxSessions reached")
 // Any goroutine, but not a callback: Dial waits, for the peer and then for the loop. Options hold for this session, and
 // with Reconnect for those that follow it.
 func (e *Engine) Dial(ctx context.Context, network, address string, f session.Factory, opts ...Option) (session.Handler, error) {
-	if ctx == nil || f == nil {
-		return nil, fmt.Errorf("engine: dial %s %s: the context or the session factory is nil", network, address)
+	if ctx == nil {
+		return nil, fmt.Errorf("engine: dial %s %s: the context is nil", network, address)
+	}
+	if f == nil {
+		return nil, fmt.Errorf("engine: dial %s %s: the session factory is nil", network, address)
 	}
 	if err := checkAddress(network, address); err != nil {
 		return nil, err

@@ -120,7 +120,7 @@ func (l *loop) resurvey() {
 		l.knocked = append(l.knocked, d)
 	}
 	for _, a := range l.arrivals {
-		a.conn.care = max(a.conn.care, thorough) // an event that was lost may have told of the end
+		a.conn.care = max(a.conn.care, thorough) // an event that was lost may have told of more; of the end, and the header is late
 		l.later(a.conn)
 	}
 	for _, c := range l.conns { // only the loop changes it

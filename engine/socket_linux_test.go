@@ -230,3 +230,18 @@ func TestStarved(t *testing.T) {
 		}
 	}
 }
+
+// I6: an event that was another's, who had the descriptor's number before, ends no arrival.
+func TestArrivalStaleHangup(t *testing.T) {
+	client, home := arrive(t)
+	l := home.on()
+	onLoop(t, home, func() bool { l.hear(only(l), news{hangup: true}); return true })
+	write(t, client, firstHalf)
+	time.Sleep(50 * time.Millisecond)
+	write(t, client, secondHalf)
+	exchange(t, client, 3)
+	_ = client.(*net.TCPConn).CloseWrite()
+	if _, err := io.ReadAll(client); err != nil {
+		t.Error(err)
+	}
+}

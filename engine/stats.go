@@ -28,7 +28,7 @@ type Refused struct {
 	Full        uint64 // MaxSessions; a Dial that finds it reached does not even connect
 	Descriptors uint64 // shed because the process or the system ran out of descriptors
 	Factory     uint64 // the factory returned nil or a used handler, or panicked
-	Closing     uint64 // the engine is shutting down
+	Closing     uint64 // the engine is shutting down, or the loop has failed
 	Failed      uint64 // the event loop could not take it
 	Denied      uint64 // Rules.Allow and Rules.Deny
 	PerAddress  uint64 // Rules.MaxPerAddress

@@ -51,7 +51,8 @@ func (c *Counter) Load() uint64 { return c.v.Load() }
 
 // Counters are the sums over the sessions of one loop. BytesDropped are bytes that Send accepted and that the
 // end of their session kept from leaving, so that at any quiet moment
-// accepted = BytesOut + BytesDropped + the sum of Pending. With a framer BytesOut counts frames, the others payloads.
+// accepted = BytesOut + BytesDropped + the sum of Pending. Not so with a framer: BytesOut counts what travels, BytesDropped and
+// Pending payloads.
 type Counters struct {
 	BytesIn, BytesOut, BytesDropped Counter
 	MessagesIn, MessagesOut         Counter // OnRecv calls; Sends accepted

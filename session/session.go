@@ -12,8 +12,9 @@ import (
 // Session is one connection, for any goroutine. Embed it by value in the content's own struct; its zero value
 // is ready to be handed to the engine by a [Factory]. It must not be copied after that.
 //
-// Before the factory has returned it and after the end every method is safe and does nothing, but that PauseRecv has the
-// session begin paused; Send and Post return an error that matches ErrClosed.
+// Every method is safe at any time. Until the engine has bound it to its connection, some time between the factory's return and
+// OnConnected, and after the end, they do nothing, and Send and Post return an error that matches ErrClosed; but a session that
+// was told PauseRecv before begins paused.
 type Session struct {
 	// Fixed by Bind, before any callback.
 	id            uint64
@@ -43,7 +44,7 @@ type Session struct {
 	heard      bool // a first byte was received
 	retry      bool // blocked for want of kernel memory, no event will come
 	marked     bool // the handler has OnWritable; fixed by Bind, read by any goroutine
-	taken      bool // Bind has begun; under mu
+	taken      bool // Bind has begun; any loop's that has been given the handler, under mu
 	lastUnsent int32
 	heardAt    time.Duration
 
@@ -116,7 +117,7 @@ func (s *Session) ID() uint64 {
 }
 
 // RemoteAddr returns the peer's address as it was when the connection was made; it stays valid after the end. It must
-// not be modified. nil before OnConnected.
+// not be modified. nil until the session is bound.
 func (s *Session) RemoteAddr() net.Addr {
 	if !s.bound.Load() {
 		return nil
@@ -125,7 +126,7 @@ func (s *Session) RemoteAddr() net.Addr {
 }
 
 // LocalAddr returns our end's address: the one the peer connected to, not the one listened on, or, of a session that was
-// dialled, the one it has there. It stays valid after the end. It must not be modified. nil before OnConnected.
+// dialled, the one it has there. It stays valid after the end. It must not be modified. nil until the session is bound.
 func (s *Session) LocalAddr() net.Addr {
 	if !s.bound.Load() {
 		return nil

@@ -12,7 +12,7 @@ import (
 // time run in the order of the calls. d of 0 or less means as soon as possible.
 //
 // It is cancelled with the session: once the connection is closed, before OnDisconnected, nothing runs any more; while
-// the session is being drained it does. Before OnConnected and after the end AfterFunc does nothing.
+// the session is being drained it does. Until the session is bound, and after the end, AfterFunc does nothing.
 //
 // stop returns true if it was in time: f has not begun and will not. Both are for any goroutine, inside callbacks too. A
 // timer takes some 100 bytes and no goroutine; setting and cancelling one takes time that grows with the logarithm of their
