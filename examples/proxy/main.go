@@ -108,6 +108,9 @@ func forward(e *engine.Engine, to string, front *half) {
 	front.other.Store(back)
 	front.ResumeRecv()
 	// What became of front before it knew its other side was told to nobody.
+	if front.Pending() <= low { // back may have been paused for what has left since
+		back.ResumeRecv()
+	}
 	if front.finished.Load() {
 		back.CloseWrite()
 	}
