@@ -55,25 +55,22 @@ func TestT18ByteByByte(t *testing.T) {
 		}
 		return nil
 	}
+	base := o.forgetPeak()
 	clients := make([]*client, n)
 	each(n, n, func(i int) {
 		clients[i] = o.connect()
 		seconds(t, time.Hour, clients[i])
-		if speak(clients[i], 1) != nil {
+		if speak(clients[i], records/2) != nil {
 			wrong.Add(1)
 		}
 	})
-	base := o.forgetPeak() // with all that a session takes
-	var grown [2]int       // in each half of what comes now
-	for half := range grown {
-		each(n, n, func(i int) {
-			if speak(clients[i], (records-1)/2+half*((records-1)%2)) != nil {
-				wrong.Add(1)
-			}
-		})
-		peak := o.server.memory("VmHWM")
-		base, grown[half] = peak, peak-base
-	}
+	half, _ := o.grownTo(base, 0)
+	each(n, n, func(i int) {
+		if speak(clients[i], records-records/2) != nil {
+			wrong.Add(1)
+		}
+	})
+	grown, small := o.grownTo(base, 2<<20) // before a report
 	each(n, n, func(i int) {
 		_ = clients[i].CloseWrite()
 		_ = clients[i].takeAll()
@@ -89,8 +86,8 @@ func TestT18ByteByByte(t *testing.T) {
 		}
 	}
 	o.check("exact content, <= 1 OnRecv per byte", wrong.Load() == 0, "%d bytes in %d OnRecv, %d faults", bytes, recvs, wrong.Load())
-	o.check("no growth", grown[0] <= 2<<20 && grown[1] <= 512<<10 || racing(), "RSS %+.1f MiB in the first half, %+.1f in the second",
-		float64(grown[0])/(1<<20), float64(grown[1])/(1<<20))
+	o.check("no growth", small, "RSS %+.2f MiB, want 2 at most", float64(grown)/(1<<20))
+	o.check("none in the second half", grown-half <= 512<<10 || racing(), "RSS %+.2f MiB, want 0.5 at most", float64(grown-half)/(1<<20))
 	o.finish()
 }
 
