@@ -89,6 +89,12 @@ func (n *namespace) run(t testing.TB, command string) {
 	}
 }
 
+// set sets one of the namespace's values under net.ipv4.
+func (n *namespace) set(t testing.TB, name, value string) {
+	t.Helper()
+	n.do(func() { must(t, os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0)) })
+}
+
 // pair makes two namespaces and a veth pair, called near and far, between them.
 func pair(t *testing.T, trial string) (near, far *namespace) {
 	t.Helper()
@@ -99,6 +105,25 @@ func pair(t *testing.T, trial string) (near, far *namespace) {
 	near.run(t, "ip link set near up")
 	far.run(t, "ip link set far up")
 	return near, far
+}
+
+// routed makes three: a router between near and far, whose links to them are called tonear and tofar.
+func routed(t *testing.T, trial string) (near, router, far *namespace) {
+	t.Helper()
+	near, router, far = newNamespace(t, trial), newNamespace(t, trial), newNamespace(t, trial)
+	join := func(end *namespace, name, address, other string) {
+		router.run(t, fmt.Sprintf("ip link add to%s type veth peer name %s netns /proc/%d/fd/%d", name, name, os.Getpid(), end.file.Fd()))
+		router.run(t, "ip link set to"+name+" up")
+		router.run(t, "ip route add "+address+" dev to"+name)
+		router.set(t, "conf/to"+name+"/proxy_arp", "1") // the ends think they are neighbours
+		end.run(t, "ip addr add "+address+" dev "+name)
+		end.run(t, "ip link set "+name+" up")
+		end.run(t, "ip route add "+other+" dev "+name)
+	}
+	join(near, "near", nearAddress, farAddress)
+	join(far, "far", farAddress, nearAddress)
+	router.set(t, "ip_forward", "1")
+	return near, router, far
 }
 
 // partition has both ends drop what arrives by the link, until the function it returns is called.
