@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/valyala/bytebufferpool"
 	"golang.org/x/sys/unix"
 
 	"github.com/servercore-go/servercore/engine"
@@ -41,6 +42,9 @@ const (
 	giveRecord = 16 << 10  // of what verbGive sends, header included
 	giveAhead  = 512 << 10 // queued at most for it
 )
+
+// given is the payload of what verbGive sends.
+var given = [giveRecord - headerSize]byte{verbNothing}
 
 // monotonic is a clock that all processes of the machine share and nobody can set, in nanoseconds.
 func monotonic() int64 {
@@ -92,7 +96,8 @@ type event struct {
 	callback string
 }
 
-func (m *member) enter(callback string, from, to int32) func() {
+// enter is called first in a callback, leave last.
+func (m *member) enter(callback string, from, to int32) {
 	if m.inside.Swap(true) {
 		m.server.fault("session %d: %s while another callback runs; before it %v", m.ID(), callback, m.events)
 	}
@@ -102,11 +107,13 @@ func (m *member) enter(callback string, from, to int32) func() {
 		m.server.fault("session %d: %s at stage %d, want %d; last callbacks %v", m.ID(), callback, m.stage, from, m.events)
 	}
 	m.stage = to
-	return func() { m.inside.Store(false) }
 }
 
+func (m *member) leave() { m.inside.Store(false) }
+
 func (m *member) OnConnected(net.Addr) {
-	defer m.enter("OnConnected", 0, 1)()
+	m.enter("OnConnected", 0, 1)
+	defer m.leave()
 	m.life.Connected, m.life.Loop = monotonic(), goroutine()
 	m.server.arrived(m)
 	if f := m.server.plan.connected; f != nil {
@@ -115,7 +122,8 @@ func (m *member) OnConnected(net.Addr) {
 }
 
 func (m *member) OnRecv(data []byte) {
-	defer m.enter("OnRecv", 1, 1)()
+	m.enter("OnRecv", 1, 1)
+	defer m.leave()
 	m.life.Received += int64(len(data))
 	m.life.Recvs++
 	if f := m.server.plan.raw; f != nil && f(m, data) {
@@ -150,7 +158,10 @@ func (m *member) serve(payload []byte) {
 
 // send sends one record. Its number is spent only if Send has taken it.
 func (m *member) send(payload []byte) error {
-	return m.sendIn(make([]byte, 0, headerSize+len(payload)), payload)
+	memory := bytebufferpool.Get()
+	defer bytebufferpool.Put(memory)
+	memory.B = slices.Grow(memory.B, headerSize+len(payload))
+	return m.sendIn(memory.B, payload)
 }
 
 // sendIn makes the record in the caller's memory, which is empty.
@@ -174,8 +185,7 @@ func (m *member) sendIn(memory, payload []byte) error {
 // give sends what is owed, a little ahead of the kernel.
 func (m *member) give() {
 	for m.owed > headerSize && m.Pending() < giveAhead {
-		payload := make([]byte, min(m.owed, giveRecord)-headerSize)
-		payload[0] = verbNothing
+		payload := given[:min(m.owed, giveRecord)-headerSize]
 		if rest := m.owed - headerSize - len(payload); rest > 0 && rest <= headerSize {
 			payload = payload[:len(payload)-headerSize] // no record is shorter than its header
 		}
@@ -190,7 +200,8 @@ func (m *member) give() {
 }
 
 func (m *member) OnSend(n int) {
-	defer m.enter("OnSend", 1, 1)()
+	m.enter("OnSend", 1, 1)
+	defer m.leave()
 	if m.life.Sent += int64(n); n <= 0 {
 		m.server.fault("session %d: OnSend(%d)", m.ID(), n)
 	}
@@ -201,7 +212,8 @@ func (m *member) OnSend(n int) {
 }
 
 func (m *member) OnDisconnected(net.Addr) {
-	defer m.enter("OnDisconnected", 1, 2)()
+	m.enter("OnDisconnected", 1, 2)
+	defer m.leave()
 	m.numbering.Lock()
 	m.life.Ended = monotonic()
 	l := m.life

@@ -8,6 +8,8 @@ import (
 	"hash/crc32"
 	"sync/atomic"
 	"testing"
+
+	"github.com/valyala/bytebufferpool"
 )
 
 // A stream is a sequence of records, from either side, that proves by itself that it is complete, in order and its own
@@ -45,9 +47,9 @@ func checksum(header, payload []byte) uint32 {
 
 // reader checks the records of one direction. A stream may break off anywhere; it must not contain anything else.
 type reader struct {
-	id      uint64 // that of the first record, unless set before
-	seq     uint32 // of the next record
-	partial []byte // of a record that is not whole yet
+	id      uint64                     // that of the first record, unless set before
+	seq     uint32                     // of the next record
+	partial *bytebufferpool.ByteBuffer // of a record that is not whole yet, or nil
 	bytes   int64
 	wrong   error
 }
@@ -56,9 +58,9 @@ type reader struct {
 // Nothing is taken any more once something was wrong.
 func (r *reader) feed(data []byte, each func(payload []byte)) error {
 	r.bytes += int64(len(data))
-	if len(r.partial) > 0 {
-		r.partial = append(r.partial, data...)
-		data = r.partial
+	if r.partial != nil {
+		r.partial.B = append(r.partial.B, data...)
+		data = r.partial.B
 	}
 	for r.wrong == nil && len(data) >= headerSize {
 		n := headerSize + int(binary.LittleEndian.Uint32(data[12:]))
@@ -75,10 +77,15 @@ func (r *reader) feed(data []byte, each func(payload []byte)) error {
 		}
 		data = data[n:]
 	}
-	if len(data) == 0 || r.wrong != nil {
-		r.partial = nil // who is silent, or has nothing more to say, holds none
-	} else {
-		r.partial = append(r.partial[:0], data...)
+	switch {
+	case len(data) > 0 && r.wrong == nil:
+		if r.partial == nil {
+			r.partial = bytebufferpool.Get()
+		}
+		r.partial.B = append(r.partial.B[:0], data...)
+	case r.partial != nil: // who is silent, or has nothing more to say, holds none
+		bytebufferpool.Put(r.partial)
+		r.partial = nil
 	}
 	return r.wrong
 }
@@ -101,7 +108,7 @@ func (r *reader) check(data []byte, n int) error {
 }
 
 // whole reports whether the stream ends with a whole record.
-func (r *reader) whole() bool { return r.wrong == nil && len(r.partial) == 0 }
+func (r *reader) whole() bool { return r.wrong == nil && r.partial == nil }
 
 // lastConnection numbers connections. Those of another process are above 1<<40.
 var lastConnection atomic.Uint64
