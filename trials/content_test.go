@@ -15,7 +15,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/valyala/bytebufferpool"
 	"golang.org/x/sys/unix"
 
 	"github.com/servercore-go/servercore/engine"
@@ -158,10 +157,10 @@ func (m *member) serve(payload []byte) {
 
 // send sends one record. Its number is spent only if Send has taken it.
 func (m *member) send(payload []byte) error {
-	memory := bytebufferpool.Get()
-	defer bytebufferpool.Put(memory)
-	memory.B = slices.Grow(memory.B, headerSize+len(payload))
-	return m.sendIn(memory.B, payload)
+	memory := memories.Get().(*[]byte)
+	defer memories.Put(memory)
+	*memory = slices.Grow((*memory)[:0], headerSize+len(payload))
+	return m.sendIn(*memory, payload)
 }
 
 // sendIn makes the record in the caller's memory, which is empty.

@@ -6,10 +6,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"sync"
 	"sync/atomic"
 	"testing"
-
-	"github.com/valyala/bytebufferpool"
 )
 
 // A stream is a sequence of records, from either side, that proves by itself that it is complete, in order and its own
@@ -45,11 +44,14 @@ func checksum(header, payload []byte) uint32 {
 	return crc32.Update(crc32.ChecksumIEEE(header), crc32.IEEETable, payload)
 }
 
+// memories are lent for a record, so that the byte path makes no garbage: what a server's memory grows by is the engine's.
+var memories = sync.Pool{New: func() any { return new([]byte) }}
+
 // reader checks the records of one direction. A stream may break off anywhere; it must not contain anything else.
 type reader struct {
-	id      uint64                     // that of the first record, unless set before
-	seq     uint32                     // of the next record
-	partial *bytebufferpool.ByteBuffer // of a record that is not whole yet, or nil
+	id      uint64  // that of the first record, unless set before
+	seq     uint32  // of the next record
+	partial *[]byte // of a record that is not whole yet, from memories, or nil
 	bytes   int64
 	wrong   error
 }
@@ -59,8 +61,8 @@ type reader struct {
 func (r *reader) feed(data []byte, each func(payload []byte)) error {
 	r.bytes += int64(len(data))
 	if r.partial != nil {
-		r.partial.B = append(r.partial.B, data...)
-		data = r.partial.B
+		*r.partial = append(*r.partial, data...)
+		data = *r.partial
 	}
 	for r.wrong == nil && len(data) >= headerSize {
 		n := headerSize + int(binary.LittleEndian.Uint32(data[12:]))
@@ -80,11 +82,11 @@ func (r *reader) feed(data []byte, each func(payload []byte)) error {
 	switch {
 	case len(data) > 0 && r.wrong == nil:
 		if r.partial == nil {
-			r.partial = bytebufferpool.Get()
+			r.partial = memories.Get().(*[]byte)
 		}
-		r.partial.B = append(r.partial.B[:0], data...)
+		*r.partial = append((*r.partial)[:0], data...)
 	case r.partial != nil: // who is silent, or has nothing more to say, holds none
-		bytebufferpool.Put(r.partial)
+		memories.Put(r.partial)
 		r.partial = nil
 	}
 	return r.wrong
