@@ -94,8 +94,9 @@ func (b *Buffer) Retain() *Buffer {
 	return b
 }
 
-// Release gives up one reference. The last one returns the memory to the pool; a Release beyond it panics,
-// because the next owner's bytes would be at stake.
+// Release gives up one reference. The last one returns the memory to the pool; a Release beyond it panics, for the next
+// owner's bytes are at stake. It is not noticed when the buffer has been lent again in the meantime: it then takes that
+// owner's reference.
 func (b *Buffer) Release() {
 	switch n := b.refs.Add(-1); {
 	case n > 0:

@@ -120,9 +120,10 @@ func (s *Session) contain() {
 	s.calling = false
 	s.conn.Scratch().Leave()
 	value := recover()
+	reason := panicked(s.callback.String(), value) // asks the value for its text: not under mu (I3)
 	s.mu.Lock()
 	s.open, s.aborted = false, true
-	s.because(panicked(s.callback.String(), value))
+	s.because(reason)
 	dropped := s.dropQueue()
 	s.mu.Unlock()
 	s.loop.Counters.BytesDropped.Add(dropped)

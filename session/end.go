@@ -1,6 +1,9 @@
 package session
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Disconnect ends the session in good order: everything Send accepted before is delivered, then FIN. Send
 // fails from now on and OnRecv is not called again after the callback now running; input that still arrives is
@@ -9,7 +12,9 @@ import "errors"
 // times; the first reason wins.
 func (s *Session) Disconnect() { s.DisconnectWith(ErrDisconnected) }
 
-// DisconnectWith is Disconnect with a reason of the caller's, which Err then matches. nil means ErrDisconnected.
+// DisconnectWith is Disconnect with a reason of the caller's, which Err then matches. nil means ErrDisconnected. The reason's
+// Is and Unwrap may be called with a lock held: they may not call the session. A reason that cannot be asked, for these or its
+// Error panic (a nil pointer of an error type does), counts as a failure of content's, ErrPanic.
 func (s *Session) DisconnectWith(reason error) {
 	if reason == nil {
 		reason = ErrDisconnected
@@ -17,6 +22,7 @@ func (s *Session) DisconnectWith(reason error) {
 	if !s.bound.Load() {
 		return
 	}
+	reason = sound(reason)
 	s.mu.Lock()
 	s.open = false
 	if !s.ending {
@@ -47,6 +53,22 @@ func (s *Session) condemn(reason error) (visit bool) {
 	s.open, s.aborted = false, true
 	s.because(reason)
 	return true
+}
+
+// sound returns a reason of content's, or ErrPanic if it panics when it is asked what is asked of it later, where nobody
+// would expect it.
+func sound(reason error) (checked error) {
+	if reason == ErrDisconnected {
+		return reason
+	}
+	defer func() {
+		if value := recover(); value != nil {
+			checked = panicked(fmt.Sprintf("%T as a reason", reason), value)
+		}
+	}()
+	causeOf(reason)
+	_ = reason.Error()
+	return reason
 }
 
 // because records a reason: the first stands; what then kept the session from ending in good order is added, once,

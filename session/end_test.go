@@ -3,6 +3,7 @@ package session_test
 import (
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -340,6 +341,40 @@ func TestFirstReasonStands(t *testing.T) {
 		}
 	}
 }
+
+// A reason that panics when it is asked is content's failure, and nobody else's.
+func TestReasonThatCannotBeAsked(t *testing.T) {
+	for name, reason := range map[string]error{"Unwrap": (*net.OpError)(nil), "Error": (*silentError)(nil)} {
+		t.Run(name, func(t *testing.T) {
+			h := &testkit.Handler{}
+			l, c := connect(t, session.Limits{Linger: time.Second}, h)
+			h.DisconnectWith(reason)
+			l.Advance(time.Hour)
+			if err := h.Err(); !errors.Is(err, session.ErrPanic) || h.Over != 1 || !c.Ended {
+				t.Errorf("Err %v, %d OnDisconnected, ended %t", err, h.Over, c.Ended)
+			}
+		})
+	}
+}
+
+type silentError struct{ text string }
+
+func (e *silentError) Error() string { return e.text }
+
+// I3: the text of what content panicked with is asked for without a lock.
+func TestPanicThatAsksItsSession(t *testing.T) {
+	h := &testkit.Handler{Recv: func(h *testkit.Handler, _ []byte) { panic(curious{h}) }}
+	l, c := connect(t, session.Limits{}, h)
+	c.PeerWrite([]byte("x"))
+	l.Run()
+	if err := h.Err(); !errors.Is(err, session.ErrPanic) || !strings.Contains(err.Error(), "0 bytes wait") {
+		t.Errorf("Err %v", err)
+	}
+}
+
+type curious struct{ h *testkit.Handler }
+
+func (c curious) Error() string { return fmt.Sprintf("%d bytes wait, %v", c.h.Pending(), c.h.Err()) }
 
 // What fails while a session ends is added to the reason it ends for; a second request to end is not.
 func TestErrAddsFailuresOnly(t *testing.T) {

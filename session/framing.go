@@ -78,7 +78,7 @@ func (s *Session) feed(f *framed, data, lasting []byte) int {
 		}
 		packet, n, err := s.callSplit(f, data[fed:])
 		if err != nil {
-			s.kill(err)
+			s.kill(sound(err))
 			continue
 		}
 		fed += n
@@ -205,6 +205,9 @@ func (s *Session) sendFramed(f *framed, payload []byte) error {
 	wire, err := f.framer.Append((*mem)[:0], payload) // not under mu: it may be content's own
 	if err != nil {
 		wires.Put(mem)
+		if s.closed() {
+			return ErrClosed
+		}
 		return err
 	}
 	if cap(wire) <= pool.Large {
@@ -223,6 +226,13 @@ func (s *Session) sendFramed(f *framed, payload []byte) error {
 	}
 	wires.Put(mem)
 	return err
+}
+
+// closed reports whether Send takes nothing more.
+func (s *Session) closed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.open
 }
 
 // size is what a packet is on the way and what content has sent of it.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"testing"
 
 	"github.com/servercore-go/servercore/frame"
@@ -230,7 +231,26 @@ func TestSendOfARefusedPayload(t *testing.T) {
 	}
 	l.Run()
 	wantLog(t, h, "connected", "sent 8", "sent 0")
+	h.Disconnect()
+	if err := h.Send(make([]byte, 101)); !errors.Is(err, session.ErrClosed) { // L3
+		t.Errorf("Send after the end: %v", err)
+	}
 }
+
+// An error of a framer's that cannot be asked ends its session, not the process.
+func TestFramersBrokenError(t *testing.T) {
+	h := &testkit.Handler{}
+	l, c := connectFramed(t, session.Limits{}, brokenFramer{}, h)
+	c.PeerWrite([]byte("x"))
+	l.Run()
+	if err := h.Err(); !errors.Is(err, session.ErrPanic) || h.Over != 1 {
+		t.Errorf("Err %v, %d OnDisconnected", err, h.Over)
+	}
+}
+
+type brokenFramer struct{ frame.ServerCore }
+
+func (brokenFramer) Split([]byte) ([]byte, int, error) { return nil, 0, (*net.OpError)(nil) }
 
 // S4: a packet counts once its last byte is taken, however many writes that takes.
 func TestOnSendTellsOfWholePackets(t *testing.T) {

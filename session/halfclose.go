@@ -12,7 +12,8 @@ type HalfCloser interface {
 
 // CloseWrite finishes this side: everything Send accepted before is delivered, then FIN. Send fails from now on with
 // ErrClosed, OnRecv goes on, and the session ends with ErrPeerClosed when the peer has finished too; WriteTimeout
-// holds until the FIN is out, IdleTimeout after it. Any goroutine, inside callbacks too, any number of times.
+// holds until the FIN is out, IdleTimeout after it. If the peer has finished already, this is the end, and what is queued has
+// DrainTimeout to leave. Any goroutine, inside callbacks too, any number of times.
 //
 // Disconnect is the other way to say FIN: it does not want to hear the answer.
 func (s *Session) CloseWrite() {

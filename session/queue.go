@@ -15,7 +15,7 @@ const (
 	// scratchSize is the memory lent to a running callback; it matches the 64 KiB a loop reads at once, so that
 	// an echo of whatever arrived is one write without a pooled buffer.
 	scratchSize = 64 << 10
-	// longQueue is the length, in bytes, from which a queue goes on in large segments instead of pages.
+	// longQueue is the length, in bytes, from which a queue goes on in larger segments than pages, each twice the last.
 	longQueue = 32 << 10
 )
 
@@ -33,9 +33,10 @@ var segments = sync.Pool{New: func() any { return new(segment) }}
 // callback first, then in segments. The session's mutex guards it.
 //
 // Each segment is filled to its end before the next begins. The first 32 KiB are in pages, so that a short queue
-// wastes little at its ends; a longer one goes on in segments of 64 KiB, so that a long queue wastes little on
+// wastes little at its ends; a longer one goes on in segments of up to 64 KiB, so that a long queue wastes little on
 // what describes it; and no segment is larger than what may still be queued. So a queue holds no more memory than
-// SendLimit, or one page if that is more, apart from the part of its first segment that has left.
+// SendLimit, or one page if that is more, apart from the part of its first segment that has left. Where shared buffers stand
+// in it, what follows one of them begins small and doubles, for another may cut it short: at most twice SendLimit then.
 type queue struct {
 	head, tail *segment
 	off        int      // bytes of head that have left
@@ -139,11 +140,15 @@ func (q *queue) share(b *pool.Buffer, room int) {
 
 // grow returns the size of the next segment, for n bytes that wait.
 func (q *queue) grow(n, room int) int {
-	switch queued := q.size - n; {
-	case q.head == nil && n <= pool.Small:
+	switch t, queued := q.tail, q.size-n; {
+	case t == nil && n <= pool.Small:
 		return pool.Small
-	case queued >= longQueue && room >= pool.Large:
-		return pool.Large
+	case t != nil && !t.own:
+		return min(n, pool.Large)
+	case t != nil && t != q.head && cap(t.buf.B) < pool.Page: // it follows a shared one
+		return 2 * cap(t.buf.B)
+	case t != nil && queued >= longQueue && room >= pool.Large:
+		return min(2*cap(t.buf.B), pool.Large)
 	default:
 		return pool.Page
 	}

@@ -13,8 +13,8 @@ type Rate struct {
 	End                            bool // what is over it ends the session; otherwise it waits
 }
 
-// MaxRate is the highest rate and burst.
-const MaxRate = 1 << 32
+// MaxRate is the highest rate and burst: 4 GiB, or what an int holds.
+const MaxRate = min(1<<32, math.MaxInt)
 
 // rated is what a session with a rate has besides. The loop's own.
 type rated struct {

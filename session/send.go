@@ -41,7 +41,8 @@ func (s *Session) Send(p []byte) error {
 
 // SendBuffer is Send without the copy: it takes the caller's reference over, also when it fails, and releases
 // it when the last byte has left or will not leave any more. To send one buffer to many, Retain it for each.
-// Nobody may write to b.B from here on. With a framer it is Send and Release. Any goroutine.
+// Nobody may write to b.B from here on. As long as it waits it holds all of b's memory, at least 512 bytes, though SendLimit
+// counts the bytes of b.B only: what is shorter costs less with Send. With a framer it is Send and Release. Any goroutine.
 func (s *Session) SendBuffer(b *pool.Buffer) error {
 	n := len(b.B) // a nil buffer panics here, not under the lock
 	if f := s.framing(); f != nil {

@@ -696,9 +696,9 @@ func (m *simSession) accept(err error, p []byte) {
 	s := m.sim
 	wire, refusal := m.framed(p)
 	switch {
-	case refusal != nil:
-		if !errors.Is(err, frame.ErrTooLarge) {
-			s.failf("%d: Send: %v, want %v", m.n, err, refusal)
+	case refusal != nil && !errors.Is(err, session.ErrClosed):
+		if !errors.Is(err, frame.ErrTooLarge) || m.closed || m.ending || m.finished {
+			s.failf("%d: Send: %v, want %v, or ErrClosed after the end", m.n, err, refusal)
 		}
 	case err == nil:
 		if m.closed || m.ending || m.finished {

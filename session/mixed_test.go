@@ -1,0 +1,46 @@
+package session
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/servercore-go/servercore/pool"
+)
+
+// S5: buffers that many share stand among what Send copies, and each cuts a segment short; the memory is bounded all the
+// same.
+func TestMixedQueueMemoryIsBounded(t *testing.T) {
+	const limit = 1 << 20
+	for _, with := range []int{1, 511, 512, 600, 3000, 70_000} {
+		for _, size := range []int{1, 20, 512, 513, 2000, 5000, 9000, 40_000} {
+			for _, often := range []int{1, 7} {
+				t.Run(fmt.Sprintf("a shared one of %d, then %d times %d", with, often, size), func(t *testing.T) {
+					var q queue
+					shared, p := pool.GetSize(with), make([]byte, size)
+					shared.B = shared.B[:with]
+					for room := limit; room >= with+often*size; room = limit - q.size {
+						q.share(shared, room)
+						for range often {
+							q.push(p, limit-q.size-size)
+						}
+					}
+					held, segments := 0, 0
+					for s := q.head; s != nil; s = s.next {
+						segments++
+						if held += len(s.buf.B); s.own {
+							held += cap(s.buf.B) - len(s.buf.B)
+						}
+					}
+					if most := 2*q.size + 2*pool.Page; held > most || segments > q.size/256+2 {
+						t.Errorf("%d bytes wait in %d of memory and %d segments, want at most %d", q.size, held, segments, most)
+					}
+					q.drop()
+					shared.Release()
+				})
+			}
+		}
+	}
+	if n := pool.Live(); n != 0 {
+		t.Errorf("%d buffers", n)
+	}
+}
