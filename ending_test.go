@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -322,6 +323,62 @@ func TestE4ShutdownInTime(t *testing.T) {
 		wantError(t, "reason", p.Err(), session.ErrShutdown)
 		wantError(t, "Err", s.Err(), engine.ErrClosed)
 	})
+}
+
+// E4: callbacks that take long one after the other are not those that do not return.
+func TestE4CloseWaitsWhileSessionsEnd(t *testing.T) {
+	const n = 8
+	s := serve(t, "tcp", engine.Options{Loops: 1}, hooks{disconnected: func(*peer) { time.Sleep(200 * time.Millisecond) }})
+	for range n {
+		s.connect()
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	await(t, s.Done(), "the engine has ended")
+}
+
+// E4: one that does not return is named after a second, and the engine ends when it does.
+func TestE4CloseWithACallbackThatDoesNotReturn(t *testing.T) {
+	held := make(chan struct{})
+	s := serve(t, "tcp", engine.Options{Loops: 1}, hooks{disconnected: func(*peer) { <-held }})
+	s.connect()
+	if err := s.Close(); err == nil || !strings.Contains(err.Error(), "1 sessions cannot be ended") {
+		t.Errorf("Close: %v", err)
+	}
+	select {
+	case <-s.Done():
+		t.Error("Done is closed though a callback runs")
+	default:
+	}
+	close(held)
+	await(t, s.Done(), "the engine ends when the callback has returned")
+}
+
+// Nothing has begun where the context is nil.
+func TestNilContext(t *testing.T) {
+	panics := func(what string, f func()) {
+		defer func() {
+			if recover() == nil {
+				t.Errorf("%s: no panic", what)
+			}
+		}()
+		f()
+	}
+	s := serve(t, "tcp", engine.Options{}, hooks{recv: echo})
+	client, _ := s.connect()
+	//lint:ignore SA1012 that is what is tested
+	panics("Shutdown", func() { _ = s.Shutdown(nil) })
+	e, err := engine.New(engine.Options{Logger: quiet})
+	must(t, err)
+	//lint:ignore SA1012 that is what is tested
+	panics("Run", func() { _ = e.Run(nil) })
+	must(t, e.Start())
+	must(t, e.Close())
+	_, err = client.Write([]byte("x"))
+	must(t, err)
+	_, err = io.ReadFull(client, make([]byte, 1))
+	must(t, err)
 }
 
 // E4: the end can be asked for in any order, by anybody, any number of times.

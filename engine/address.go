@@ -55,8 +55,8 @@ func (l *Listener) local(fd int) (net.Addr, error) {
 	if !ok {
 		return l.addr, nil // cannot be: a TCP listener has TCP connections
 	}
-	if s := l.shared; s != nil && s.Zone == addr.Zone && s.IP.Equal(addr.IP) {
-		return s, nil // the port is the listener's
+	if s := l.shared; s != nil && s.Zone == addr.Zone && s.Port == addr.Port && s.IP.Equal(addr.IP) {
+		return s, nil
 	}
 	l.shared = addr
 	return addr, nil

@@ -3,7 +3,39 @@ package engine
 import (
 	"net"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
+
+// One listener may be handed connections to several ports: with IP_TRANSPARENT, or by a socket lookup.
+func TestLocalAddressOfEachConnection(t *testing.T) {
+	l := &Listener{addr: &net.TCPAddr{IP: net.IPv4zero, Port: 1}, zones: make(map[uint32]string)}
+	var last net.Addr
+	for i := range 3 {
+		ln, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		for range 2 { // the second is answered from memory
+			client, err := net.Dial("tcp4", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			fd, err := duplicate(client.(*net.TCPConn))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := l.local(fd)
+			_ = unix.Close(fd)
+			if err != nil || got.String() != client.LocalAddr().String() || got == last {
+				t.Errorf("connection %d: %v, %v, want %v", i, got, err, client.LocalAddr())
+			}
+			last = got
+		}
+	}
+}
 
 // Names of interfaces are as package net has them, and numbers where there is none.
 func TestZone(t *testing.T) {

@@ -59,11 +59,15 @@ func (l *Listener) letIn() bool {
 	if l.engine.stopping() {
 		return false
 	}
-	n, err := l.next()
-	if err == nil {
+	switch n, err := l.next(); err {
+	case nil:
 		l.engine.admit(n, lp)
+		return true
+	case unix.EAGAIN, net.ErrClosed:
+	default: // the listener's goroutine deals with it
+		l.engine.noteAcceptError(l, err)
 	}
-	return err == nil
+	return false
 }
 
 // doorGrace is how long a newcomer is left to the door before the listener's goroutine takes a look.
@@ -114,8 +118,7 @@ const (
 // descriptors, the newcomer is taken on the spare one and, unless the shortage has passed, shed, so that it learns
 // at once and the listener's queue does not fill with the waiting.
 func (e *Engine) acceptFailed(l *Listener, err error, pause time.Duration) time.Duration {
-	e.acceptErrors.Add(1)
-	e.log.limited(acceptLine, "accept failed; established sessions go on", "err", err, "listener", l.addr.String())
+	e.noteAcceptError(l, err)
 	if outOfDescriptors(err) {
 		switch n, waiting := e.spare.accept(l); {
 		case n.origin != nil:
@@ -127,6 +130,11 @@ func (e *Engine) acceptFailed(l *Listener, err error, pause time.Duration) time.
 		}
 	}
 	return min(max(2*pause, minAcceptPause), maxAcceptPause)
+}
+
+func (e *Engine) noteAcceptError(l *Listener, err error) {
+	e.acceptErrors.Add(1)
+	e.log.limited(acceptLine, "accept failed; established sessions go on", "err", err, "listener", l.addr.String())
 }
 
 // admit decides about a newcomer and hands it to a loop, nil if the engine is stopping.

@@ -230,6 +230,7 @@ func (e *Engine) setBounds() error {
 // aborting what is left then, and returns nil. Otherwise it returns why it could not start, or the fault that
 // ended the engine; ErrClosed if somebody called Shutdown or Close.
 func (e *Engine) Run(ctx context.Context) error {
+	_ = ctx.Err() // a nil one panics before anything has begun
 	if err := e.Start(); err != nil {
 		return err
 	}
@@ -302,11 +303,15 @@ func (e *Engine) eachSession(f func(*session.Driver)) {
 
 // enter takes a place among the sessions, if there is one (T2).
 func (e *Engine) enter() bool {
-	if n := e.sessions.Add(1); e.maxSessions > 0 && n > int64(e.maxSessions) {
-		e.leave()
-		return false
+	for {
+		n := e.sessions.Load()
+		if e.maxSessions > 0 && n >= int64(e.maxSessions) {
+			return false
+		}
+		if e.sessions.CompareAndSwap(n, n+1) {
+			return true
+		}
 	}
-	return true
 }
 
 // leave gives it back.

@@ -230,9 +230,9 @@ func (l *Listener) unbind() {
 		l.door.ignore(l)
 		l.door = nil
 	}
+	l.removePath() // while the socket is open: nobody can have bound the path anew
 	_ = l.socket.Close()
 	l.acceptMu.Unlock()
-	l.removePath()
 }
 
 // removePath removes a unix socket's path if it is still the socket we made.

@@ -73,11 +73,12 @@ type Options struct {
 	FirstByteTimeout time.Duration
 
 	// WriteTimeout ends a session with session.ErrWriteStall and a reset when bytes are queued and the kernel
-	// took none for so long. Default: 10 s.
+	// took none for so long. On a line so full that TCP gets nothing through for 10 s now and then, it, and UserTimeout, should be
+	// longer. Default: 10 s.
 	WriteTimeout time.Duration
 
-	// DrainTimeout is how long a session that ends may take to send what is queued; after it comes a reset. Run
-	// gives the whole engine as long to shut down. Default: 10 s.
+	// DrainTimeout is how long a session that ends, by its peer's FIN too, may take to send what is queued; after it comes a
+	// reset, however steadily the peer reads. Run gives the whole engine as long to shut down. Default: 10 s.
 	DrainTimeout time.Duration
 
 	// LingerTimeout is how long input is read and discarded after our FIN before the connection is closed.
@@ -130,8 +131,11 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	fill(&o.Loops, min(runtime.GOMAXPROCS(0), maxLoops))
 	fill(&o.SendLimit, 1<<20)
-	if o.SendLimit > 0 {
+	switch {
+	case o.SendLimit >= 4:
 		fill(&o.PauseAbove, min(256<<10, o.SendLimit/4))
+	case o.SendLimit > 0:
+		fill(&o.PauseAbove, -1) // there is no room for it
 	}
 	fill(&o.PauseAbove, 256<<10)
 	if o.SendLimit > 0 && o.PauseAbove >= o.SendLimit {

@@ -24,6 +24,16 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// A SendLimit that has no room for PauseAbove is no mistake of PauseAbove's.
+func TestSmallestSendLimit(t *testing.T) {
+	for limit := 1; limit < 6; limit++ {
+		o, err := Options{SendLimit: limit}.withDefaults()
+		if want := []int{-1, -1, -1, 1, 1}[limit-1]; err != nil || o.PauseAbove != want {
+			t.Errorf("SendLimit %d: PauseAbove is %d, want %d; %v", limit, o.PauseAbove, want, err)
+		}
+	}
+}
+
 func FuzzOptions(f *testing.F) {
 	f.Add(0, 0, 0, 0, int64(0), int64(0), 0)
 	f.Add(4, -1, 1<<20, 1<<20, int64(time.Second), int64(-1), 9)

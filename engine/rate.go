@@ -65,6 +65,9 @@ func (r Rate) withDefaults() (Rate, error) {
 		if f.rate < 0 || f.rate > session.MaxRate {
 			return r, fmt.Errorf("RecvRate: Rate.%s is %d, want 1 to %d, or 0 for no bound", f.rateName, f.rate, session.MaxRate)
 		}
+		if f.rate == 0 && *f.burst != 0 {
+			return r, fmt.Errorf("RecvRate: Rate.%s is %d without Rate.%s", f.burstName, *f.burst, f.rateName)
+		}
 		if *f.burst == 0 {
 			*f.burst = f.rate
 		}

@@ -16,6 +16,7 @@ func TestRateDefaults(t *testing.T) {
 	for _, r := range []Rate{
 		{}, {End: true}, {BytesPerSecond: -1}, {PacketsPerSecond: math.MaxInt}, {BytesPerSecond: 1, BurstBytes: -1},
 		{PacketsPerSecond: 1, BurstPackets: session.MaxRate + 1},
+		{BytesPerSecond: 1, BurstPackets: 2}, {PacketsPerSecond: 1, BurstBytes: 2},
 	} {
 		if _, err := newOrigin("tcp", nil, []Option{RecvRate(r)}); err == nil || !strings.Contains(err.Error(), "Rate.") {
 			t.Errorf("%+v: %v, want an error that names the field", r, err)

@@ -84,6 +84,7 @@ func (p Policy) withDefaults() (Policy, error) {
 	if p.MaxDelay < p.BaseDelay {
 		return p, fmt.Errorf("Policy.MaxDelay is %v, want at least BaseDelay (%v), or 0 for 120s", p.MaxDelay, p.BaseDelay)
 	}
+	p.BaseDelay, p.MaxDelay = min(p.BaseDelay, maxTimeout), min(p.MaxDelay, maxTimeout)
 	if p.Multiplier == 0 {
 		p.Multiplier = 1.6
 	}

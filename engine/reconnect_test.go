@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -28,6 +29,8 @@ func TestDelays(t *testing.T) {
 		"bounded":  {Policy{BaseDelay: 10 * ms, Multiplier: 3, MaxDelay: 50 * ms}, []time.Duration{10 * ms, 30 * ms, 50 * ms, 50 * ms}},
 		"constant": {Policy{BaseDelay: 10 * ms, Multiplier: 1}, []time.Duration{10 * ms, 10 * ms, 10 * ms}},
 		"long":     {Policy{BaseDelay: time.Hour}, []time.Duration{time.Hour, time.Hour}},
+		"for ever": {Policy{BaseDelay: math.MaxInt64}, []time.Duration{maxTimeout, maxTimeout}},
+		"steep":    {Policy{Multiplier: math.Inf(1), MaxDelay: math.MaxInt64}, []time.Duration{1000 * ms, maxTimeout}},
 	} {
 		p := policy(t, tt.p)
 		for n, want := range tt.want {
@@ -54,6 +57,9 @@ func TestDelaysDisperse(t *testing.T) {
 		t.Errorf("the first delays go from %v to %v, want 0.8 s to 1.2 s", low, high)
 	}
 	off := policy(t, Policy{Jitter: -1})
+	if d := p.randomize(maxTimeout, 0.99); d <= maxTimeout {
+		t.Errorf("the longest delay becomes %v", d)
+	}
 	if d := off.randomize(time.Second, 0.99); d != time.Second {
 		t.Errorf("without jitter: %v", d)
 	}

@@ -11,9 +11,10 @@ import (
 
 // Shutdown stops accepting and dialling, disconnects every session as Session.Disconnect does, with session.ErrShutdown as
 // the reason, and returns nil when all have ended. If ctx ends before, what is left is aborted and ctx's error
-// returned. A session whose callback does not return cannot be ended; if one holds out for a second after ctx,
-// the error says so, and Done is closed when it gives in.
+// returned. A session whose callback does not return cannot be ended: if for a second after ctx none ends,
+// the error says so, and Done is closed when the last has. A nil ctx panics, and nothing has begun.
 func (e *Engine) Shutdown(ctx context.Context) error {
+	_ = ctx.Err() // a nil one panics here
 	if first, err := e.begin(ErrClosed); !first {
 		return err
 	}
@@ -27,8 +28,8 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 }
 
 // Close aborts every session and ends the engine. It returns ErrClosed if the engine was ended, or being ended,
-// before (a Shutdown in progress then has nothing left to wait for), and an error if a callback does not return
-// within a second; Done is closed when it does.
+// before (a Shutdown in progress then has nothing left to wait for), and an error if sessions are left and for a second
+// none of them ends, because callbacks do not return; Done is closed when the last has.
 func (e *Engine) Close() error {
 	e.aborting.Store(true)
 	first, err := e.begin(ErrClosed)
@@ -94,16 +95,21 @@ func (e *Engine) awaitEmpty(ctx context.Context) error {
 	return nil
 }
 
-// patience is how long sessions that were told to end may take before their callbacks are blamed.
+// patience is how long it may take until the next of the sessions that were told to end has ended, before callbacks are
+// blamed.
 const patience = time.Second
 
 var errStuck = errors.New("a callback does not return")
 
-// finish waits a moment for the sessions that were told to end, then takes the loops down in the background.
+// finish waits for the sessions that were told to end, as long as some do, then takes the loops down in the background.
 func (e *Engine) finish() error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	stuck := e.awaitEmpty(ctx)
+	var stuck error
+	for left := e.sessions.Load() + 1; e.sessions.Load() < left; {
+		left = e.sessions.Load()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		stuck = e.awaitEmpty(ctx)
+		cancel()
+	}
 	go func() {
 		_ = e.awaitEmpty(context.Background())
 		e.tearDown()

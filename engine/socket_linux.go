@@ -14,7 +14,8 @@ const (
 )
 
 func setUserTimeout(fd int, d time.Duration) error {
-	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+	ms := (d + time.Millisecond - 1) / time.Millisecond // 0 would be the kernel's own
+	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(ms))
 }
 
 // accept takes a connection that waits, in non-blocking mode and closed on exec. It has its listener's TCP_NODELAY.

@@ -24,7 +24,8 @@ func TestSocketOptions(t *testing.T) {
 		"defaults": {Options{}, 1, 15, 5, 3, 30_000, 512 << 10},
 		"chosen": {Options{KeepAlive: 30 * time.Second, KeepAliveInterval: 7 * time.Second, KeepAliveCount: 4,
 			UserTimeout: 9 * time.Second, SendBuffer: 32 << 10}, 1, 30, 7, 4, 9_000, 64 << 10},
-		"off": {Options{KeepAlive: -1, UserTimeout: -1, SendBuffer: -1}, 0, 0, 0, 0, 0, 0},
+		"finest": {Options{UserTimeout: 1}, 1, 15, 5, 3, 1, 512 << 10},
+		"off":    {Options{KeepAlive: -1, UserTimeout: -1, SendBuffer: -1}, 0, 0, 0, 0, 0, 0},
 	} {
 		check := func(t *testing.T, c *conn) {
 			get := func(level, option int) int {
