@@ -100,5 +100,5 @@ var mutants = []mutant{
 	{"a Broadcast does not note the sizes of its packets", "send.go",
 		"		f.sizes.push(n, payload)\n", "		_ = payload\n"},
 	{"a framer's error does not end the session", "framing.go",
-		"			s.kill(err)\n			continue\n", "			return len(data)\n"},
+		"			s.kill(sound(err))\n			continue\n", "			return len(data)\n"},
 }
