@@ -132,8 +132,8 @@ func (o Options) withDefaults() (Options, error) {
 	fill(&o.Loops, min(runtime.GOMAXPROCS(0), maxLoops))
 	fill(&o.SendLimit, 1<<20)
 	switch {
-	case o.SendLimit >= 4:
-		fill(&o.PauseAbove, min(256<<10, o.SendLimit/4))
+	case o.SendLimit >= 2:
+		fill(&o.PauseAbove, min(256<<10, max(o.SendLimit/4, 1)))
 	case o.SendLimit > 0:
 		fill(&o.PauseAbove, -1) // there is no room for it
 	}

@@ -24,11 +24,11 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// A SendLimit that has no room for PauseAbove is no mistake of PauseAbove's.
+// The smallest SendLimits have a PauseAbove too, but for 1.
 func TestSmallestSendLimit(t *testing.T) {
 	for limit := 1; limit < 6; limit++ {
 		o, err := Options{SendLimit: limit}.withDefaults()
-		if want := []int{-1, -1, -1, 1, 1}[limit-1]; err != nil || o.PauseAbove != want {
+		if want := []int{-1, 1, 1, 1, 1}[limit-1]; err != nil || o.PauseAbove != want {
 			t.Errorf("SendLimit %d: PauseAbove is %d, want %d; %v", limit, o.PauseAbove, want, err)
 		}
 	}

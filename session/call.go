@@ -119,8 +119,8 @@ func (s *Session) contain() {
 	}
 	s.calling = false
 	s.conn.Scratch().Leave()
-	value := recover()
-	reason := panicked(s.callback.String(), value) // asks the value for its text: not under mu (I3)
+	value := said(recover()) // asks it for its text: not under mu (I3)
+	reason := panicked(s.callback.String(), value)
 	s.mu.Lock()
 	s.open, s.aborted = false, true
 	s.because(reason)

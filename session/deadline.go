@@ -117,6 +117,19 @@ func (s *Session) rearm(v view) {
 	}
 }
 
+// said returns what a panic said, or of what type it is if it panics when it is asked, and nil for nil.
+func said(value any) (text any) {
+	if value == nil {
+		return nil
+	}
+	defer func() {
+		if recover() != nil {
+			text = fmt.Sprintf("%T", value)
+		}
+	}()
+	return fmt.Sprint(value)
+}
+
 // panicked is the reason of a session whose content failed in the named callback.
 func panicked(callback string, value any) error {
 	if value == nil {

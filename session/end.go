@@ -12,9 +12,9 @@ import (
 // times; the first reason wins.
 func (s *Session) Disconnect() { s.DisconnectWith(ErrDisconnected) }
 
-// DisconnectWith is Disconnect with a reason of the caller's, which Err then matches. nil means ErrDisconnected. The reason's
-// Is and Unwrap may be called with a lock held: they may not call the session. A reason that cannot be asked, for these or its
-// Error panic (a nil pointer of an error type does), counts as a failure of content's, ErrPanic.
+// DisconnectWith is Disconnect with a reason of the caller's, which Err then matches. nil means ErrDisconnected. Its Is,
+// Unwrap and Error are called here, the first two also later with a lock held: they may not call the session. A reason that cannot
+// be asked, for one of them panics (as those of a nil pointer of an error type do), counts as a failure of content's, ErrPanic.
 func (s *Session) DisconnectWith(reason error) {
 	if reason == nil {
 		reason = ErrDisconnected
@@ -63,7 +63,7 @@ func sound(reason error) (checked error) {
 	}
 	defer func() {
 		if value := recover(); value != nil {
-			checked = panicked(fmt.Sprintf("%T as a reason", reason), value)
+			checked = panicked(fmt.Sprintf("%T as a reason", reason), said(value))
 		}
 	}()
 	causeOf(reason)

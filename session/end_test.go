@@ -344,7 +344,7 @@ func TestFirstReasonStands(t *testing.T) {
 
 // A reason that panics when it is asked is content's failure, and nobody else's.
 func TestReasonThatCannotBeAsked(t *testing.T) {
-	for name, reason := range map[string]error{"Unwrap": (*net.OpError)(nil), "Error": (*silentError)(nil)} {
+	for name, reason := range map[string]error{"Unwrap": (*net.OpError)(nil), "Error": (*silentError)(nil), "Error, over and over": hopeless{}} {
 		t.Run(name, func(t *testing.T) {
 			h := &testkit.Handler{}
 			l, c := connect(t, session.Limits{Linger: time.Second}, h)
@@ -361,6 +361,11 @@ type silentError struct{ text string }
 
 func (e *silentError) Error() string { return e.text }
 
+// hopeless panics with itself: asking for that panic's text panics too.
+type hopeless struct{}
+
+func (h hopeless) Error() string { panic(h) }
+
 // I3: the text of what content panicked with is asked for without a lock.
 func TestPanicThatAsksItsSession(t *testing.T) {
 	h := &testkit.Handler{Recv: func(h *testkit.Handler, _ []byte) { panic(curious{h}) }}
@@ -369,6 +374,17 @@ func TestPanicThatAsksItsSession(t *testing.T) {
 	l.Run()
 	if err := h.Err(); !errors.Is(err, session.ErrPanic) || !strings.Contains(err.Error(), "0 bytes wait") {
 		t.Errorf("Err %v", err)
+	}
+}
+
+// L4: content that panics with what panics when it is asked ends its session only.
+func TestPanicThatCannotBeAsked(t *testing.T) {
+	h := &testkit.Handler{Recv: func(*testkit.Handler, []byte) { panic(hopeless{}) }}
+	l, c := connect(t, session.Limits{}, h)
+	c.PeerWrite([]byte("x"))
+	l.Run()
+	if err := h.Err(); !errors.Is(err, session.ErrPanic) || h.Over != 1 {
+		t.Errorf("Err %v, %d OnDisconnected", err, h.Over)
 	}
 }
 

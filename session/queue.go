@@ -36,7 +36,8 @@ var segments = sync.Pool{New: func() any { return new(segment) }}
 // wastes little at its ends; a longer one goes on in segments of up to 64 KiB, so that a long queue wastes little on
 // what describes it; and no segment is larger than what may still be queued. So a queue holds no more memory than
 // SendLimit, or one page if that is more, apart from the part of its first segment that has left. Where shared buffers stand
-// in it, what follows one of them begins small and doubles, for another may cut it short: at most twice SendLimit then.
+// in it, what follows one of them begins small and doubles, for another may cut it short: at most about three times SendLimit
+// then, with what is left free in the shared ones (short ones of SendBuffer apart).
 type queue struct {
 	head, tail *segment
 	off        int      // bytes of head that have left
