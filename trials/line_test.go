@@ -51,7 +51,7 @@ func TestT22BadLine(t *testing.T) {
 //
 // The line is a router's, not the server's own device: in a queue of its own machine TCP holds each connection to a few packets,
 // and who once has more than the others keeps them. Congestion control is reno, which every Linux has: it becomes fair within some
-// hundred round trips, bbr, where that is the default, in many times 10 s. Below full scale there is less time, and round trips are shorter.
+// hundred round trips; bbr, where that is the default, was not in 15 s. Below full scale there is less time, and round trips are shorter.
 //
 // Fails if the loop waits for a connection that is full: have Write in engine/conn.go wait 20 ms where it would block.
 func TestT23NarrowLine(t *testing.T) {
