@@ -168,6 +168,9 @@ func (c *conn) Unread() bool {
 	return err == nil && n > 0 && p[0].Revents&unix.POLLIN != 0
 }
 
+// Received implements session.Transport.
+func (c *conn) Received() int { return received(int(c.fd)) }
+
 // Unsent implements session.Transport.
 func (c *conn) Unsent() int { return unsent(int(c.fd)) }
 
@@ -308,16 +311,21 @@ func (c *conn) expire(now time.Duration) {
 	c.pump()
 }
 
-// probe looks, without reading, whether a connection that is not read was reset, or finished with no byte left.
+// probe looks, without reading, whether a connection that is not read has failed, or finished with no byte left. Both calls may find
+// the failure: each takes the error from the socket.
 func (c *conn) probe() {
-	if err := socketError(int(c.fd)); err != nil {
-		c.driver.PeerClosed(err)
-		return
+	err := socketError(int(c.fd))
+	if err == nil {
+		var b [1]byte
+		n := 0
+		if n, _, err = unix.Recvfrom(int(c.fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT); n == 0 && err == nil {
+			c.over = true
+			c.driver.PeerClosed(nil)
+			return
+		}
 	}
-	var b [1]byte
-	if n, _, err := unix.Recvfrom(int(c.fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT); n == 0 && err == nil {
-		c.over = true
-		c.driver.PeerClosed(nil)
+	if err != nil && err != unix.EAGAIN && err != unix.EINTR {
+		c.driver.Broken(err)
 	}
 }
 

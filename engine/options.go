@@ -72,17 +72,25 @@ type Options struct {
 	// accept, or after the dial. Default: off.
 	FirstByteTimeout time.Duration
 
-	// WriteTimeout ends a session with session.ErrWriteStall and a reset when bytes are queued and the kernel
-	// took none for so long. On a line so full that TCP gets nothing through for 10 s now and then, it, and UserTimeout, should be
+	// WriteTimeout ends a session with session.ErrWriteStall and a reset when bytes are queued and for so long the kernel took none
+	// and the peer acknowledged none, or less than 240 bytes a second on average. On a line so full that TCP gets nothing through for 10 s now and then, it, and UserTimeout, should be
 	// longer. Default: 10 s.
 	WriteTimeout time.Duration
 
-	// DrainTimeout is how long a session that ends, by its peer's FIN too, may take to send what is queued; after it comes a
-	// reset, however steadily the peer reads. Run gives the whole engine as long to shut down. Default: 10 s.
+	// HalfCloseTimeout ends a session whose peer has finished and whose handler goes on (session.HalfCloser), when it was sent
+	// nothing for so long and its peer took nothing either: with session.ErrIdle, in order. Default: IdleTimeout, or a minute if that
+	// is off. Off: until the handler ends it.
+	HalfCloseTimeout time.Duration
+
+	// DrainTimeout is how long the peer of a session that ends, by its own FIN too, may take nothing of what it was sent, or next to
+	// nothing: less than 240 bytes a second on average. Then comes a reset, and Err matches session.ErrDrainTimeout. What counts is
+	// what the peer's system acknowledges: a peer that takes more is waited for, however long it takes. Run gives the whole
+	// engine as long to shut down. Default: 10 s.
 	DrainTimeout time.Duration
 
-	// LingerTimeout is how long input is read and discarded after our FIN before the connection is closed.
-	// Default: 2 s. Off: until the peer closes.
+	// LingerTimeout is how long input is read and discarded before the connection is closed, from when the peer has acknowledged
+	// everything, our FIN included. A session that is paused (PauseRecv) when its connection fails has as long to resume, and to get what was
+	// received before. Default: 2 s. Off: until the peer closes; a paused session then has DrainTimeout.
 	LingerTimeout time.Duration
 
 	// KeepAlive is after how much silence TCP begins to probe the peer, KeepAliveInterval the time between
@@ -172,6 +180,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("engine: Options.SlowPeer is %d, want RefuseSend or EndSession", o.SlowPeer)
 	}
 	fillTime(&o.WriteTimeout, 10*time.Second)
+	fillTime(&o.HalfCloseTimeout, max(o.IdleTimeout, 0))
+	fillTime(&o.HalfCloseTimeout, time.Minute)
 	fillTime(&o.DrainTimeout, 10*time.Second)
 	fillTime(&o.LingerTimeout, 2*time.Second)
 	fillTime(&o.StallWarning, 100*time.Millisecond)
@@ -200,7 +210,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.SendBuffer > 1<<30 {
 		return o, fmt.Errorf("engine: Options.SendBuffer is %d bytes, want at most 1 GiB", o.SendBuffer)
 	}
-	for _, f := range []*time.Duration{&o.IdleTimeout, &o.FirstByteTimeout, &o.WriteTimeout, &o.DrainTimeout, &o.LingerTimeout, &o.SoftLimitFor} {
+	for _, f := range []*time.Duration{&o.IdleTimeout, &o.FirstByteTimeout, &o.HalfCloseTimeout, &o.WriteTimeout, &o.DrainTimeout, &o.LingerTimeout, &o.SoftLimitFor} {
 		*f = min(*f, maxTimeout)
 	}
 	o.UserTimeout = min(o.UserTimeout, maxUserTimeout)
@@ -230,6 +240,7 @@ func (o Options) limits() session.Limits {
 		LowWater:   o.LowWater,
 		Idle:       o.IdleTimeout,
 		FirstByte:  o.FirstByteTimeout,
+		HalfClose:  o.HalfCloseTimeout,
 		Write:      o.WriteTimeout,
 		Drain:      o.DrainTimeout,
 		Linger:     o.LingerTimeout,

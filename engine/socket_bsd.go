@@ -37,8 +37,20 @@ func read(fd int, p []byte) (int, error) { return unix.Read(fd, p) }
 // inheritsOptions: accepted connections need not have their listener's options.
 const inheritsOptions = false
 
-// unsent is not known here.
-func unsent(int) int { return 0 }
+// unsent asks for the bytes sent and not yet acknowledged.
+func unsent(fd int) int { return queued(fd) }
+
+// received asks for the bytes that wait to be read (FIONREAD).
+func received(fd int) int {
+	n, err := unix.IoctlGetInt(fd, fionread)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// fionread is FIONREAD of <sys/filio.h>, _IOR('f', 127, int).
+const fionread = 0x4004667f
 
 // starved: the BSDs say ENOBUFS.
 func starved(int) bool { return false }

@@ -35,6 +35,15 @@ func unsent(fd int) int {
 	return n
 }
 
+// received asks for the bytes that wait to be read (SIOCINQ).
+func received(fd int) int {
+	n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // starved reports whether a socket that takes nothing holds nothing: Linux says EAGAIN too when it is over net.ipv4.tcp_mem,
 // and tells of room only when what a socket holds was acknowledged.
 func starved(fd int) bool {

@@ -51,6 +51,7 @@ type LoopStats struct {
 	BytesIn      uint64        // read from connections, discarded input and what frames add included
 	BytesOut     uint64        // taken by the kernel, what frames add included
 	BytesDropped uint64        // accepted by Send, lost with the end of their session
+	BytesUnacked uint64        // of BytesOut, not acknowledged by the peer when its session was ended with a reset of ours; 0 where the system does not tell
 	MessagesIn   uint64        // calls of OnRecv
 	MessagesOut  uint64        // Sends accepted, counted when their session is next flushed
 	Writes       uint64        // gathered writes that took bytes: calls of OnSend, but for writes that completed no packet
@@ -117,6 +118,7 @@ func (l *loop) stats() LoopStats {
 		BytesIn:      c.BytesIn.Load(),
 		BytesOut:     c.BytesOut.Load(),
 		BytesDropped: c.BytesDropped.Load(),
+		BytesUnacked: c.BytesUnacked.Load(),
 		MessagesIn:   c.MessagesIn.Load(),
 		MessagesOut:  c.MessagesOut.Load(),
 		Writes:       c.Writes.Load(),
@@ -148,6 +150,7 @@ func (s *LoopStats) add(o LoopStats) {
 	s.BytesIn += o.BytesIn
 	s.BytesOut += o.BytesOut
 	s.BytesDropped += o.BytesDropped
+	s.BytesUnacked += o.BytesUnacked
 	s.MessagesIn += o.MessagesIn
 	s.MessagesOut += o.MessagesOut
 	s.Writes += o.Writes

@@ -137,6 +137,8 @@ func (bare) WakeAll([]session.Transport) {}
 func (bare) Again()                      {}
 func (bare) Now() time.Duration          { return time.Second }
 func (bare) Arm(time.Duration)           {}
+func (bare) Unsent() int                 { return 0 }
+func (bare) Received() int               { return 0 }
 func (bare) Close(bool)                  {}
 func (bare) Done()                       {}
 func (bare) Write(bufs [][]byte) (n int, _ error) {

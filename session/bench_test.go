@@ -37,6 +37,7 @@ func (*taker) CloseWrite() error          { return nil }
 func (*taker) Reading(bool) error         { return nil }
 func (*taker) Unread() bool               { return false }
 func (*taker) Unsent() int                { return 0 }
+func (*taker) Received() int              { return 0 }
 func (*taker) Close(bool)                 {}
 func (*taker) Done()                      {}
 func (*taker) Failed(string, any, []byte) {}

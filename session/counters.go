@@ -55,6 +55,7 @@ func (c *Counter) Load() uint64 { return c.v.Load() }
 // Pending payloads.
 type Counters struct {
 	BytesIn, BytesOut, BytesDropped Counter
+	BytesUnacked                    Counter // of BytesOut, those that the peer had not acknowledged when we reset the connection
 	MessagesIn, MessagesOut         Counter // OnRecv calls; Sends accepted
 	Writes, WouldBlock              Counter // gathered writes that took bytes; those that found the kernel full
 	Pauses                          Counter // times reading was stopped, by hand or by PauseAbove

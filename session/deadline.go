@@ -17,6 +17,8 @@ func (s *Session) watching() bool { return s.loop.Limits.Idle > 0 || s.loop.Limi
 func (s *Session) silentBy(size int) time.Duration {
 	l := &s.loop.Limits
 	switch {
+	case s.halfOpen && s.phase == phaseOpen && size == 0 && l.HalfClose > 0:
+		return s.heardAt + l.HalfClose
 	case s.phase != phaseOpen || !s.reading || s.peerFIN || size > 0:
 		return 0
 	case !s.heard && l.FirstByte > 0 && (l.Idle <= 0 || l.FirstByte < l.Idle):
@@ -35,14 +37,13 @@ func (s *Session) expire(now time.Duration) {
 	if s.retry && blocked {
 		s.unblock()
 	}
+	s.measure(now)
 	endBy, stallBy, softBy := s.endBy(), s.stallBy(), s.softBy()
 	switch {
 	case endBy > 0 && now >= endBy:
-		if s.lingering { // long enough
-			s.finish(false)
+		if s.overdue(now) {
 			return
 		}
-		s.kill(ErrDrainTimeout)
 	case stallBy > 0 && now >= stallBy:
 		// The loop may be late (a busy callback, a stopped process) with the news that the kernel takes bytes.
 		s.unblock()
@@ -61,39 +62,56 @@ func (s *Session) expire(now time.Duration) {
 	s.runTimers(now)
 }
 
+// overdue acts on the deadline of an end. It returns true if that was the end.
+func (s *Session) overdue(now time.Duration) (over bool) {
+	switch {
+	case s.lingering, s.severed && (s.paused.Load() || s.moreBy() > 0):
+		s.finish(false) // long enough
+		return true
+	case s.severed: // the loop is late
+		s.rare.Load().endBy = now + s.receiveWithin()
+	default:
+		s.kill(ErrDrainTimeout)
+	}
+	return false
+}
+
 // silent ends a session whose peer has said nothing for too long, unless that is not the peer's fault: bytes of
 // his wait to be read (the process was stopped, the loop was busy), or he is still taking what the kernel holds.
 func (s *Session) silent(now time.Duration) {
 	unsent := int32(min(s.conn.Unsent(), 1<<30))
-	if s.conn.Unread() || unsent != s.lastUnsent {
+	if !s.halfOpen && s.conn.Unread() || unsent != s.lastUnsent {
 		s.lastUnsent = unsent
 		s.heardAt = now
 		return
 	}
-	if s.heard {
+	switch {
+	case s.halfOpen:
+		s.DisconnectWith(fmt.Errorf("%w: half-closed, and nothing was sent", ErrIdle))
+	case s.heard:
 		s.DisconnectWith(ErrIdle)
-	} else {
+	default:
 		s.DisconnectWith(fmt.Errorf("%w: not one byte received", ErrIdle))
 	}
 }
 
 func (s *Session) stallBy() time.Duration {
-	if r := s.rare.Load(); r != nil && r.stalledAt > 0 && s.loop.Limits.Write > 0 {
-		return r.stalledAt + s.loop.Limits.Write
+	if r := s.rare.Load(); r != nil {
+		return r.progress.stallBy
 	}
 	return 0
 }
 
 func (s *Session) endBy() time.Duration {
 	if r := s.rare.Load(); r != nil {
-		return r.endBy
+		return r.progress.endBy
 	}
 	return 0
 }
 
 // rearm asks to be looked at when the next deadline passes.
 func (s *Session) rearm(v view) {
-	if s.rare.Load() == nil && !s.watching() {
+	if s.rare.Load() == nil && !s.watching() && !s.halfOpen {
 		return // as most sessions are: what has deadlines is there
 	}
 	next := s.endBy()
@@ -105,7 +123,8 @@ func (s *Session) rearm(v view) {
 	sooner(s.stallBy())
 	sooner(s.softBy())
 	sooner(s.moreBy())
-	if s.watching() {
+	sooner(s.sampleBy(v.size))
+	if s.watching() || s.halfOpen {
 		sooner(s.silentBy(v.size))
 	}
 	sooner(v.timer)

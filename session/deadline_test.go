@@ -204,6 +204,7 @@ func TestSlowReaderIsNotIdle(t *testing.T) {
 func TestUnmovedKernelBufferIsIdle(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{Idle: time.Minute}, h)
+	c.Kernel = 100
 	mustSend(t, h, "never read")
 	l.Advance(3 * time.Minute)
 	if !errors.Is(h.Err(), session.ErrIdle) || c.Held() != 10 {

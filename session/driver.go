@@ -51,9 +51,11 @@ func embedded(h Handler) (s *Session) {
 func (s *Session) take() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	free := !s.taken
-	s.taken = true
-	return free
+	if s.phase != phaseFresh {
+		return false
+	}
+	s.phase = phaseBinding
+	return true
 }
 
 // Handler returns the content's handler. Any goroutine.
@@ -101,6 +103,9 @@ func (d *Driver) Receive(data []byte) {
 	if s.phase != phaseOpen {
 		return // E1: after our decision to end, input is discarded
 	}
+	if s.severed {
+		s.rare.Load().unread -= len(data)
+	}
 	s.hold()
 	if s.watching() {
 		s.heard, s.heardAt = true, s.conn.Now()
@@ -129,12 +134,23 @@ func (d *Driver) PeerClosed(err error) {
 	s.hold()
 	switch {
 	case err != nil:
-		s.rarely().lost = err
+		s.sever(err, 0)
 	case s.phase == phaseOpen && s.stashed():
 		s.rarely().fin = true
 	default:
 		s.gotFIN()
 	}
+	s.settle()
+}
+
+// Broken tells that the connection has failed, though nobody has read it to its end: received bytes may wait in the kernel.
+func (d *Driver) Broken(err error) {
+	s := (*Session)(d)
+	if s.phase == phaseClosed {
+		return
+	}
+	s.hold()
+	s.sever(err, s.conn.Received())
 	s.settle()
 }
 

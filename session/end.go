@@ -24,9 +24,9 @@ func (s *Session) DisconnectWith(reason error) {
 	}
 	reason = sound(reason)
 	s.mu.Lock()
-	s.open = false
-	if !s.ending {
-		s.because(reason)
+	s.open, s.ending = false, true
+	if s.rarely().reason == nil {
+		s.record(reason)
 	}
 	s.mu.Unlock()
 	s.schedule()
@@ -71,13 +71,20 @@ func sound(reason error) (checked error) {
 	return reason
 }
 
-// because records a reason: the first stands; what then kept the session from ending in good order is added, once,
-// and so is a failure of content. The caller holds mu.
+// because decides the end and records why. The caller holds mu.
 func (s *Session) because(reason error) {
+	s.ending = true
+	s.record(reason)
+}
+
+// record notes a reason: the first stands; what then kept the session from ending in good order is added, once,
+// and so is a failure of content. The caller holds mu.
+func (s *Session) record(reason error) {
 	r := s.rarely()
 	switch {
-	case !s.ending:
-		s.ending, r.reason = true, reason
+	case r.reason == nil:
+		r.reason = reason
+
 	case !errors.Is(r.reason, reason):
 		_, twice := r.reason.(*chain)
 		failed := errors.Is(reason, ErrPanic) && !errors.Is(r.reason, ErrPanic)

@@ -6,7 +6,8 @@ type HalfCloser interface {
 	// OnHalfClose tells that the peer has finished: OnRecv will not be called any more. It is called once at most, as a
 	// callback after the last OnRecv, and not if the session is ending already. The session stays open, and Send accepts,
 	// until content calls CloseWrite or Disconnect, or the connection breaks: a peer that has gone for good without
-	// a reset shows only when something is sent to it. IdleTimeout does not count any more, so content must see to the end.
+	// a reset shows only when something is sent to it. A session that is sent nothing for Options.HalfCloseTimeout, while its
+	// peer takes nothing either, ends with ErrIdle; IdleTimeout does not count any more.
 	OnHalfClose()
 }
 

@@ -117,6 +117,11 @@ func TestCloseWrite(t *testing.T) {
 	l.Run()
 	c.PeerFIN()
 	l.Run()
+	if c.Closed {
+		t.Fatal("closed with bytes on their way")
+	}
+	c.PeerRead(c.Held())
+	l.Advance(time.Second)
 	wantClosed(t, c, false)
 	wantWire(t, c, "request")
 	wantLog(t, h, "connected", "sent 4", "sent 3", "recv answer", "disconnected")

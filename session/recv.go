@@ -32,7 +32,7 @@ func (s *Session) steer(size int) (delivered bool) {
 			s.heardAt = s.conn.Now() // nobody could say anything meanwhile (T4)
 		}
 		if err := s.conn.Reading(want); err != nil {
-			s.rarely().lost = err
+			s.sever(err, s.conn.Received())
 			s.conn.Again()
 		}
 	}

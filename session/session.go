@@ -39,12 +39,12 @@ type Session struct {
 	reading    bool // what the transport was last told
 	peerFIN    bool // the peer will send no more, and all it sent was delivered
 	halfOpen   bool // and content goes on sending; read under mu too
+	severed    bool // the connection takes nothing more; what was received is still delivered
 	finSent    bool // our FIN is out
-	lingering  bool // and only the peer's is waited for, its input discarded
+	lingering  bool // the peer has acknowledged all of it; only its FIN is waited for
 	heard      bool // a first byte was received
 	retry      bool // blocked for want of kernel memory, no event will come
 	marked     bool // the handler has OnWritable; fixed by Bind, read by any goroutine
-	taken      bool // Bind has begun; any loop's that has been given the handler, under mu
 	lastUnsent int32
 	heardAt    time.Duration
 
@@ -52,7 +52,7 @@ type Session struct {
 
 	mu       sync.Mutex // guards the group below; never held while content runs (I3)
 	open     bool       // Send accepts
-	ending   bool       // there is a reason to end, in rare
+	ending   bool       // the end was decided: no OnRecv any more
 	aborted  bool       // end by reset
 	blocked  bool       // the kernel was full; waiting for Writable
 	messages uint32     // Sends accepted since the last flush
@@ -76,12 +76,11 @@ type rare struct {
 	memberships []*membership
 
 	// The loop's own.
-	lost      error         // the error that broke the connection
-	stash     *pool.Buffer  // input that came in while reading was being stopped
-	stashed   int           // bytes of stash that were delivered
-	fin       bool          // the peer's FIN, waiting behind the stash
-	stalledAt time.Duration // since when the kernel takes nothing, 0 if it does
-	endBy     time.Duration // drain or linger deadline, 0 if none
+	unread  int          // of a severed session: bytes that the kernel still has for it
+	stash   *pool.Buffer // input that came in while reading was being stopped
+	stashed int          // bytes of stash that were delivered
+	fin     bool         // the peer's FIN, waiting behind the stash
+	progress
 }
 
 // rarely returns the rare part, making it if need be. Any goroutine.
@@ -140,10 +139,10 @@ func (s *Session) LocalAddr() net.Addr {
 func (s *Session) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.ending {
-		return nil
+	if r := s.rare.Load(); r != nil {
+		return r.reason
 	}
-	return s.rarely().reason
+	return nil
 }
 
 // Pending returns the bytes accepted by Send and not yet taken by the kernel. With a framer it is the payloads of packets

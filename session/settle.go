@@ -1,9 +1,6 @@
 package session
 
-import (
-	"errors"
-	"time"
-)
+import "time"
 
 // hold keeps other goroutines from waking the loop for a session it is at work on (S3).
 func (s *Session) hold() {
@@ -65,12 +62,12 @@ func (s *Session) settle() {
 
 // view is what a look under mu has found.
 type view struct {
-	aborted, ending, lost bool
-	posted                bool          // functions wait to be run
-	finish                bool          // CloseWrite was called
-	timer                 time.Duration // when the next AfterFunc is due, 0 if there is none
-	size                  int           // bytes queued
-	iov                   [][]byte      // what the kernel should be offered, nil if nothing
+	aborted, ending bool
+	posted          bool          // functions wait to be run
+	finish          bool          // CloseWrite was called
+	timer           time.Duration // when the next AfterFunc is due, 0 if there is none
+	size            int           // bytes queued
+	iov             [][]byte      // what the kernel should be offered, nil if nothing
 }
 
 // look takes stock of what was asked for and, unless functions are to be run first, gathers what can be sent.
@@ -78,12 +75,6 @@ func (s *Session) look(posts bool) (v view) {
 	r, scratch := s.rare.Load(), s.conn.Scratch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if v.lost = r != nil && r.lost != nil; v.lost {
-		s.aborted, s.open = true, false
-		if !s.ending || !errors.Is(r.reason, ErrPeerReset) || !errors.Is(r.reason, r.lost) { // an earlier look has not told it
-			s.because(PeerReset(r.lost))
-		}
-	}
 	v.aborted, v.ending, v.size = s.aborted, s.ending, s.q.size
 	if r != nil {
 		v.finish, v.timer = r.finish, r.timers.next()
@@ -139,8 +130,8 @@ func (s *Session) write(iov [][]byte) {
 		s.q.lend(scratch, nil)
 	}
 	s.mu.Unlock()
-	if r := s.rare.Load(); r != nil && n > 0 {
-		r.stalledAt = 0
+	if n > 0 {
+		s.fed(n)
 	}
 	if err != nil {
 		s.notWritten(err)
@@ -157,17 +148,28 @@ func (s *Session) write(iov [][]byte) {
 	}
 }
 
+// fed notes that the kernel has taken n bytes, for the deadlines that depend on it.
+func (s *Session) fed(n int) {
+	if s.halfOpen {
+		s.heardAt = s.conn.Now()
+	}
+	if r := s.rare.Load(); r != nil {
+		r.stallBy = 0
+		r.wrote += n
+	}
+}
+
 // notWritten notes why the kernel did not take everything.
 func (s *Session) notWritten(err error) {
-	r := s.rarely()
 	if err != ErrWouldBlock && err != ErrNoMemory {
-		r.lost = err
+		s.sever(err, s.conn.Received())
 		return
 	}
 	s.loop.Counters.WouldBlock.Add(1)
 	s.retry = err == ErrNoMemory
-	if r.stalledAt == 0 {
-		r.stalledAt = s.conn.Now()
+	if r := s.rarely(); r.stallBy == 0 && s.loop.Limits.Write > 0 {
+		r.begin(s.conn.Unsent())
+		r.stallBy = s.conn.Now() + s.loop.Limits.Write
 	}
 }
 
@@ -181,8 +183,12 @@ func (s *Session) unblock() {
 // content, so that another round must look.
 func (s *Session) conclude(v view) bool {
 	s.afford()
-	if v.aborted {
-		s.finish(!v.lost)
+	switch {
+	case v.aborted:
+		s.finish(true)
+		return false
+	case s.severed && (v.ending || s.drained()):
+		s.finish(false)
 		return false
 	}
 	if v.ending && s.phase == phaseOpen {
@@ -190,11 +196,10 @@ func (s *Session) conclude(v view) bool {
 	}
 	switch {
 	case v.size > 0:
-	case s.phase == phaseDraining && s.peerFIN:
-		s.finish(false)
-		return false
-	case s.phase == phaseDraining && !s.lingering:
-		s.linger()
+	case s.phase == phaseDraining:
+		if s.windUp() {
+			return false
+		}
 	case s.phase == phaseOpen && v.finish && !s.finSent:
 		s.sendFIN()
 	}

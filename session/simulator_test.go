@@ -193,6 +193,7 @@ type simSession struct {
 	lasting  bool // its content goes on when the peer has finished
 	halved   bool // and was told so
 	finished bool // CloseWrite was called
+	mayMiss  bool // it was paused when the connection had failed: what was received may be given up
 	idle     bool // it was seen to end for that
 	timers   []*simTimer
 }
@@ -798,7 +799,7 @@ func (s *sim) step() {
 			c.PeerFIN()
 		}
 	case r < 97:
-		if s.IntN(4) == 0 && !c.Closed {
+		if s.IntN(4) == 0 && !c.Closed && !m.broken {
 			s.note("%d: the peer resets", m.n)
 			m.broken = true
 			c.PeerReset(errSimBroken)
@@ -829,7 +830,7 @@ func (s *sim) visit(m *simSession, v testkit.Visit) {
 	s.depth++
 	m.c.Serve(v)
 	s.depth--
-	s.note("%d: has %d of %d waiting, wants %b", m.n, m.h.Pending(), m.accepted, m.c.Wants())
+	s.note("%d: has %d of %d waiting, wants %b, Err %v", m.n, m.h.Pending(), m.accepted, m.c.Wants(), m.h.Err())
 }
 
 // check compares sessions and models, between two steps.
@@ -842,7 +843,7 @@ func (s *sim) check() {
 		accepted += m.accepted
 		told += m.h.SentSum
 		taken += m.taken
-		if m.shed() && !m.failing {
+		if m.shed() && !m.failing && !(m.broken && !m.c.Untold()) { // a failed connection's queue is counted at once
 			shed += m.accepted - m.h.SentSum - m.h.Pending()
 		}
 	}
@@ -895,17 +896,20 @@ func (m *simSession) check() {
 		s.failf("%d: OnSend told %d, the kernel took %d", m.n, h.SentSum, c.Took)
 	case m.framing == nil && h.SentN != c.TookN:
 		s.failf("%d: %d OnSend for %d writes", m.n, h.SentN, c.TookN)
-	case dropped < 0 || dropped > 0 && !c.Closed && !m.failing && !m.shed(): // S8
+	case dropped < 0 || dropped > 0 && !c.Closed && !m.failing && !m.shed() && !m.broken: // S8
 		s.failf("%d: accepted %d, sent %d, %d wait, %d lost, Err %v", m.n, m.accepted, h.SentSum, h.Pending(), dropped, err)
 	case s.limits.SendLimit > 0 && size > s.limits.SendLimit: // S5
 		s.failf("%d: %d bytes wait", m.n, size)
 	case c.Closed && size > 0:
 		s.failf("%d: closed with %d bytes waiting", m.n, size)
+	case c.Closed && !c.WasReset && !m.broken && c.Unacked > 0: // E1, E2
+		s.failf("%d: closed with %d bytes that the peer has not", m.n, c.Unacked)
 	case h.Begun != 1 || c.Ended && h.Over != 1 || h.Over > 1: // L2
 		s.failf("%d: done %t, %d OnConnected, %d OnDisconnected", m.n, c.Ended, h.Begun, h.Over)
 	case c.FINSent && size > 0 && !c.Closed:
 		s.failf("%d: FIN with %d bytes waiting", m.n, size)
 	}
+	m.mayMiss = m.mayMiss || m.broken && m.paused
 	if errors.Is(err, session.ErrIdle) && !m.idle { // T4
 		m.idle = true
 		if silent := s.loop.Now() - c.Heard; m.silence() == 0 || silent < m.silence() || c.Backlog() > 0 {
@@ -929,14 +933,18 @@ func (m *simSession) check() {
 		s.failf("%d: forgets a timer", m.n)
 	case m.finished && size == 0 && !c.FINSent:
 		s.failf("%d: forgets the FIN", m.n)
-	case m.finished && m.halved && size == 0:
+	case m.finished && m.halved && size == 0 && c.Armed == 0: // otherwise it is looked whether the peer has everything
 		s.failf("%d: both sides have finished, and it is open", m.n)
 	case size > 0 && !c.Full() && (!c.Retry() || c.Armed == 0):
 		s.failf("%d: forgets %d bytes", m.n, size)
 	case size > 0 && c.Full() && s.limits.Write > 0 && c.Armed == 0:
 		s.failf("%d: forgets WriteTimeout", m.n)
-	case size > 0 && c.Full() && s.limits.Write > 0 && c.Armed > c.Stuck+s.limits.Write:
+	case size > 0 && c.Full() && s.limits.Write > 0 && c.Armed > max(c.Stuck+s.limits.Write, s.loop.Now()+time.Second/2):
 		s.failf("%d: WriteTimeout is late", m.n)
+	case m.broken && !c.Untold() && err != nil && !m.paused && !c.Reads && (m.rate == nil || m.rate.End):
+		s.failf("%d: what was received before the connection failed is not read", m.n)
+	case m.broken && !c.Untold() && m.paused && s.limits.Linger > 0 && c.Armed == 0:
+		s.failf("%d: a failed connection is held for ever", m.n)
 	case err != nil && size > 0 && s.limits.Drain > 0 && c.Armed == 0:
 		s.failf("%d: forgets DrainTimeout", m.n)
 	case size > s.limits.SoftLimit && s.limits.SoftLimit > 0 && c.Armed == 0:
@@ -1040,6 +1048,8 @@ func (s *sim) drain() {
 			}
 		}
 	}
+	s.loop.Advance(time.Second) // until it is seen that the peers have everything
+	s.check()
 }
 
 // atRest: closed, or open with nothing to do.
@@ -1061,7 +1071,7 @@ func (m *simSession) atRest() {
 		s.failf("%d: a timer waits at rest", m.n)
 	case m.h.Err() == nil && m.closed && !m.finished:
 		s.failf("%d: open, but Send said ErrClosed", m.n)
-	case m.h.Err() != nil && !c.FINSent:
+	case m.h.Err() != nil && !c.FINSent && !(m.broken && m.paused):
 		s.failf("%d: ends for ever: %v", m.n, m.h.Err())
 	}
 }
@@ -1109,6 +1119,8 @@ func (m *simSession) atEnd() {
 	case broken && !m.broken, c.WasReset && !cut,
 		cut && !c.WasReset && !m.broken && !c.FINSent && !(m.fin && c.Took == len(m.wire)): // an Abort may come when all is over
 		s.failf("%d: reset by us %t, by the peer %t, Err %v", m.n, c.WasReset, m.broken, err)
+	case broken && errors.Is(c.Driver.Reason(), session.ErrPeerReset) && !cut && !m.ending && !m.failing && !m.mayMiss && !m.garbled && m.got != len(m.sent): // E2c
+		s.failf("%d: OnRecv brought %d of %d bytes before the reset", m.n, m.got, len(m.sent))
 	case cut || broken:
 		s.stats.resets++
 	case is(frame.ErrMalformed) && !m.garbled:

@@ -2,7 +2,7 @@ package session
 
 // phase is where a session stands. It moves forward only, in advance, and only on the loop.
 //
-//	fresh ──Bind──▶ open ──Disconnect, deadline, Shutdown──▶ draining ──queue out, error, deadline──▶ closed
+//	fresh, binding ──▶ open ──Disconnect, deadline, Shutdown──▶ draining ──queue out, error, deadline──▶ closed
 //	                 ├───────peer's FIN───────────────────▶ draining
 //	                 └───────peer's reset, Abort, panic────────────────────────────────────────────▶ closed
 //
@@ -12,13 +12,14 @@ package session
 type phase uint8
 
 const (
-	phaseFresh phase = iota
+	phaseFresh   phase = iota
+	phaseBinding       // Bind has begun
 	phaseOpen
 	phaseDraining
 	phaseClosed
 )
 
-var phaseNames = [...]string{"fresh", "open", "draining", "closed"}
+var phaseNames = [...]string{"fresh", "binding", "open", "draining", "closed"}
 
 func (p phase) String() string { return phaseNames[p] }
 

@@ -38,14 +38,18 @@ type Transport interface {
 	CloseWrite() error
 
 	// Reading stops or resumes the reading of the connection. After Reading(false), Receive is not called and
-	// TCP holds the peer; PeerClosed is still called for a reset at once, and for a FIN that no byte precedes.
+	// TCP holds the peer; Broken is still called for a reset at once, and PeerClosed for a FIN that no byte precedes.
 	// It starts out reading.
 	Reading(on bool) error
 
 	// Unread reports whether received bytes, a FIN or a reset wait in the kernel.
 	Unread() bool
 
-	// Unsent returns the bytes the kernel took and the peer has not acknowledged, 0 where that is not known.
+	// Received returns how many received bytes wait in the kernel.
+	Received() int
+
+	// Unsent returns the bytes the kernel took and the peer has not acknowledged, our FIN being one of them, 0 where that is not
+	// known.
 	Unsent() int
 
 	// Close gives the descriptor up; reset discards what the kernel still holds and tells the peer so.
@@ -73,7 +77,7 @@ type Limits struct {
 
 	Budget *Budget // of all sessions of an engine together; nil is off
 
-	Idle, FirstByte, Write, Drain, Linger time.Duration
+	Idle, FirstByte, HalfClose, Write, Drain, Linger time.Duration
 }
 
 // unbounded reports whether an answer can never be refused for want of room, or nothing is done against it.

@@ -31,7 +31,7 @@ type Conn struct {
 	Driver *session.Driver
 
 	// How it behaves. The zero value takes everything.
-	Kernel     int                                     // bytes the kernel holds for the peer, 0: any number
+	Kernel     int                                     // bytes the kernel holds until the peer takes them, 0: any number, and all is taken at once
 	MaxWrite   int                                     // bytes one write takes, 0: any number
 	Plan       func(offered int) (take int, err error) // has a say in each write before the others
 	Look       func(bufs [][]byte)                     // sees what each write offers
@@ -51,6 +51,7 @@ type Conn struct {
 	FINSent  bool
 	Closed   bool
 	WasReset bool // Close(true)
+	Unacked  int  // bytes that the peer had not taken at Close
 	Ended    bool // Done was called
 	Armed    time.Duration
 	Stuck    time.Duration // since when writes have taken nothing, 0 if the last one has
@@ -66,7 +67,7 @@ type Conn struct {
 	fin     bool   // the peer finished
 	finTold bool
 	broken  error // the peer's reset, until it is told
-	dead    bool  // the peer has reset
+	gone    bool  // nothing more can be read
 	waiting bool  // in Loop.again
 	mailed  bool  // in Loop.mail, under Loop.mu
 	wakes   int   // under Loop.mu
@@ -97,6 +98,9 @@ func (c *Conn) Retry() bool { return c.retry }
 // Backlog returns how many bytes of the peer's have not been read.
 func (c *Conn) Backlog() int { return len(c.unread) }
 
+// Untold reports whether the peer has reset and the session was not told.
+func (c *Conn) Untold() bool { return c.broken != nil }
+
 // Held returns how many bytes the peer has not read.
 func (c *Conn) Held() int { return c.held }
 
@@ -113,7 +117,7 @@ func (c *Conn) Wants() (v Visit) {
 	if c.Closed {
 		return v
 	}
-	if c.broken != nil {
+	if c.broken != nil && (!c.Reads || len(c.unread) == 0) { // a read brings what was received first
 		v |= Reset
 	}
 	if c.room {
@@ -124,7 +128,7 @@ func (c *Conn) Wants() (v Visit) {
 		if c.Reads {
 			v |= Input
 		}
-	case c.fin && !c.finTold && !c.dead:
+	case c.fin && !c.finTold && !c.gone && c.broken == nil:
 		v |= FIN
 	}
 	if c.Armed > 0 && c.Armed <= c.Loop.Now() {
@@ -140,7 +144,13 @@ func (c *Conn) Serve(v Visit) {
 	case Reset:
 		err := c.broken
 		c.broken = nil
-		l.visit(func() { d.PeerClosed(err) })
+		if c.Reads && len(c.unread) == 0 {
+			c.gone = true
+			l.visit(func() { d.PeerClosed(err) })
+			return
+		}
+		c.fin = true // what reads find behind the last byte, now that the error was taken
+		l.visit(func() { d.Broken(err) })
 	case Writable:
 		c.full, c.room = false, false
 		l.visit(d.Writable)
@@ -195,11 +205,16 @@ func (c *Conn) PeerWrite(p []byte) { c.unread = append(c.unread, p...) }
 // PeerFIN has the peer finish.
 func (c *Conn) PeerFIN() { c.fin = true }
 
-// PeerReset breaks the connection: what was not read is lost, writes fail.
+// PeerReset breaks the connection: writes fail, and reads do when what was received is read. The first call that meets the error
+// takes it from the socket: reads find the end then.
 func (c *Conn) PeerReset(err error) {
 	c.broken = err
-	c.unread, c.dead = nil, true
-	c.Plan = func(int) (int, error) { return 0, err }
+	c.Plan = func(int) (int, error) {
+		if c.broken != nil {
+			c.broken, c.fin = nil, true
+		}
+		return 0, err
+	}
 }
 
 // check finds calls that come too late or not from the loop.
@@ -369,12 +384,22 @@ func (c *Conn) Unread() bool {
 	return len(c.unread) > 0
 }
 
+// Received implements session.Transport.
+func (c *Conn) Received() int {
+	c.check("Received", false)
+	defer c.meanwhile()
+	return len(c.unread)
+}
+
 // Unsent implements session.Transport.
 func (c *Conn) Unsent() int {
 	c.check("Unsent", false)
 	defer c.meanwhile()
 	if c.UnsentFunc != nil {
 		return c.UnsentFunc()
+	}
+	if c.Kernel == 0 {
+		return 0
 	}
 	return c.held
 }
@@ -383,6 +408,9 @@ func (c *Conn) Unsent() int {
 func (c *Conn) Close(reset bool) {
 	c.check("Close", false)
 	defer c.meanwhile()
+	if c.Kernel > 0 {
+		c.Unacked = c.held
+	}
 	c.Closed, c.WasReset, c.Armed = true, reset, 0
 }
 
