@@ -19,13 +19,17 @@ type progress struct {
 	due       []*conn
 }
 
-// turnTime is how long a turn serves newcomers, those who have much to read or to write, and deadlines, each of the three, and
-// turnMail how many sessions it takes from the mailbox, some two milliseconds of short writes. Then come the events of others:
-// they do not wait for a rush at the door, for those who bring much, for a thousand that time out together, nor for a room
-// of 100,000 that was told something. Measured: docs/decisions/0015-turns.md.
+// turnTime is how long a turn serves accepted connections, those that have much to read or to write, and deadlines, each of the three.
+// From the mailbox it takes turnMail sessions, some two milliseconds of short writes, or fewer: until turnBytes are written, or
+// mailTime is over, which is looked at every mailLooks sessions. Then come the events of other connections: they do not wait for a burst
+// of accepts, for connections that bring much, for a thousand that time out together, for a room of 100,000 that was told something,
+// nor for one of 256 that was told a megabyte. Measured: docs/decisions/0015-turns.md.
 const (
-	turnTime = 500 * time.Microsecond
-	turnMail = 256
+	turnTime  = 500 * time.Microsecond
+	turnMail  = 256
+	turnBytes = 1 << 20
+	mailTime  = 4 * time.Millisecond
+	mailLooks = 8
 )
 
 // turn serves whoever asked for it. Each list is cut out of its shared place first, then worked off.
@@ -65,11 +69,7 @@ func (l *loop) turn() {
 	if p.mail == nil {
 		p.mail = reverse(l.mailbox.Swap(nil))
 	}
-	for n := 0; p.mail != nil && n < turnMail; n++ {
-		c := p.mail
-		p.mail, c.next = c.next, nil
-		c.turn()
-	}
+	l.serveMail()
 
 	now = l.engine.now()
 	if len(p.due) == 0 {
@@ -92,6 +92,21 @@ func (l *loop) turn() {
 	}
 	if rest {
 		runtime.Gosched() // see breathe
+	}
+}
+
+// serveMail gives sessions from the mailbox their turns, until this turn has served enough.
+func (l *loop) serveMail() {
+	p := &l.progress
+	out := &l.shared.Counters.BytesOut
+	until, most := l.engine.now()+mailTime, out.Load()+turnBytes
+	for n := 1; p.mail != nil && n <= turnMail; n++ {
+		c := p.mail
+		p.mail, c.next = c.next, nil
+		c.turn()
+		if out.Load() >= most || n%mailLooks == 0 && l.engine.now() >= until {
+			return
+		}
 	}
 }
 
