@@ -23,15 +23,16 @@
 //
 //	accepted by Send = sum of OnSend + Pending + dropped at the end
 //
-// and after an orderly end nothing was dropped and the peer has read the sum of OnSend, if it read at all.
+// and after an orderly end nothing was dropped and the peer's system has acknowledged the sum of OnSend.
 //
 // A [Group] is a room: what is broadcast there is copied once and queued for every member.
 //
 // # States
 //
-//	open ──Disconnect, idle, Shutdown──▶ draining ──queue out, FIN, peer's FIN or linger over──▶ closed
-//	 ├─────peer's FIN──────────────────▶ draining ──queue out──────────────────────────────────▶ closed
-//	 └─────peer's reset, Abort, SendLimit policy, stall, panic─────────────────────────────────▶ closed
+//	open ──Disconnect, idle, Shutdown──▶ draining ──queue out, FIN, all acknowledged, peer's FIN or linger over──▶ closed
+//	 ├─────peer's FIN──────────────────▶ draining ──queue out, all acknowledged──────────────────────────────────▶ closed
+//	 ├─────a failed write, a reset─────▶ severed ───what was received before is delivered────────────────────────▶ closed
+//	 └─────Abort, SendLimit policy, stall, panic─────────────────────────────────────────────────────────────────▶ closed
 //
 //	            Send        OnRecv       reads from the peer
 //	open        accepts     yes          yes, unless paused
@@ -39,12 +40,14 @@
 //	            accepts     -            nothing more comes
 //	draining    after our decision
 //	            ErrClosed   no           and discards
+//	severed     ErrClosed   yes          what our kernel has received already
 //	closed      ErrClosed   no           no
 //
-// Draining that takes longer than DrainTimeout, or stalls, or breaks, ends in closed by a reset.
+// A draining peer is waited for as long as it takes 240 bytes a second or more, on average; one that takes nothing for DrainTimeout is
+// reset. What it has taken is what its system has acknowledged: a session is not closed before that.
 //
 // Each direction can end by itself: CloseWrite finishes ours and leaves the session open for what the peer still sends;
-// a [HalfCloser] stays open after the peer's FIN until it calls CloseWrite or Disconnect.
+// a [HalfCloser] stays open after the peer's FIN until it calls CloseWrite or Disconnect, or is sent nothing for HalfCloseTimeout.
 //
 // # Ownership
 //
@@ -86,4 +89,8 @@
 //	    gets no new one.
 //	I10 A session's charge is what its segments hold, whenever its mu is free: account follows each change. A budget's
 //	    reaping comes before a session's mu, its mu after; a group's mu before both.
+//	I11 A severed session delivers what was received and nothing else: sever empties the queue and ends Send once, drained tells when
+//	    all was delivered, and Disconnect, Abort or LingerTimeout of a pause end it before.
+//	I12 No orderly close while the kernel holds bytes of ours: finish(false) is reached from windUp, which has seen Unsent at 0, from a
+//	    severed session, or after the linger.
 package session

@@ -2,13 +2,13 @@ package session
 
 // phase is where a session stands. It moves forward only, in advance, and only on the loop.
 //
-//	fresh, binding ──▶ open ──Disconnect, deadline, Shutdown──▶ draining ──queue out, error, deadline──▶ closed
-//	                 ├───────peer's FIN───────────────────▶ draining
-//	                 └───────peer's reset, Abort, panic────────────────────────────────────────────▶ closed
+//	fresh ──Bind──▶ binding ──▶ open ──Disconnect, deadline, Shutdown──▶ draining ──all acknowledged, error, deadline──▶ closed
+//	                             ├───────peer's FIN───────────────────▶ draining
+//	                             └───────Abort, panic, severed and drained───────────────────────────────────────────────▶ closed
 //
-// Draining has two ways in and one way on. After the peer's FIN the queue is sent and the session closes. After
-// our own decision the queue is sent, FIN follows, and the session lingers, discarding input, until the peer
-// has closed as well.
+// Draining has two ways in. After the peer's FIN the queue is sent and the session closes when the peer has acknowledged it. After
+// our own decision the queue is sent, FIN follows, and when that is acknowledged too the session lingers, discarding input, until the
+// peer has closed as well. A session whose connection takes nothing more is severed: it stays open to deliver what was received.
 type phase uint8
 
 const (
