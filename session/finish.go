@@ -14,7 +14,7 @@ func (s *Session) drain() {
 	}
 	if d := s.loop.Limits.Drain; d > 0 {
 		r := s.rarely()
-		r.begin(s.conn.Unsent())
+		r.begin()
 		r.endBy = s.conn.Now() + d
 	}
 }
@@ -84,6 +84,7 @@ func (s *Session) sever(err error, unread int) {
 	}
 	dropped, messages := s.dropQueue(), s.messages
 	s.messages = 0
+	s.fell()
 	s.mu.Unlock()
 	s.retry = false
 	s.loop.Counters.BytesDropped.Add(dropped)

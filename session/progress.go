@@ -7,7 +7,7 @@ import "time"
 // Taken means acknowledged: what the kernel took is not yet the peer's. Nothing tells when the peer acknowledges, so a session
 // that drains or is stalled is looked at often (sampleEvery).
 type progress struct {
-	held    int           // bytes in the kernel that the peer had not acknowledged at the last look
+	held    int           // bytes in the kernel that the peer had not acknowledged at the last look, negative before the first
 	wrote   int           // bytes that the kernel took since
 	endBy   time.Duration // drain or linger deadline, 0 if none
 	stallBy time.Duration // deadline of a kernel that takes nothing, 0 if it takes
@@ -43,10 +43,10 @@ func extend(by time.Duration, n int, now, limit time.Duration) time.Duration {
 	return max(by, min(by+worth, now+limit))
 }
 
-// begin starts to count what the peer takes.
-func (p *progress) begin(unsent int) {
+// begin starts to count what the peer takes, from the first look on: a deadline that has just begun cannot be put off.
+func (p *progress) begin() {
 	if p.endBy == 0 && p.stallBy == 0 {
-		p.held, p.wrote = unsent, 0
+		p.held = -1
 	}
 }
 
@@ -58,6 +58,9 @@ func (s *Session) measure(now time.Duration) {
 	}
 	unsent := s.conn.Unsent()
 	taken := r.held + r.wrote - unsent
+	if r.held < 0 {
+		taken = 0
+	}
 	r.held, r.wrote = unsent, 0
 	r.endBy = extend(r.endBy, taken, now, s.loop.Limits.Drain)
 	r.stallBy = extend(r.stallBy, taken, now, s.loop.Limits.Write)

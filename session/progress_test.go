@@ -301,3 +301,28 @@ func TestFailedConnectionOfAPausedSession(t *testing.T) {
 		wantClosed(t, c, false)
 	}
 }
+
+// E2c: a deadline that is over when the write that it tries fails takes nothing from what was received.
+func TestFailedWriteAtADeadline(t *testing.T) {
+	for name, limits := range map[string]session.Limits{
+		"soft limit":   {SoftLimit: 4, SoftFor: time.Second},
+		"WriteTimeout": {Write: time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &testkit.Handler{}
+			l, c := connect(t, limits, h)
+			c.Kernel = 1
+			mustSend(t, h, "1234567890")
+			l.Run()
+			c.PeerWrite([]byte("before"))
+			l.Skip(time.Second)
+			c.Plan = func(int) (int, error) { return 0, errors.New("broken pipe") }
+			c.Serve(testkit.Expire)
+			l.Run()
+			wantLog(t, h, "connected", "sent 1", "recv before", "disconnected")
+			if !errors.Is(h.Err(), session.ErrPeerReset) {
+				t.Errorf("Err %v", h.Err())
+			}
+		})
+	}
+}

@@ -168,7 +168,7 @@ func (s *Session) notWritten(err error) {
 	s.loop.Counters.WouldBlock.Add(1)
 	s.retry = err == ErrNoMemory
 	if r := s.rarely(); r.stallBy == 0 && s.loop.Limits.Write > 0 {
-		r.begin(s.conn.Unsent())
+		r.begin()
 		r.stallBy = s.conn.Now() + s.loop.Limits.Write
 	}
 }
