@@ -193,7 +193,7 @@ type simSession struct {
 	lasting  bool // its content goes on when the peer has finished
 	halved   bool // and was told so
 	finished bool // CloseWrite was called
-	mayMiss  bool // it was paused when the connection had failed: what was received may be given up
+	mayMiss  bool // it was paused, or waited for its rate, when the connection had failed: what was received may be given up
 	idle     bool // it was seen to end for that
 	timers   []*simTimer
 }
@@ -909,7 +909,7 @@ func (m *simSession) check() {
 	case c.FINSent && size > 0 && !c.Closed:
 		s.failf("%d: FIN with %d bytes waiting", m.n, size)
 	}
-	m.mayMiss = m.mayMiss || m.broken && m.paused
+	m.mayMiss = m.mayMiss || m.broken && (m.paused || m.rate != nil)
 	if errors.Is(err, session.ErrIdle) && !m.idle { // T4
 		m.idle = true
 		if silent := s.loop.Now() - c.Heard; m.silence() == 0 || silent < m.silence() || c.Backlog() > 0 {
