@@ -168,23 +168,7 @@ func TestAdmit(t *testing.T) {
 	})
 }
 
-// What has come in already does not turn the farewell into a reset.
-func TestFarewellArrives(t *testing.T) {
-	onLoops(t, func(t *testing.T, loops int) {
-		sent := make(chan struct{}, 1)
-		s := serve(t, "tcp", engine.Options{Loops: loops}, hooks{}, engine.Guard(engine.Rules{Farewell: []byte(goAway)}),
-			engine.Admit(func(netip.AddrPort) error { <-sent; return errors.New("no") }))
-		for range 5 {
-			c := s.dial()
-			write(t, c, make([]byte, 30_000))
-			sent <- struct{}{}
-			refused(t, c, goAway)
-		}
-		s.wantRefused(engine.Refused{Admit: 5})
-	})
-}
-
-func TestFarewellWhenFull(t *testing.T) {
+func TestRefusalMessageWhenFull(t *testing.T) {
 	onLoops(t, func(t *testing.T, loops int) {
 		s := serve(t, "tcp", engine.Options{Loops: loops, MaxSessions: 1}, hooks{recv: echo},
 			engine.Guard(engine.Rules{MaxPerAddress: 2, Farewell: []byte(goAway)}))
@@ -198,6 +182,43 @@ func TestFarewellWhenFull(t *testing.T) {
 		eventually(t, "it has left", func() bool { return s.Stats().Sessions == 0 })
 		c, _ = s.connect()
 		exchange(t, c, "room")
+	})
+}
+
+// Every kind of refusal is logged, with its reason and the address.
+func TestRefusalsAreLogged(t *testing.T) {
+	noLeaks(t)
+	for want, rules := range map[string]engine.Rules{
+		"the address is not allowed":                     {Deny: prefixes("127.0.0.9/32")},
+		"too many sessions of one address":               {MaxPerAddress: 1},
+		"too many connections of one address per second": {AcceptRate: 0.001},
+		"MaxSessions reached":                            {},
+	} {
+		log := new(lockedBuffer)
+		s := serve(t, "tcp", engine.Options{Loops: 1, MaxSessions: 2, Logger: slog.New(slog.NewTextHandler(log, nil))}, hooks{recv: echo}, engine.Guard(rules))
+		address := ""
+		for range 3 {
+			c := s.dialWith(from("127.0.0.9"))
+			if _, err := c.Write([]byte("x")); err == nil {
+				_, err = c.Read(make([]byte, 1))
+				if err != nil {
+					address = c.LocalAddr().String()
+					break
+				}
+			}
+		}
+		eventually(t, want+" is logged", func() bool { return strings.Contains(log.String(), want) })
+		if want != "MaxSessions reached" && !strings.Contains(log.String(), "remote="+address) {
+			t.Errorf("the log does not name %s: %s", address, log)
+		}
+	}
+	log := new(lockedBuffer)
+	s := serve(t, "tcp", engine.Options{Loops: 1, Logger: slog.New(slog.NewTextHandler(log, nil))}, hooks{},
+		engine.ProxyProtocol(prefixes("10.0.0.0/8")...))
+	c := s.dial()
+	closed(t, c)
+	eventually(t, "an untrusted one is logged", func() bool {
+		return strings.Contains(log.String(), "trusted proxy") && strings.Contains(log.String(), "remote="+c.LocalAddr().String())
 	})
 }
 

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"runtime"
@@ -47,14 +49,20 @@ func v2Header(source, destination string, tlv int) string {
 func TestProxyHeaders(t *testing.T) {
 	v6 := [2]string{"[2001:db8::1]:443", "[2001:db8::2]:8443"}
 	big := v2Header(client, server80, 3000)
+	const own = "the connection's own"
 	for _, tt := range []struct{ name, header, remote, local string }{
 		{"v1", v1Header, client, server80},
 		{"v1 IPv6", "PROXY TCP6 2001:db8::1 2001:db8::2 443 8443\r\n", v6[0], v6[1]},
-		{"v1 unknown", "PROXY UNKNOWN\r\n", "", ""},
+		{"v1 mapped", "PROXY TCP6 ::ffff:192.0.2.1 ::ffff:198.51.100.2 12345 80\r\n", client, server80},
+		{"v1 mixed", "PROXY TCP6 2001:db8::1 127.0.0.1 443 7843\r\n", v6[0], "127.0.0.1:7843"},
+		{"v1 mixed the other way", "PROXY TCP4 192.0.2.1 2001:db8::2 12345 8443\r\n", client, v6[1]},
+		{"v1 to a unix socket", "PROXY TCP4 192.0.2.1 unix:/run/x 12345 0\r\n", client, own},
+		{"v1 unknown", "PROXY UNKNOWN\r\n", own, own},
+		{"v1 unknown with addresses", "PROXY UNKNOWN 192.0.2.1 198.51.100.2 12345 80\r\n", own, own},
 		{"v2", v2Header(client, server80, -1), client, server80},
 		{"v2 IPv6", v2Header(v6[0], v6[1], 20), v6[0], v6[1]},
 		{"v2 large", big, client, server80},
-		{"v2 local", "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", "", ""},
+		{"v2 local", "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", own, own},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			onLoops(t, func(t *testing.T, loops int) {
@@ -67,17 +75,20 @@ func TestProxyHeaders(t *testing.T) {
 					for b := range splitBy(all, piece) {
 						write(t, c, b)
 					}
-					remote, local := tt.remote, tt.local
-					if remote == "" {
-						remote, local = c.LocalAddr().String(), c.RemoteAddr().String()
+					remote, local, admit := tt.remote, tt.local, tt.remote
+					if remote == own {
+						remote, admit = c.LocalAddr().String(), netip.AddrPort{}.String()
+					}
+					if local == own {
+						local = c.RemoteAddr().String()
 					}
 					p := await(t, s.arrivals, "OnConnected")
 					expect(t, c, "\r\nPROXY me")
 					if p.RemoteAddr().String() != remote || p.LocalAddr().String() != local {
 						t.Errorf("addresses %v and %v, want %s and %s", p.RemoteAddr(), p.LocalAddr(), remote, local)
 					}
-					if a := await(t, asked, "Admit is called"); a.String() != remote {
-						t.Errorf("Admit gets %v, want %s", a, remote)
+					if a := await(t, asked, "Admit is called"); a.String() != admit {
+						t.Errorf("Admit gets %v, want %s", a, admit)
 					}
 					exchange(t, c, "and on")
 					must(t, c.Close())
@@ -128,10 +139,122 @@ func TestProxyGuard(t *testing.T) {
 	})
 }
 
+// signature2 begins a header of version 2.
+const signature2 = "\r\n\r\n\x00\r\nQUIT\n"
+
+// noClient has headers that tell of no client; writeHeader sends one.
+var noClient = []struct{ name, header string }{
+	{"v1 UNKNOWN", "PROXY UNKNOWN\r\n"},
+	{"v1 UNKNOWN with addresses", "PROXY UNKNOWN 127.0.0.1 127.0.0.1 1 2\r\n"},
+	{"v2 LOCAL", signature2 + "\x20\x00\x00\x00"},
+	{"v2 LOCAL with addresses", signature2 + "\x20\x11\x00\x0c\x7f\x00\x00\x01\x7f\x00\x00\x01\x00\x01\x00\x02"},
+	{"v2 UNSPEC", signature2 + "\x21\x00\x00\x00"},
+	{"v2 AF_UNIX", signature2 + "\x21\x31\x00\xd8" + strings.Repeat("\x00", 216)},
+	{"v1 the connection's own addresses", ownV1},
+	{"v2 the connection's own addresses", ownV2},
+	{"v2 datagrams", signature2 + "\x21\x12\x00\x0c\x7f\x00\x00\x01\x7f\x00\x00\x01\x00\x01\x00\x02"},
+}
+
+const ownV1, ownV2 = "own, version 1", "own, version 2"
+
+// writeHeader sends a header, or one that repeats the addresses of c.
+func writeHeader(t *testing.T, c net.Conn, header string) {
+	source, destination := c.LocalAddr().(*net.TCPAddr), c.RemoteAddr().(*net.TCPAddr)
+	switch header {
+	case ownV1:
+		header = fmt.Sprintf("PROXY TCP4 %v %v %d %d\r\n", source.IP, destination.IP, source.Port, destination.Port)
+	case ownV2:
+		header = v2Header(source.String(), destination.String(), -1)
+	}
+	write(t, c, []byte(header))
+}
+
+// A connection whose client nobody told, as a proxy's health check is, is not judged by the proxy's address, and not counted for it.
+func TestProxyUnknownClient(t *testing.T) {
+	for name, rules := range map[string]engine.Rules{
+		"Allow":         {Allow: prefixes("192.0.2.0/24")},
+		"Deny":          {Deny: prefixes("127.0.0.0/8", "::/0", "0.0.0.0/1")},
+		"MaxPerAddress": {MaxPerAddress: 1},
+		"AcceptRate":    {AcceptRate: 1e-6, AcceptBurst: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onLoops(t, func(t *testing.T, loops int) {
+				s := serve(t, "tcp", engine.Options{Loops: loops}, hooks{recv: echo}, behindProxy, engine.Guard(rules))
+				open := func(header string) (net.Conn, *peer) {
+					return s.session(func() net.Conn { c := s.dial(); writeHeader(t, c, header); return c }())
+				}
+				for range 2 { // before a client has the proxy's address, and while it has
+					for _, tt := range noClient {
+						c, p := open(tt.header)
+						exchange(t, c, tt.name)
+						if p.RemoteAddr().String() != c.LocalAddr().String() || p.LocalAddr().String() != c.RemoteAddr().String() {
+							t.Errorf("%s: addresses %v and %v, want the connection's own", tt.name, p.RemoteAddr(), p.LocalAddr())
+						}
+					}
+					s.wantRefused(engine.Refused{})
+					if len(rules.Allow)+len(rules.Deny) == 0 && s.Stats().Accepted == uint64(len(noClient)) {
+						open("PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n")
+					}
+				}
+				// The client's address is judged as ever, and those without one have left no mark on it.
+				same := s.dial()
+				write(t, same, []byte("PROXY TCP4 127.0.0.1 127.0.0.1 3 4\r\n"))
+				closed(t, same)
+				for i := range 2 { // one of the connection's own two addresses is not both
+					same = s.dial()
+					a := [2]string{same.LocalAddr().String(), same.RemoteAddr().String()}
+					a[i] = "127.0.0.1:99"
+					write(t, same, []byte(v2Header(a[0], a[1], -1)))
+					closed(t, same)
+				}
+				want := engine.Refused{Denied: 3}
+				switch name {
+				case "MaxPerAddress":
+					want = engine.Refused{PerAddress: 3}
+				case "AcceptRate":
+					want = engine.Refused{AcceptRate: 3}
+				}
+				s.wantRefused(want)
+			})
+		})
+	}
+}
+
+// Admit and MaxSessions are asked about them all the same, and a refusal has its message.
+func TestProxyUnknownClientIsRefused(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		s := serve(t, "tcp", engine.Options{Loops: loops, MaxSessions: 2}, hooks{recv: echo}, behindProxy,
+			engine.Guard(engine.Rules{Allow: prefixes("192.0.2.0/24"), Farewell: []byte(goAway)}),
+			engine.Admit(func(a netip.AddrPort) error {
+				if !a.IsValid() {
+					return errors.New("no health checks here")
+				}
+				return nil
+			}))
+		for i, tt := range noClient {
+			c := s.dial()
+			writeHeader(t, c, tt.header)
+			refused(t, c, goAway)
+			s.wantRefused(engine.Refused{Admit: uint64(i + 1)})
+		}
+		eventually(t, "all have left", func() bool { return s.Stats().Sessions == 0 })
+	})
+	onLoops(t, func(t *testing.T, loops int) {
+		s := serve(t, "tcp", engine.Options{Loops: loops, MaxSessions: len(noClient)}, hooks{recv: echo}, behindProxy)
+		for _, tt := range noClient {
+			c := s.dial()
+			writeHeader(t, c, tt.header)
+			s.session(c)
+		}
+		closed(t, s.dial())
+		s.wantRefused(engine.Refused{Full: 1})
+	})
+}
+
+// What cannot become a header is refused at once: not by a timeout, which is a minute here, and not by an end.
 func TestProxyRefuses(t *testing.T) {
 	onLoops(t, func(t *testing.T, loops int) {
-		o := engine.Options{Loops: loops, FirstByteTimeout: 100 * time.Millisecond}
-		s := serve(t, "tcp", o, hooks{recv: echo}, behindProxy)
+		s := serve(t, "tcp", engine.Options{Loops: loops, FirstByteTimeout: time.Minute}, hooks{recv: echo}, behindProxy)
 		var want engine.Refused
 		header := func(what string, f func(net.Conn)) {
 			t.Helper()
@@ -139,26 +262,23 @@ func TestProxyRefuses(t *testing.T) {
 			f(c)
 			want.ProxyHeader++
 			s.wantRefused(want)
-			if _, ok := c.(resetConn); !ok && what != "" {
+			if what != "" {
 				closed(t, c)
 			}
 		}
-		header("not a header", func(c net.Conn) { write(t, c, []byte("GET / HTTP/1.1\r\n\r\n")) })
+		for _, b := range []string{
+			"GET / HTTP/1.1\r\n\r\n", "p", "PROXY TCP5", "PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n", "PROXY UNKNOWN\n", "PROXY TCP4 1.2.3.256",
+			"PROXY TCP6 1.2.3.4 ::1 1 2\r\n", signature2 + "\x31", signature2 + "\x21\x03", signature2 + "\x21\x41", signature2 + "\x22",
+			signature2 + "\x21\x00\x00\x07\x03\x00\x04abcd", v2Header(client, server80, 5000),
+		} {
+			header(b, func(c net.Conn) { write(t, c, []byte(b)) })
+		}
 		header("in pieces", func(c net.Conn) { write(t, c, []byte(v1Header[:20])); write(t, c, []byte("x y z\r\n")) })
-		header("oversized", func(c net.Conn) { write(t, c, []byte(v2Header(client, server80, 5000))) })
 		header("cut off", func(c net.Conn) { write(t, c, []byte(v1Header[:30])); closeWrite(t, c) })
 		header("nothing", func(c net.Conn) { closeWrite(t, c) })
 		header("", func(c net.Conn) { write(t, c, []byte(v1Header[:30])); reset(t, c) })
-		for i, part := range []string{"", "P", v1Header[:len(v1Header)-1], v2Header(client, server80, 9)[:30]} {
-			c := s.dial()
-			write(t, c, []byte(part))
-			closed(t, c)
-			want.ProxyLate++
-			if s.wantRefused(want); t.Failed() {
-				t.Fatalf("part %d", i)
-			}
-		}
-		eventually(t, "nobody is left", func() bool { return s.Stats().Sessions == 0 })
+		header("", func(c net.Conn) { reset(t, c) })
+		eventually(t, "all have left", func() bool { return s.Stats().Sessions == 0 })
 
 		s = serve(t, "tcp", engine.Options{Loops: loops}, hooks{}, engine.ProxyProtocol(prefixes("10.0.0.0/8", "127.0.0.2/32")...))
 		c := s.dial()
@@ -169,6 +289,99 @@ func TestProxyRefuses(t *testing.T) {
 			t.Errorf("RemoteAddr is %v, want %s", p.RemoteAddr(), client)
 		}
 	})
+}
+
+// A header that does not become whole is refused when its time is over, not before, however slowly it comes.
+func TestProxyLate(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		const timeout = 200 * time.Millisecond
+		s := serve(t, "tcp", engine.Options{Loops: loops, FirstByteTimeout: timeout}, hooks{recv: echo}, behindProxy)
+		for i, part := range []string{"", "P", v1Header[:len(v1Header)-1], v2Header(client, server80, 9)[:30]} {
+			began := time.Now()
+			c := s.dial()
+			write(t, c, []byte(part))
+			closed(t, c)
+			if took := time.Since(began); took < timeout || took > patience {
+				t.Errorf("part %d is refused after %v, want %v", i, took, timeout)
+			}
+			s.wantRefused(engine.Refused{ProxyLate: uint64(i + 1)})
+		}
+		began := time.Now()
+		c := s.dial()
+		for b := range splitBy([]byte(v1Header), 1) { // each byte is progress, and does not count
+			if _, err := c.Write(b); err != nil || time.Since(began) > patience {
+				break
+			}
+			time.Sleep(timeout / 20)
+		}
+		closed(t, c)
+		if took := time.Since(began); took < timeout || took > patience {
+			t.Errorf("byte by byte: refused after %v, want %v", took, timeout)
+		}
+		s.wantRefused(engine.Refused{ProxyLate: 5})
+		eventually(t, "all have left", func() bool { return s.Stats().Sessions == 0 })
+	})
+}
+
+// The log line says what is wrong with the header, quotes it, and has the proxy's address.
+func TestProxyLog(t *testing.T) {
+	noLeaks(t)
+	for _, tt := range []struct {
+		name, sent string
+		end        bool
+		says       []string
+	}{
+		{"family", "PROXY TCP6 192.0.2.1 ::1 1 2\r\n", false, []string{"source is", "192.0.2.1", "want an address of TCP6", "PROXY TCP6 192.0.2.1 ::1 1 2"}},
+		{"LF", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\nsecret", false, []string{"the line ends with LF, want CR LF", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2"}},
+		{"no header", "GET /index.html?password=secret", false, []string{"neither version", "GET /index.html"}},
+		{"checksum", signature2 + "\x21\x00\x00\x07\x03\x00\x04abcd", false, []string{"the header says 0x61626364", "QUIT"}},
+		{"cut off", "PROXY TCP4 192.0.2", true, []string{"unexpected EOF after 18 bytes", "PROXY TCP4 192.0.2"}},
+		{"late", "PROXY TCP4 192.0.2", false, []string{"not whole within 300ms: 18 bytes came", "PROXY TCP4 192.0.2"}},
+		{"silent", "", false, []string{"not whole within 300ms: 0 bytes came"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			log := new(lockedBuffer)
+			s := serve(t, "tcp", engine.Options{Loops: 1, FirstByteTimeout: 300 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(log, nil))},
+				hooks{}, behindProxy)
+			c := s.dial()
+			write(t, c, []byte(tt.sent))
+			if tt.end {
+				closeWrite(t, c)
+			}
+			closed(t, c)
+			eventually(t, "a line is logged", func() bool { return strings.Contains(log.String(), "because of its PROXY header") })
+			for _, want := range append(tt.says, c.LocalAddr().String()) {
+				if !strings.Contains(log.String(), want) {
+					t.Errorf("the log does not say %q: %s", want, log.String())
+				}
+			}
+			if line := log.String(); len(line) > 1000 || strings.Contains(line, "secret") || strings.Count(line, "\n") != 1 {
+				t.Errorf("the log says %s", line)
+			}
+		})
+	}
+}
+
+// Connections that end, in either way, before they have sent a byte are how some health checks look: counted, and not logged.
+func TestProxyLogsNoEmptyConnection(t *testing.T) {
+	noLeaks(t)
+	log := new(lockedBuffer)
+	s := serve(t, "tcp", engine.Options{Loops: 1, Logger: slog.New(slog.NewTextHandler(log, nil))}, hooks{}, behindProxy)
+	for i := range 3 {
+		c := s.dial()
+		eventually(t, "it waits", func() bool { return s.Stats().Sessions == 1 })
+		reset(t, c)
+		s.wantRefused(engine.Refused{ProxyHeader: uint64(2*i + 1)})
+		c = s.dial()
+		eventually(t, "it waits", func() bool { return s.Stats().Sessions == 1 })
+		closeWrite(t, c)
+		closed(t, c)
+		s.wantRefused(engine.Refused{ProxyHeader: uint64(2*i + 2)})
+		eventually(t, "it has left", func() bool { return s.Stats().Sessions == 0 })
+	}
+	if log.String() != "" {
+		t.Errorf("the log says %s", log)
+	}
 }
 
 // E2 behind a header: a FIN that has come with it, or just after, ends the session once everything was delivered.

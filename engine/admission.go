@@ -26,6 +26,7 @@ type newcomer struct {
 	local, remote net.Addr
 	attempt       *attempt // of Dial, nil for an accepted one
 	visitor       *visitor // what a Guard knows of the address, nil without
+	clientUnknown bool     // its PROXY header tells of no client: remote is the proxy
 	registered    bool     // the poller tells of it already
 }
 

@@ -10,10 +10,13 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// Admit has content decide who comes in: f is called for each newcomer that MaxSessions, Guard and ProxyProtocol have let
-// through, before the factory and before there is a session, and an error refuses it; the error is logged, at most one a second. A
-// panic refuses as well. remote is the address that the session would have as RemoteAddr, IPv4 as IPv4; for a unix
-// socket it is the zero AddrPort.
+// Admit has the application decide about each connection that MaxSessions, Guard and ProxyProtocol have passed: f is called before the
+// factory, before there is a session, and an error refuses the connection. The error is logged, at most one a second. A
+// panic refuses as well.
+//
+// remote is the client's address and what the session would have as RemoteAddr, IPv4 as IPv4. It is the zero AddrPort if nobody
+// told the client's address: for a unix socket, and behind ProxyProtocol for a header without a client, such as a proxy's health
+// check. Admit those, unless there is a reason not to.
 //
 // f runs on the event loops, on several at once, and must not wait. Each refusal counts in Stats.Refused.Admit.
 func Admit(f func(remote netip.AddrPort) error) Option {
@@ -26,7 +29,7 @@ func Admit(f func(remote netip.AddrPort) error) Option {
 	}
 }
 
-// callAdmit asks content, whatever it does.
+// callAdmit asks the application, whatever that does.
 func (l *loop) callAdmit(n newcomer) (admitted bool) {
 	e := l.engine
 	returned := false
@@ -56,7 +59,11 @@ func (l *loop) callAdmit(n newcomer) (admitted bool) {
 	if l.seat.scratch.Enter(session.CallAdmit, nil) {
 		began = e.now()
 	}
-	err = n.origin.entry.admit(addrPort(n.remote))
+	client := addrPort(n.remote)
+	if n.clientUnknown {
+		client = netip.AddrPort{}
+	}
+	err = n.origin.entry.admit(client)
 	returned = true
 	if began > 0 {
 		l.shared.Times[session.CallAdmit].Record(e.now() - began)

@@ -21,7 +21,13 @@ const firstHalf, secondHalf = "PROXY TCP4 192.0.2.1 ", "192.0.2.2 1000 2000\r\n"
 // loop, for onLoop.
 func arrive(t *testing.T, opts ...Option) (client net.Conn, home *conn) {
 	t.Helper()
-	e, err := New(Options{Loops: 1, Logger: slog.New(slog.DiscardHandler)})
+	return arriveIn(t, Options{}, opts...)
+}
+
+func arriveIn(t *testing.T, o Options, opts ...Option) (client net.Conn, home *conn) {
+	t.Helper()
+	o.Loops, o.Logger = 1, slog.New(slog.DiscardHandler)
+	e, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,4 +103,115 @@ func TestArrivalFinishedEarly(t *testing.T) {
 	if n := home.on().engine.Stats().Refused.ProxyHeader; n != 1 {
 		t.Errorf("%d refused for their header, want 1", n)
 	}
+}
+
+// A header has as long as FirstByteTimeout says, 5 s if that is off.
+func TestHeaderDeadline(t *testing.T) {
+	for timeout, want := range map[time.Duration]time.Duration{0: 5 * time.Second, -1: 5 * time.Second, time.Hour: time.Hour, time.Second: time.Second} {
+		began := time.Now()
+		_, home := arriveIn(t, Options{FirstByteTimeout: timeout})
+		l := home.on()
+		left := onLoop(t, home, func() time.Duration { return only(l).until - l.engine.now() })
+		if left > want || left < want-time.Since(began) {
+			t.Errorf("FirstByteTimeout %v: %v are left of %v after %v at most", timeout, left, want, time.Since(began))
+		}
+	}
+}
+
+// A deadline beyond the wheel's horizon is met: the connection is looked at before, stays, and is armed again each time.
+func TestHeaderDeadlineBeyondHorizon(t *testing.T) {
+	const timeout = 10 * tickSlots * tick
+	client, home := arriveIn(t, Options{FirstByteTimeout: timeout})
+	l := home.on()
+	onLoop(t, home, func() bool {
+		a := only(l)
+		for _, now := range []time.Duration{a.until - timeout/2, a.until - 1} {
+			before := l.wheel.Len()
+			l.wheel.Disarm(a.conn) // as Expire does
+			if l.wheel.Len() != before-1 {
+				t.Error("it was not armed")
+			}
+			l.timerAt = 0
+			a.conn.expire(now)
+			if only(l) != a || l.wheel.Len() != before {
+				t.Errorf("at %v of %v: the connection waits: %t, and is armed: %t", now, a.until, only(l) == a, l.wheel.Len() == before)
+			}
+			if l.timerAt == 0 {
+				t.Errorf("at %v of %v: no timer is set", now, a.until)
+			}
+		}
+		before := l.wheel.Len()
+		a.conn.expire(a.until)
+		if len(l.arrivals) != 0 || l.wheel.Len() != before-1 || l.expected.Load() != 0 {
+			t.Errorf("at its deadline: %d wait, %d are expected, and it is armed: %t", len(l.arrivals), l.expected.Load(), l.wheel.Len() == before)
+		}
+		return true
+	})
+	_ = client.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := client.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read: %v, want the end", err)
+	}
+	if n := home.on().engine.Stats().Refused.ProxyLate; n != 1 {
+		t.Errorf("%d refused as late, want 1", n)
+	}
+}
+
+// A header that was whole when its deadline passed is in time: the loop may be late to look.
+func TestHeaderInTimeLoopLate(t *testing.T) {
+	client, home := arrive(t)
+	l := home.on()
+	onLoop(t, home, func() bool {
+		a := only(l)
+		write(t, client, firstHalf+secondHalf)
+		for b := make([]byte, len(firstHalf)+len(secondHalf)); ; time.Sleep(time.Millisecond) {
+			if n, _, err := unix.Recvfrom(int(a.conn.fd), b, unix.MSG_PEEK); err != nil || n == len(b) {
+				break
+			}
+		}
+		a.conn.expire(a.until + time.Second)
+		return true
+	})
+	exchange(t, client, 3)
+}
+
+// Connections that wait for their header are shared out among the loops, and count until they are sessions or gone.
+func TestHeadersAreSharedOut(t *testing.T) {
+	e, err := New(Options{Loops: 2, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := e.Listen("tcp", "127.0.0.1:0", func() session.Handler { return &recorder{connected: func() {}} },
+		ProxyProtocol(netip.MustParsePrefix("127.0.0.0/8")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	wait := func(what string, done func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(5 * time.Second); !done(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("not within 5 s: %s", what)
+			}
+		}
+	}
+	var clients []net.Conn
+	for i := range 10 { // one by one, or those on their way to a loop count too
+		clients = append(clients, dial(t, l))
+		wait("it waits for its header", func() bool { return int(e.loops[0].expected.Load()+e.loops[1].expected.Load()) == i+1 })
+	}
+	if a, b := e.loops[0].expected.Load(), e.loops[1].expected.Load(); a != 5 || b != 5 {
+		t.Errorf("%d and %d wait on the two loops, want 5 and 5", a, b)
+	}
+	for i, c := range clients {
+		if i%2 == 0 {
+			write(t, c, firstHalf+secondHalf)
+		} else {
+			_ = c.Close()
+		}
+	}
+	wait("none waits", func() bool { return e.loops[0].expected.Load()+e.loops[1].expected.Load() == 0 })
+	wait("five are sessions", func() bool { return e.Stats().Sessions == 5 && e.Stats().Total.Sessions == 5 })
 }

@@ -13,43 +13,48 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Rules say whom a Guard lets in. The zero value of each field asks nothing.
+// Rules say which connections a Guard accepts. The zero value of each field asks nothing.
 //
-// An address is an IPv4 address, or the /64 an IPv6 address is in: that is what one subscriber gets, who may use a new address out of
-// it for each connection. A link-local IPv6 address counts by itself, for all of a link is in the same /64. An IPv4-mapped
-// address is an IPv4 one.
+// MaxPerAddress and AcceptRate count an IPv6 address as the /64 it is in: that is what one subscriber gets, who may use a new address out
+// of it for each connection. What stands for an IPv4 address counts as that one: an IPv4-mapped address, and those of NAT64 and
+// SIIT (64:ff9b::/96), 6to4 (2002::/16) and Teredo (2001::/32). Each of these would have strangers share a /64, or one
+// client have many. A link-local address counts by itself, for all of a link is in the same /64, and so does one of
+// 64:ff9b:1::/48, where each network has its own way to put an IPv4 address in. A translator with a prefix of the network's own is not recognized: all
+// its clients count as one.
 type Rules struct {
 	// Deny refuses the addresses in these prefixes, whatever Allow says; Allow refuses the addresses in none of its own.
-	// An IPv4 address is in no IPv6 prefix: ::/0 is every IPv6 address, and 0.0.0.0/0 every IPv4 one. A look-up takes as
-	// long as there are different lengths of prefixes, however many there are.
+	// An IPv4 address is in no IPv6 prefix: ::/0 is every IPv6 address, and 0.0.0.0/0 every IPv4 one. An IPv4-mapped
+	// address is an IPv4 one. An address of 64:ff9b::/96 is both: 64:ff9b::203.0.113.7 is in 64:ff9b::/96 and in
+	// 203.0.113.0/24, for Deny and for Allow. Addresses of 64:ff9b:1::/48, 6to4 and Teredo are IPv6 ones. A look-up
+	// takes as long as there are different lengths of prefixes, however many there are.
 	Allow, Deny []netip.Prefix
 
 	// MaxPerAddress bounds the open sessions of one address, those being drained included.
 	MaxPerAddress int
 
-	// AcceptRate bounds the sessions of one address that are let in, per second: a token bucket that AcceptBurst fills. Who is
-	// refused by these Rules pays nothing. From one in eleven days (1e-6) to a million.
+	// AcceptRate bounds the sessions of one address that are accepted, per second: a token bucket that AcceptBurst fills. A connection
+	// that these Rules refuse takes no token. From one in eleven days (1e-6) to a million.
 	AcceptRate float64
 
 	// AcceptBurst is how many sessions of one address may come at once after a silence. Default: a second's worth, at least 1.
 	// At most a million.
 	AcceptBurst int
 
-	// Farewell is sent to those whom these Rules, Admit or MaxSessions refuse: one write that does not wait, then the
-	// connection is finished in order and closed. What has come in until then is discarded, up to 64 KiB, because closing
-	// a connection with unread bytes resets it, and a reset may take the farewell along. Nothing waits for the peer,
-	// so what it sends later is still answered by a reset; peers that speak first may miss the farewell. At most 4 KiB.
+	// Farewell is the message to connections that these Rules, Admit or MaxSessions refuse: one write that does not wait, then a
+	// FIN and close. What has come in until then is discarded, up to 64 KiB, because closing a connection with unread bytes
+	// resets it, and a reset may take the message along. Nothing waits for the peer, so what it sends later is still
+	// answered by a reset; peers that speak first may miss the message. At most 4 KiB.
 	Farewell []byte
 }
 
-// Guard has the listener's newcomers judged by rules, before anything is built for them; with ProxyProtocol, by the addresses
-// that the proxy tells. Refusals count in Stats.Refused.Denied, PerAddress and AcceptRate. One Option given to several listeners counts their
-// sessions together.
+// Guard has the listener's connections judged by rules when they are accepted, before anything is built for them; with ProxyProtocol, by
+// the client's address in the header. A connection whose header tells of no client is not judged and not counted. Refusals count in
+// Stats.Refused.Denied, PerAddress and AcceptRate. One Option given to several listeners counts their sessions together.
 //
 // MaxPerAddress and AcceptRate need to remember addresses, 72 bytes each: every one that has sessions, and of the
-// others, those whose bucket is not full again, up to 65,536 (5 MiB). When more knock than that, the address that has
-// been silent for longest is forgotten, and may come back as a stranger: sessions are never miscounted, nobody is refused
-// for want of memory, and who knocks all the time stays known.
+// others, those whose bucket is not full again, up to 65,536 (5 MiB). When there are more than that, the address whose last
+// connection is longest ago is forgotten: its bucket is full when it comes back. Sessions are never miscounted, no connection is refused
+// for want of memory, and an address that connects all the time stays known.
 func Guard(r Rules) Option {
 	g, err := newGuard(r)
 	return func(o *origin) error {
@@ -91,11 +96,27 @@ type guard struct {
 // address is what counts as one.
 type address [16]byte
 
+var (
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")   // RFC 6052; the IPv4 address is in the last four bytes
+	nat64Local = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215; where the IPv4 address is depends
+	sixToFour  = netip.MustParsePrefix("2002::/16")      // RFC 3056; behind the prefix
+	teredo     = netip.MustParsePrefix("2001::/32")      // RFC 4380; in the last four bytes, inverted
+)
+
 func addressOf(a netip.Addr) address {
 	b := a.As16()
-	if a.Is6() && !a.IsLinkLocalUnicast() {
-		clear(b[8:])
+	last := [4]byte(b[12:])
+	switch {
+	case a.Is4() || a.IsLinkLocalUnicast() || nat64Local.Contains(a):
+		return b
+	case nat64.Contains(a):
+		return netip.AddrFrom4(last).As16()
+	case sixToFour.Contains(a):
+		return netip.AddrFrom4([4]byte(b[2:])).As16()
+	case teredo.Contains(a):
+		return netip.AddrFrom4([4]byte{^last[0], ^last[1], ^last[2], ^last[3]}).As16()
 	}
+	clear(b[8:])
 	return b
 }
 
@@ -164,7 +185,7 @@ const (
 
 // judge decides about a newcomer from a. A visitor is to leave once for each welcome. Any goroutine.
 func (g *guard) judge(a netip.Addr, now time.Duration) (*visitor, verdict) {
-	if g.deny.contain(a) || g.allow != nil && !g.allow.contain(a) {
+	if lists(g.deny, a) || g.allow != nil && !lists(g.allow, a) {
 		return nil, denied
 	}
 	if g.max == 0 && g.interval == 0 {
@@ -195,6 +216,18 @@ func (g *guard) judge(a netip.Addr, now time.Duration) (*visitor, verdict) {
 	v.paid = full
 	v.sessions++
 	return v, welcome
+}
+
+// lists reports whether a, or the IPv4 address that NAT64 has made it of, is in the set.
+func lists(s *prefixes, a netip.Addr) bool {
+	if s.contain(a) {
+		return true
+	}
+	if !nat64.Contains(a) {
+		return false
+	}
+	b := a.As16()
+	return s.contain(netip.AddrFrom4([4]byte(b[12:])))
 }
 
 // leave takes back a welcome. Any goroutine; nil leaves nothing.
@@ -257,10 +290,10 @@ func (g *guard) forget(v *visitor) {
 	g.known--
 }
 
-// judge has the listener's guard, if it has one, decide about a newcomer, and counts.
+// judge has the listener's guard, if it has one, decide about an accepted connection, and counts. A connection whose client is not known passes.
 func (e *Engine) judge(n *newcomer) bool {
 	g := n.origin.entry.guard
-	if g == nil {
+	if g == nil || n.clientUnknown {
 		return true
 	}
 	v, is := g.judge(addrPort(n.remote).Addr(), g.now())

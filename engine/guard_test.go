@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"errors"
+	"math"
 	"net/netip"
 	"runtime"
 	"strings"
@@ -44,8 +46,18 @@ func TestGuardPrefixes(t *testing.T) {
 		{prefixList("10.0.0.0/8", "2001:db8::/32"), prefixList("10.9.0.0/16", "2001:db8:9::/48"), "10.8.0.1 2001:db8::1",
 			"10.9.0.1 11.0.0.1 2001:db9::1 2001:db8:9::1 ::1"},
 		{prefixList("0.0.0.0/0"), nil, "1.2.3.4", "::1"},
+		{nil, prefixList("::ffff:0.0.0.0/96"), "::1", "1.2.3.4"},
 		{nil, prefixList("::ffff:10.0.0.0/104", "::/0"), "11.0.0.1", "10.0.0.1 ::1 fe80::1%lo"},
 		{nil, prefixList("10.1.2.3/8"), "11.0.0.1", "10.0.0.1"}, // bits behind the prefix say nothing
+		// NAT64: an IPv4 client in an IPv6 address is in the prefixes of both.
+		{nil, prefixList("203.0.113.0/24"), "64:ff9b::203.0.112.7 64:ff9b::1:203.0.113.7 64:ff9b:1::203.0.113.7 2002:cb00:7107::1 2001:0:1:2::34ff:8ef8",
+			"203.0.113.7 64:ff9b::203.0.113.7"},
+		{nil, prefixList("64:ff9b::203.0.113.0/120"), "203.0.113.7 64:ff9b::203.0.112.7", "64:ff9b::203.0.113.7"},
+		{nil, prefixList("64:ff9b:1::/48"), "203.0.113.7 64:ff9b::203.0.113.7", "64:ff9b:1::1"},
+		{prefixList("203.0.113.0/24"), nil, "203.0.113.7 64:ff9b::203.0.113.7", "64:ff9b::203.0.112.7 64:ff9b:1::203.0.113.7 2002:cb00:7107::1"},
+		{prefixList("::/0"), nil, "64:ff9b::203.0.113.7 2002:cb00:7107::1", "203.0.113.7"},
+		{prefixList("203.0.113.0/24"), prefixList("64:ff9b::/96"), "203.0.113.7", "64:ff9b::203.0.113.7"},
+		{prefixList("64:ff9b::/96"), prefixList("203.0.113.0/24"), "64:ff9b::203.0.112.7", "64:ff9b::203.0.113.7"},
 	} {
 		g := mustGuard(t, Rules{Allow: tt.allow, Deny: tt.deny})
 		for _, a := range strings.Fields(tt.welcome) {
@@ -68,6 +80,15 @@ func TestGuardSessionsPerAddress(t *testing.T) {
 		{"10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2"},
 		{"2001:db8:0:1::1", "2001:db8:0:1:ffff::1", "2001:db8:0:1::2", "2001:db8:0:2::1"}, // a /64 counts as one
 		{"fe80::1", "fe80::1%eth0", "fe80::1%eth1", "fe80::2"},                            // of a link all have the same
+		// What stands for an IPv4 address counts as that one.
+		{"203.0.113.7", "64:ff9b::203.0.113.7", "64:ff9b::cb00:7107", "64:ff9b::203.0.113.8"},
+		{"203.0.113.7", "2002:cb00:7107::1", "2002:cb00:7107:9:8::1", "2002:cb00:7108::1"},                     // 6to4
+		{"203.0.113.7", "2001:0:1:2:0:3:34ff:8ef8", "2001:0:9:8:8000:4:34ff:8ef8", "2001:0:1:2:0:3:34ff:8ef7"}, // Teredo
+		{"64:ff9b:1::203.0.113.7", "64:ff9b:1::cb00:7107", "64:ff9b:1::cb00:7107", "64:ff9b:1::203.0.113.8"},   // where the IPv4 address is nobody knows
+		{"64:ff9b:0:0:0:1::1", "64:ff9b:0:0:0:1::2", "64:ff9b::1:0:0", "64:ff9b::0.0.0.1"},                     // next to the /96
+		{"64:ff9b:2:0::1", "64:ff9b:2:0::2", "64:ff9b:2:0::3", "64:ff9b:2:1::1"},                               // next to the /48
+		{"2001:1::1", "2001:1::2", "2001:1::3", "2001:1:0:1::1"},                                               // next to Teredo
+		{"2003:cb00:7107:0::1", "2003:cb00:7107:0::2", "2003:cb00:7107:0::3", "2003:cb00:7107:1::1"},           // next to 6to4
 	} {
 		first, is1 := enter(same[0])
 		second, is2 := enter(same[1])
@@ -119,6 +140,34 @@ func TestGuardRate(t *testing.T) {
 	}
 }
 
+// A visit of a new address forgets two old ones whose bucket is full again, and a session that ends leaves nothing behind if its bucket is.
+func TestGuardForgets(t *testing.T) {
+	g := mustGuard(t, Rules{AcceptRate: 1, AcceptBurst: 1})
+	for i := range 100 {
+		asked(g, netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}).String(), time.Second)
+	}
+	if g.known != 100 {
+		t.Fatalf("%d addresses are remembered, want 100", g.known)
+	}
+	for i := range 50 {
+		asked(g, netip.AddrFrom4([4]byte{10, 0, 1, byte(i)}).String(), time.Hour)
+	}
+	if g.known != 50 {
+		t.Errorf("%d addresses are remembered, want the last 50", g.known)
+	}
+	g = mustGuard(t, Rules{AcceptRate: 1, AcceptBurst: 1})
+	v, _ := g.judge(netip.MustParseAddr("10.0.0.1"), g.now()-time.Minute)
+	other, _ := g.judge(netip.MustParseAddr("10.0.0.2"), g.now())
+	v.leave()
+	if g.known != 1 {
+		t.Errorf("%d addresses are remembered, want the one whose session goes on", g.known)
+	}
+	other.leave()
+	if g.known != 1 || g.silents != 1 {
+		t.Errorf("%d addresses are remembered, %d without sessions, want the one whose bucket is not full", g.known, g.silents)
+	}
+}
+
 // Bounded memory however many addresses knock, and nobody who is served, nor who knocks all the time, is forgotten.
 func TestGuardRemembersSoMany(t *testing.T) {
 	g := mustGuard(t, Rules{MaxPerAddress: 1, AcceptRate: 1e-6, AcceptBurst: 1})
@@ -167,6 +216,15 @@ func TestGuardRemembersSoMany(t *testing.T) {
 	if grown := all - some; grown > 64<<10 {
 		t.Errorf("half a million more addresses took %d bytes more", grown)
 	}
+	// Those whose last connection is longest ago are forgotten, and nobody else.
+	for _, tt := range []struct {
+		i    uint32
+		want verdict
+	}{{999_999, tooFast}, {999_998, tooFast}, {1_000_000 - maxStrangers + 8, tooFast}, {1_000_000 - maxStrangers - 1, welcome}, {0, welcome}} {
+		if is := asked(g, netip.AddrFrom4([4]byte{10, byte(tt.i >> 16), byte(tt.i >> 8), byte(tt.i)}).String(), now); is != tt.want {
+			t.Errorf("number %d of a million is judged %d, want %d", tt.i, is, tt.want)
+		}
+	}
 	if _, is := g.judge(netip.MustParseAddr("192.0.2.1"), now); is != tooMany {
 		t.Errorf("who is served was forgotten: judged %d", is)
 	}
@@ -197,26 +255,43 @@ func TestT6BadAdmission(t *testing.T) {
 		t.Fatal(err)
 	}
 	factory := func() session.Handler { return new(plain) }
+	yes := func(netip.AddrPort) error { return nil }
+	behind := ProxyProtocol(prefixList("::/0")...)
 	for want, o := range map[string]Option{
-		"Admit":               Admit(nil),
-		"ProxyProtocol":       ProxyProtocol(),
-		"ProxyProtocol: inv":  ProxyProtocol(netip.Prefix{}),
-		"Rules.Allow":         Guard(Rules{Allow: make([]netip.Prefix, 1)}),
-		"Rules.Deny":          Guard(Rules{Deny: make([]netip.Prefix, 1)}),
-		"Rules.MaxPerAddress": Guard(Rules{MaxPerAddress: -1}),
-		"Rules.AcceptRate is": Guard(Rules{AcceptRate: -1}),
-		"Rules.AcceptRate":    Guard(Rules{AcceptBurst: 1}),
-		"Rules.AcceptBurst i": Guard(Rules{AcceptRate: 1, AcceptBurst: -1}),
-		"70 years":            Guard(Rules{AcceptRate: 1e-6, AcceptBurst: 1e6}),
-		"Rules.Farewell":      Guard(Rules{Farewell: make([]byte, maxFarewell+1)}),
+		"Admit":                Admit(nil),
+		"ProxyProtocol":        ProxyProtocol(),
+		"ProxyProtocol: inv":   ProxyProtocol(netip.Prefix{}),
+		"Rules.Allow":          Guard(Rules{Allow: make([]netip.Prefix, 1)}),
+		"Rules.Deny":           Guard(Rules{Deny: make([]netip.Prefix, 1)}),
+		"Rules.MaxPerAddress":  Guard(Rules{MaxPerAddress: -1}),
+		"Rules.AcceptRate is":  Guard(Rules{AcceptRate: -1}),
+		"Rules.AcceptRate":     Guard(Rules{AcceptBurst: 1}),
+		"Rules.AcceptBurst i":  Guard(Rules{AcceptRate: 1, AcceptBurst: -1}),
+		"70 years":             Guard(Rules{AcceptRate: 1e-6, AcceptBurst: 1e6}),
+		"Rules.Farewell":       Guard(Rules{Farewell: make([]byte, 4097)}),
+		"want at least 1, or":  Guard(Rules{MaxPerAddress: math.MaxInt32 + 1}),
+		"want 1e-06 to 1e+06":  Guard(Rules{AcceptRate: 1.1e6}),
+		"AcceptRate is 9e-07":  Guard(Rules{AcceptRate: 0.9e-6}),
+		"AcceptRate is NaN":    Guard(Rules{AcceptRate: math.NaN()}),
+		"is 1000001, want 1 t": Guard(Rules{AcceptRate: 1e6, AcceptBurst: 1e6 + 1}),
+		"0.0.0.0/95 is not a ": Guard(Rules{Deny: prefixList("::ffff:0:0/95")}),
+		"Guard is given twice": func(o *origin) error { return errors.Join(Guard(Rules{})(o), Guard(Rules{})(o)) },
+		"Admit is given twice": func(o *origin) error { return errors.Join(Admit(yes)(o), Admit(yes)(o)) },
+		"ProxyProtocol is giv": func(o *origin) error { return errors.Join(behind(o), behind(o)) },
 	} {
 		if _, err := e.Listen("tcp", "127.0.0.1:0", factory, o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want an error with %q", err, want)
 		}
 	}
-	for name, o := range map[string]Option{
-		"Guard": Guard(Rules{}), "ProxyProtocol": ProxyProtocol(prefixList("::/0")...), "Admit": Admit(func(netip.AddrPort) error { return nil }),
+	for _, r := range []Rules{
+		{AcceptRate: 1e6, AcceptBurst: 1e6}, {AcceptRate: 1e-6, AcceptBurst: 1}, {MaxPerAddress: math.MaxInt32}, {Farewell: make([]byte, 4096)},
+		{Deny: prefixList("::ffff:0:0/96")},
 	} {
+		if _, err := newGuard(r); err != nil {
+			t.Errorf("just within its bounds: %v", err)
+		}
+	}
+	for name, o := range map[string]Option{"Guard": Guard(Rules{}), "ProxyProtocol": behind, "Admit": Admit(yes)} {
 		if _, err := e.Listen("unix", "@nobody", factory, o); (err == nil) != (name == "Admit") {
 			t.Errorf("%s on a unix socket: %v", name, err)
 		}

@@ -1,0 +1,67 @@
+package engine
+
+import (
+	"log/slog"
+	"net"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/session"
+)
+
+// T1, T2: a connection that is shed because the spare descriptor is gone takes no place among the sessions, nor with the Guard, and
+// the next ones are served.
+func TestShedTakesNoPlace(t *testing.T) {
+	e, err := New(Options{Loops: 1, MaxSessions: 1, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := e.Listen("tcp", "127.0.0.1:0", func() session.Handler {
+		s := &recorder{connected: func() {}}
+		s.recv = func(data []byte) { _ = s.Send(data) }
+		return s
+	}, Guard(Rules{MaxPerAddress: 1}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[1])
+
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	e.spare.close()
+	none := unix.Rlimit{Cur: 3, Max: before.Max} // those that are open stay so
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	n := newcomer{origin: &l.origin, fd: pair[0], remote: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, local: l.Addr()}
+	e.admit(n, e.loops[0])
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+
+	if s := e.Stats(); s.Refused != (Refused{Descriptors: 1}) || s.Sessions != 0 {
+		t.Errorf("refused %+v, %d sessions, want one for want of descriptors, and none", s.Refused, s.Sessions)
+	}
+	g := l.origin.entry.guard
+	g.mu.Lock()
+	known := g.known
+	g.mu.Unlock()
+	if known != 0 {
+		t.Errorf("the Guard remembers %d addresses", known)
+	}
+	if n, err := unix.Read(pair[1], make([]byte, 1)); n != 0 {
+		t.Errorf("the peer reads %d, %v, want the end", n, err)
+	}
+	exchange(t, dial(t, l), 3)
+}
