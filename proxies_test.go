@@ -185,8 +185,8 @@ func (b *behind) judged(t *testing.T, address, at string) {
 	refused(t, again, goAway)
 	other := through(t, "tcp", address, "127.0.0.78")
 	b.left(t, other, b.served(t, other, at))
-	stranger := through(t, "tcp", address, "127.0.0.5")
-	refused(t, stranger, goAway)
+	foreign := through(t, "tcp", address, "127.0.0.5")
+	refused(t, foreign, goAway)
 	exchange(t, c, "still here")
 	b.left(t, c, p)
 	if r := b.Stats().Refused; r.PerAddress != before.PerAddress+1 || r.Denied != before.Denied+1 || r.Sum() != before.Sum()+2 {

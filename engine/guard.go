@@ -15,12 +15,12 @@ import (
 
 // Rules say which connections a Guard accepts. The zero value of each field asks nothing.
 //
-// MaxPerAddress and AcceptRate count an IPv6 address as the /64 it is in: that is what one subscriber gets, who may use a new address out
-// of it for each connection. What stands for an IPv4 address counts as that one: an IPv4-mapped address, and those of NAT64 and
-// SIIT (64:ff9b::/96), 6to4 (2002::/16) and Teredo (2001::/32). Each of these would have strangers share a /64, or one
-// client have many. A link-local address counts by itself, for all of a link is in the same /64, and so does one of
-// 64:ff9b:1::/48, where each network has its own way to put an IPv4 address in. A translator with a prefix of the network's own is not recognized: all
-// its clients count as one.
+// MaxPerAddress and AcceptRate count an IPv6 address as the /64 it is in: that is what one subscriber gets, and can use a new address out
+// of for each connection. What stands for an IPv4 address counts as that one: an IPv4-mapped address, and those of NAT64 and
+// SIIT (64:ff9b::/96), 6to4 (2002::/16) and Teredo (2001::/32), where unrelated clients share a /64, or one client has many.
+// A link-local address counts by itself, for all of a link is in the same /64, and so does one of 64:ff9b:1::/48, where each
+// network has its own way to put an IPv4 address in. A translator with a prefix of the network's own is not recognized: all its
+// clients count as one.
 type Rules struct {
 	// Deny refuses the addresses in these prefixes, whatever Allow says; Allow refuses the addresses in none of its own.
 	// An IPv4 address is in no IPv6 prefix: ::/0 is every IPv6 address, and 0.0.0.0/0 every IPv4 one. An IPv4-mapped

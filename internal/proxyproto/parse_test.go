@@ -75,6 +75,7 @@ var whole = []struct{ name, header, source, destination string }{
 	{"v2 udp of IPv6", v2(proxied, 0x22, six, tlv(4, "x")), "", ""},
 	{"v2 no transport", v2(proxied, 0x10, four), "", ""},
 	{"v2 mapped", v2(proxied, 0x21, append(append(append(mapped[:12:12], 192, 0, 2, 1), six[16:32]...), 0, 1, 0, 2)), "192.0.2.1:1", "[2001:db8::2]:2"},
+	{"v2 mapped destination", v2(proxied, 0x21, append(append(append(six[:16:16], mapped[:12]...), 192, 0, 2, 1), 0, 1, 0, 2)), "[2001:db8::1]:1", "192.0.2.1:2"},
 }
 
 var mapped = []byte{10: 0xff, 11: 0xff, 15: 0}
@@ -134,6 +135,9 @@ var malformedHeaders = []struct{ good, bad, says string }{
 	{"PROXY UNKNOWN ::1\r", "x\r\n", "a CR without its LF"},
 	{"PROXY UNKNOWN " + strings.Repeat("f", maxLine-16), "f", "no end of line within 107 bytes"},
 
+	{"PROXY UNKNOWN " + strings.Repeat("f", maxLine-16), "f\r\n", "no end of line within 107 bytes"},
+	{"PROXY UNKNOWN " + strings.Repeat("f", maxLine-16), strings.Repeat("f", MaxSize) + "\r\n", "no end of line within 107 bytes"},
+
 	{"PROXY TCP4 1.2.3.4 1.2.3.4 1 1", "\n", "the line ends with LF, want CR LF"},
 	{"PROXY TCP4 1.2.3.4 1.2.3.4 1 1\r", "GET", "a CR without its LF"},
 	{"PROXY TCP4 ", ":", `source is ":`},
@@ -171,6 +175,7 @@ var malformedHeaders = []struct{ good, bad, says string }{
 	{"PROXY TCP6 ::1 unix:" + strings.Repeat("x", maxLine-26), "x", "no end of line within 107 bytes"},
 
 	{begin2, "\x11", "version 1, command 1, want version 2"},
+	{begin2, "\x31", "version 3, command 1, want version 2"},
 	{begin2, "\x22", "version 2, command 2, want"},
 	{begin2 + "\x21", "\x41", "family 4, transport 1, want at most 3 and 2"},
 	{begin2 + "\x21", "\x13", "family 1, transport 3, want at most 3 and 2"},
@@ -250,6 +255,7 @@ func TestQuote(t *testing.T) {
 		{"PROXY TCP5\nsecret\n", `"PROXY TCP5\n"...`},
 		{"PROXY " + strings.Repeat("x", maxLine-6), `"PROXY ` + strings.Repeat("x", maxLine-6) + `"`},
 		{"PROXY " + strings.Repeat("x", maxLine-5), `"PROXY ` + strings.Repeat("x", maxLine-6) + `"...`},
+		{"PROXY " + strings.Repeat("x", 200) + "\r\n", `"PROXY ` + strings.Repeat("x", maxLine-6) + `"...`},
 		{begin2 + strings.Repeat("\x00", 52), `"\r\n\r\n\x00\r\nQUIT\n` + strings.Repeat(`\x00`, 52) + `"`},
 		{begin2 + strings.Repeat("\x00", 53), `"\r\n\r\n\x00\r\nQUIT\n` + strings.Repeat(`\x00`, 52) + `"...`},
 	} {

@@ -14,7 +14,7 @@ const fixed2 = 16
 // Commands, families and transports of version 2.
 const (
 	local, proxied         = 0, 1
-	unspec, inet4, inet6   = 0, 1, 2
+	inet4, inet6           = 1, 2
 	unixSocket, lastFamily = 3, 3
 	stream, lastTransport  = 1, 2
 )
@@ -56,7 +56,7 @@ func parse2(b []byte) (h Header, size int, err error) {
 	if err != nil || len(b) < most {
 		return h, 0, err
 	}
-	if family != unspec && transport == stream {
+	if transport == stream {
 		h = addresses(b[fixed2:tlvs], family)
 	}
 	return h, most, verify(b[:most], sum)
@@ -75,7 +75,7 @@ func bounds(b []byte) (least, most int) {
 	return least, least
 }
 
-// addresses reads those of TCP; a unix socket has none.
+// addresses reads those of TCP; other families have none.
 func addresses(a []byte, family byte) (h Header) {
 	port := func(at int) uint16 { return binary.BigEndian.Uint16(a[at:]) }
 	switch family {
