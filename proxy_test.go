@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -136,118 +135,6 @@ func TestProxyGuard(t *testing.T) {
 		eventually(t, "it has left", func() bool { return s.Stats().Total.Sessions == 1 })
 		c, _ = s.session(as("192.0.3.9:3"))
 		exchange(t, c, "again")
-	})
-}
-
-// signature2 begins a header of version 2.
-const signature2 = "\r\n\r\n\x00\r\nQUIT\n"
-
-// noClient has headers that tell of no client; writeHeader sends one.
-var noClient = []struct{ name, header string }{
-	{"v1 UNKNOWN", "PROXY UNKNOWN\r\n"},
-	{"v1 UNKNOWN with addresses", "PROXY UNKNOWN 127.0.0.1 127.0.0.1 1 2\r\n"},
-	{"v2 LOCAL", signature2 + "\x20\x00\x00\x00"},
-	{"v2 LOCAL with addresses", signature2 + "\x20\x11\x00\x0c\x7f\x00\x00\x01\x7f\x00\x00\x01\x00\x01\x00\x02"},
-	{"v2 UNSPEC", signature2 + "\x21\x00\x00\x00"},
-	{"v2 AF_UNIX", signature2 + "\x21\x31\x00\xd8" + strings.Repeat("\x00", 216)},
-	{"v1 the connection's own addresses", ownV1},
-	{"v2 the connection's own addresses", ownV2},
-	{"v2 datagrams", signature2 + "\x21\x12\x00\x0c\x7f\x00\x00\x01\x7f\x00\x00\x01\x00\x01\x00\x02"},
-}
-
-const ownV1, ownV2 = "own, version 1", "own, version 2"
-
-// writeHeader sends a header, or one that repeats the addresses of c.
-func writeHeader(t *testing.T, c net.Conn, header string) {
-	source, destination := c.LocalAddr().(*net.TCPAddr), c.RemoteAddr().(*net.TCPAddr)
-	switch header {
-	case ownV1:
-		header = fmt.Sprintf("PROXY TCP4 %v %v %d %d\r\n", source.IP, destination.IP, source.Port, destination.Port)
-	case ownV2:
-		header = v2Header(source.String(), destination.String(), -1)
-	}
-	write(t, c, []byte(header))
-}
-
-// A connection whose client nobody told, as a proxy's health check is, is not judged by the proxy's address, and not counted for it.
-func TestProxyUnknownClient(t *testing.T) {
-	for name, rules := range map[string]engine.Rules{
-		"Allow":         {Allow: prefixes("192.0.2.0/24")},
-		"Deny":          {Deny: prefixes("127.0.0.0/8", "::/0", "0.0.0.0/1")},
-		"MaxPerAddress": {MaxPerAddress: 1},
-		"AcceptRate":    {AcceptRate: 1e-6, AcceptBurst: 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			onLoops(t, func(t *testing.T, loops int) {
-				s := serve(t, "tcp", engine.Options{Loops: loops}, hooks{recv: echo}, behindProxy, engine.Guard(rules))
-				open := func(header string) (net.Conn, *peer) {
-					return s.session(func() net.Conn { c := s.dial(); writeHeader(t, c, header); return c }())
-				}
-				for range 2 { // before a client has the proxy's address, and while it has
-					for _, tt := range noClient {
-						c, p := open(tt.header)
-						exchange(t, c, tt.name)
-						if p.RemoteAddr().String() != c.LocalAddr().String() || p.LocalAddr().String() != c.RemoteAddr().String() {
-							t.Errorf("%s: addresses %v and %v, want the connection's own", tt.name, p.RemoteAddr(), p.LocalAddr())
-						}
-					}
-					s.wantRefused(engine.Refused{})
-					if len(rules.Allow)+len(rules.Deny) == 0 && s.Stats().Accepted == uint64(len(noClient)) {
-						open("PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n")
-					}
-				}
-				// The client's address is judged as ever, and those without one have left no mark on it.
-				same := s.dial()
-				write(t, same, []byte("PROXY TCP4 127.0.0.1 127.0.0.1 3 4\r\n"))
-				closed(t, same)
-				for i := range 2 { // one of the connection's own two addresses is not both
-					same = s.dial()
-					a := [2]string{same.LocalAddr().String(), same.RemoteAddr().String()}
-					a[i] = "127.0.0.1:99"
-					write(t, same, []byte(v2Header(a[0], a[1], -1)))
-					closed(t, same)
-				}
-				want := engine.Refused{Denied: 3}
-				switch name {
-				case "MaxPerAddress":
-					want = engine.Refused{PerAddress: 3}
-				case "AcceptRate":
-					want = engine.Refused{AcceptRate: 3}
-				}
-				s.wantRefused(want)
-			})
-		})
-	}
-}
-
-// Admit and MaxSessions are asked about them all the same, and a refusal has its message.
-func TestProxyUnknownClientIsRefused(t *testing.T) {
-	onLoops(t, func(t *testing.T, loops int) {
-		s := serve(t, "tcp", engine.Options{Loops: loops, MaxSessions: 2}, hooks{recv: echo}, behindProxy,
-			engine.Guard(engine.Rules{Allow: prefixes("192.0.2.0/24"), Farewell: []byte(goAway)}),
-			engine.Admit(func(a netip.AddrPort) error {
-				if !a.IsValid() {
-					return errors.New("no health checks here")
-				}
-				return nil
-			}))
-		for i, tt := range noClient {
-			c := s.dial()
-			writeHeader(t, c, tt.header)
-			refused(t, c, goAway)
-			s.wantRefused(engine.Refused{Admit: uint64(i + 1)})
-		}
-		eventually(t, "all have left", func() bool { return s.Stats().Sessions == 0 })
-	})
-	onLoops(t, func(t *testing.T, loops int) {
-		s := serve(t, "tcp", engine.Options{Loops: loops, MaxSessions: len(noClient)}, hooks{recv: echo}, behindProxy)
-		for _, tt := range noClient {
-			c := s.dial()
-			writeHeader(t, c, tt.header)
-			s.session(c)
-		}
-		closed(t, s.dial())
-		s.wantRefused(engine.Refused{Full: 1})
 	})
 }
 
