@@ -215,3 +215,32 @@ func TestHeadersAreSharedOut(t *testing.T) {
 	wait("none waits", func() bool { return e.loops[0].expected.Load()+e.loops[1].expected.Load() == 0 })
 	wait("five are sessions", func() bool { return e.Stats().Sessions == 5 && e.Stats().Total.Sessions == 5 })
 }
+
+// A connection that comes to a loop when the engine ends, or after the loop's poller has failed, and would have to wait for its header,
+// is refused: nothing would tell of it any more.
+func TestHeaderOfAnEngineThatEnds(t *testing.T) {
+	for name, end := range map[string]func(l *loop){
+		"ends":  func(l *loop) { l.engine.stop() },
+		"fails": func(l *loop) { l.ended = errors.New("the poller has failed") },
+	} {
+		l := unstarted(t)
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.SetNonblock(pair[1], true); err != nil {
+			t.Fatal(err)
+		}
+		l.engine.sessions.Add(1)
+		l.welcome(newcomer{fd: pair[0], origin: &origin{network: "tcp", entry: &entry{trusted: new(prefixes)}}})
+		end(l)
+		l.turn()
+		if s := l.engine.Stats(); len(l.arrivals) != 0 || l.expected.Load() != 0 || s.Sessions != 0 || s.Refused != (Refused{Closing: 1}) {
+			t.Errorf("%s: %d wait, %d are expected, %d are counted, refused %+v", name, len(l.arrivals), l.expected.Load(), s.Sessions, s.Refused)
+		}
+		if n, err := unix.Read(pair[1], make([]byte, 1)); n != 0 || err != nil {
+			t.Errorf("%s: the peer reads %d, %v, want the end", name, n, err)
+		}
+		unix.Close(pair[1])
+	}
+}

@@ -77,7 +77,7 @@ func (l *loop) expect(c *conn, n newcomer) {
 	a := &arrival{conn: c, newcomer: n, until: l.engine.now() + l.engine.headerTimeout()}
 	l.arrivals[c.fd] = a
 	l.expected.Add(1)
-	if l.engine.stopping() {
+	if l.engine.stopping() || l.ended != nil {
 		l.turnAway(a, &l.engine.refused.closing, nil)
 		return
 	}
