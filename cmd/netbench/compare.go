@@ -72,24 +72,21 @@ func compare(args []string, stdout, stderr io.Writer) int {
 		}
 		list = append(list, bench.Compared{Name: name, Result: r})
 	}
-	err = bench.WriteComparison(stdout, list)
-	if err == nil && html != "" {
-		err = writeFile(html, func(w io.Writer) error { return bench.WriteComparisonHTML(w, list) })
+	page, err := newFile(html)
+	if err == nil {
+		err = bench.WriteComparison(stdout, list)
+	}
+	if err == nil && page.name != "" {
+		err = bench.WriteComparisonHTML(&page.text, list)
+	}
+	if err == nil {
+		err = page.commit()
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "netbench compare: %v\n", err)
 		return exitFault
 	}
 	return exitOK
-}
-
-// writeFile creates the file and lets write fill it.
-func writeFile(name string, write func(io.Writer) error) error {
-	f, err := os.Create(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(write(f), f.Close())
 }
 
 func readFile(name string) (*bench.Result, error) {

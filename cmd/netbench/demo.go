@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/servercore-go/servercore/bench"
@@ -109,35 +109,36 @@ func half(rate float64) float64 {
 	return max(100, math.Round(rate/2/unit)*unit)
 }
 
-// make carries out the tour and writes what came of it. The files are opened first, so that a typing error in a name does
-// not cost a tour.
+// make carries out the tour and writes what came of it. The files are looked at first, so that a typing error in a name
+// does not cost a tour; a tour that fails leaves them as they are.
 func (t *tour) make(ctx context.Context, stdout, stderr io.Writer) (code int, err error) {
-	files, err := openFiles(&config{json: t.json, html: t.html})
+	files, err := newOutputs(t.json, "", t.html)
 	if err != nil {
 		return exitFault, err
 	}
-	defer files.close()
 	tables := stdout
 	if t.json == "-" {
 		tables = io.Discard
 	}
 	results, failed := t.run(ctx, tables, stderr)
 	if len(results) == 0 {
-		files.remove()
 		if failed == nil {
 			fmt.Fprintln(stderr, "netbench demo: interrupted before anything was measured")
 		}
 		return exitOK, failed
 	}
+	if failed != nil {
+		return exitFault, fmt.Errorf("%w; not written: %s", failed, strings.Join(files.names(), ", "))
+	}
 	if err := t.write(results, files, tables, stdout); err != nil {
-		return exitFault, errors.Join(failed, err)
+		return exitFault, err
 	}
 	for _, r := range results {
 		if r.Result.Errors.Total() > 0 {
 			code = exitErrors
 		}
 	}
-	return code, failed
+	return code, nil
 }
 
 // run makes the stops, as far as ctx lets it. Results come with the error that ended the tour early, too.
@@ -195,7 +196,7 @@ const demoTitle = "A tour of the reference echo server"
 // write writes the summary, the page and the JSON.
 func (t *tour) write(results []bench.Compared, files outputs, tables, stdout io.Writer) error {
 	errs := []error{bench.WriteSummary(tables, results)}
-	errs = append(errs, bench.WriteTour(files.html, demoTitle, results), files.html.Close())
+	errs = append(errs, bench.WriteTour(&files.html.text, demoTitle, results))
 	list := make([]*bench.Result, len(results))
 	for i, r := range results {
 		list[i] = r.Result
@@ -206,10 +207,12 @@ func (t *tour) write(results []bench.Compared, files outputs, tables, stdout io.
 		e.SetEscapeHTML(false)
 		return e.Encode(list)
 	}
-	if files.json != nil {
-		errs = append(errs, encode(files.json), files.json.Close())
-	} else if t.json == "-" {
+	switch t.json {
+	case "":
+	case "-":
 		errs = append(errs, encode(stdout))
+	default:
+		errs = append(errs, encode(&files.json.text))
 	}
 	where := t.html
 	if absolute, err := filepath.Abs(where); err == nil {
@@ -218,15 +221,9 @@ func (t *tour) write(results []bench.Compared, files outputs, tables, stdout io.
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	if err := commit(files.json, files.html); err != nil {
+		return err
+	}
 	_, err := fmt.Fprintf(tables, "\nThe page with charts is %s\n", where)
 	return err
-}
-
-// remove takes away files in which nothing was written.
-func (o outputs) remove() {
-	for _, f := range []*os.File{o.json, o.hgrm, o.html} {
-		if f != nil {
-			os.Remove(f.Name())
-		}
-	}
 }

@@ -103,6 +103,23 @@ func TestNoArguments(t *testing.T) {
 	}
 }
 
+// A tour that fails, at once or in its middle, leaves earlier files as they are.
+func TestFailingDemoKeepsFiles(t *testing.T) {
+	briefly(t)
+	dir, paths := earlier(t, "page.html", "results.json")
+	all := stops
+	t.Cleanup(func() { stops = all })
+	broken := stop{"broken", "nonsense", all[0].plan}
+	for _, stops = range [][]stop{{broken}, {all[0], broken}} {
+		code, _, stderr := netbench(t.Context(), "demo -html "+paths[0]+" -json "+paths[1])
+		if code != exitFault || len(stops) > 1 && !strings.Contains(stderr, "not written: "+paths[1]+", "+paths[0]) {
+			t.Errorf("code %d, %q", code, stderr)
+		}
+		wantOnly(t, "demo", dir, paths)
+		wantGone(t)
+	}
+}
+
 // Ctrl-C during a tour: what there is is reported, and the server is gone.
 func TestDemoInterrupted(t *testing.T) {
 	dir := t.TempDir()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/servercore-go/servercore/bench"
@@ -82,13 +83,12 @@ func load(ctx context.Context, cmd *command, cfg *config, stdout, stderr io.Writ
 	ctx, restore := untilSignal(ctx)
 	defer restore()
 
-	// Files are opened first: a typing error in a name should not cost a run.
-	files, err := openFiles(cfg)
+	// Files are looked at first: a typing error in a name should not cost a run.
+	files, err := newOutputs(cfg.json, cfg.hgrm, cfg.html)
 	if err != nil {
 		fmt.Fprintf(stderr, "netbench: %v\n", err)
 		return exitFault
 	}
-	defer files.close()
 
 	live := bench.NewLive(stderr)
 	opt := bench.Options{}
@@ -113,12 +113,72 @@ func load(ctx context.Context, cmd *command, cfg *config, stdout, stderr io.Writ
 	if err != nil && result.Totals.MeasuredS == 0 {
 		cfg.table = false // the error says it all
 	}
-	if err := files.write(result, cfg, stdout); err != nil {
-		fmt.Fprintf(stderr, "netbench: %v\n", err)
+	werr := show(result, cfg, stdout)
+	if err == nil && result.Totals.MeasuredS > 0 {
+		werr = errors.Join(werr, files.write(result))
+	} else if names := files.names(); len(names) > 0 {
+		fmt.Fprintf(stderr, "netbench: there is no result to keep; not written: %s\n", strings.Join(names, ", "))
+	}
+	if werr != nil {
+		fmt.Fprintf(stderr, "netbench: %v\n", werr)
 		return exitFault
 	}
 	if code == exitOK && result.Errors.Total() > 0 {
 		return exitErrors
 	}
 	return code
+}
+
+// show writes the result to stdout: as JSON if that goes there, else as a table, unless -quiet was given.
+func show(r *bench.Result, cfg *config, stdout io.Writer) error {
+	switch {
+	case cfg.json == "-":
+		return r.WriteJSON(stdout)
+	case cfg.table && !cfg.quiet:
+		return r.WriteTable(stdout)
+	}
+	return nil
+}
+
+// outputs are the files of a run.
+type outputs struct{ json, hgrm, html *file }
+
+func newOutputs(json, hgrm, html string) (o outputs, err error) {
+	if json == "-" { // standard output
+		json = ""
+	}
+	if o.json, err = newFile(json); err != nil {
+		return o, err
+	}
+	if o.hgrm, err = newFile(hgrm); err != nil {
+		return o, err
+	}
+	o.html, err = newFile(html)
+	return o, err
+}
+
+// names are those of the files that were asked for.
+func (o outputs) names() (list []string) {
+	for _, f := range []*file{o.json, o.hgrm, o.html} {
+		if f.name != "" {
+			list = append(list, f.name)
+		}
+	}
+	return list
+}
+
+func (o outputs) write(r *bench.Result) error {
+	var errs []error
+	for _, part := range []struct {
+		to    *file
+		write func(io.Writer) error
+	}{{o.json, r.WriteJSON}, {o.hgrm, r.WriteHGRM}, {o.html, r.WriteHTML}} {
+		if part.to.name != "" {
+			errs = append(errs, part.write(&part.to.text))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return commit(o.json, o.hgrm, o.html)
 }
