@@ -40,10 +40,14 @@ func (r *run) result(c *collector, m marks) (*Result, error) {
 	}
 	t := &c.total
 	out.Totals = Totals{
-		MeasuredS: s, Messages: t.messages, MessagesPerS: per(t.messages), BytesPerS: per(t.bytes),
-		Planned: t.planned, Sent: t.sent, Unanswered: t.cut, Cycles: t.cycles, CyclesPerS: per(t.cycles),
+		MeasuredS: s, AskedPerS: per(t.planned), SentPerS: per(t.offered), Messages: t.messages, MessagesPerS: per(t.messages),
+		BytesPerS: per(t.bytes), Planned: t.planned, AfterEnd: t.afterEnd, Sent: t.sent, Unanswered: t.cut, Cycles: t.cycles, CyclesPerS: per(t.cycles),
 		ConnsOpened: t.opened, ConnsAtStart: int(m.connected), BytesVerified: t.bytes,
 	}
+	if p.Mode == Rate {
+		out.Totals.AskedPerS = p.Rate
+	}
+	out.Totals.FellBehind = t.behind(s)
 	out.Distributions = r.distributions(t)
 	out.Client = client(m, p.Threads, t.messages)
 	out.Server = server(m, p.PID, t.messages, r.heldAtEnd(c), c.series)
@@ -53,6 +57,34 @@ func (r *run) result(c *collector, m marks) (*Result, error) {
 		out.Failure = err.Error()
 	}
 	return out, err
+}
+
+// behind reports whether fewer messages were answered in the s seconds of the measured part than were due in it. Some
+// are under way at its end even if the server keeps up: those of a typical reply's time, if that is short, and of the
+// moment by which the edges of the part are not sharp.
+func (c *chunk) behind(s float64) bool {
+	const (
+		tolerance = 0.02 // of what was due
+		underWay  = 0.05 // of what was due, at most
+		edge      = 0.05 // seconds
+	)
+	due := float64(c.planned)
+	missing := due - float64(c.messages) - float64(c.spoiled)
+	reply := 0.0
+	if h := c.times[replyTime]; h != nil && h.count() > 0 {
+		reply = h.quantile(50) / 1e6
+	}
+	return s > 0 && missing > 2+due*(tolerance+edge/s+min(underWay, reply/s))
+}
+
+// behindText says that the server did not keep up; "" if it did.
+func (r *Result) behindText() string {
+	t := &r.Totals
+	if !t.FellBehind {
+		return ""
+	}
+	return fmt.Sprintf("the server did not keep up: %s were asked for, %s were sent and %s were answered in the measured part",
+		perSecond(t.AskedPerS), perSecond(t.SentPerS), perSecond(t.MessagesPerS))
 }
 
 // errorSamples dates the samples from the measured part on, or from the start if there was none.
@@ -174,6 +206,9 @@ func (r *run) warn(out *Result) {
 		out.Warnings = []string{}
 	}
 	p, t := &r.plan, &out.Totals
+	if text := out.behindText(); text != "" {
+		add("%s", text)
+	}
 	if out.Client.SharePct > busyPct {
 		add("the client used %.0f %% of the cores its threads can use: it may be the limit rather than the server; use more -threads, or another machine",
 			out.Client.SharePct)
@@ -210,7 +245,7 @@ func (p *Plan) parameters() Parameters {
 func thisMachine(at time.Time) Machine {
 	kernel, cpu := machineNames()
 	return Machine{
-		OS: runtime.GOOS, Arch: runtime.GOARCH, Kernel: kernel, CPU: cpu, Cores: runtime.NumCPU(),
+		OS: runtime.GOOS, Arch: runtime.GOARCH, Kernel: kernel, CPU: cpu, Cores: runtime.NumCPU(), MaxProcs: runtime.GOMAXPROCS(0),
 		GoVersion: runtime.Version(), DescriptorLimit: descriptorLimit(), Date: at.Format(time.RFC3339),
 	}
 }

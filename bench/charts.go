@@ -111,13 +111,21 @@ func throughputOf(m Mode) (title string, unit measure, t track) {
 
 func messagesOf(p *Point) (float64, bool) { return p.Messages, true }
 
-func throughputFigure(mode Mode, series []Point, note string) (figure, bool) {
+func throughputFigure(r *Result, series []Point, note string) (figure, bool) {
+	mode := r.Mode
 	title, unit, t := throughputOf(mode)
 	if n := len(series); (mode == Idle || mode == Ramp) && n > 1 && series[n-1].Conns == 0 {
 		series = series[:n-1] // the connections are closed before the last interval is
 	}
 	c, ok := over(series, unit, false, t)
 	c.label = title
+	if asked := r.Totals.AskedPerS; r.Totals.FellBehind && mode != Idle && mode != Ramp {
+		c.limit = &limit{asked, "asked " + rateText(asked)}
+		for i := range series {
+			asked = max(asked, series[i].Messages)
+		}
+		c.y = unit.fromZero(asked * 1.1)
+	}
 	c.tell(series, func(p *Point) string {
 		v, _ := t.figure(p)
 		return fmt.Sprintf("%s %s, %s, %d errors", countText(v), unit.title, flowText(p.Bytes), p.Errors)

@@ -75,10 +75,14 @@ func (c *collector) where(speed float64) Progress {
 	return p
 }
 
-// take adds one worker's chunk.
+// take adds one worker's chunk. What came before or after the measured part belongs to no interval.
 func (c *collector) take(part *chunk) {
 	c.total.add(part)
-	whole := !part.final
+	if part.phase != within {
+		part.recycle()
+		return
+	}
+	whole := part.whole
 	at := c.open[part.index]
 	if at == nil {
 		at = &interval{sum: part}
@@ -130,30 +134,28 @@ func (c *collector) point(at *interval, length time.Duration) {
 	c.series = append(c.series, p)
 }
 
-// close turns what came after the last whole interval into a last point, if it is long enough to be one, and into a
-// part of the one before otherwise.
+// close makes a last point of the interval that the end of the measured part has cut short. If that is too short to be
+// one, it becomes a part of the point before.
 func (c *collector) close() {
-	rest := &interval{sum: new(chunk)}
-	for _, at := range c.open {
-		rest.sum.add(at.sum)
-		rest.cpu, rest.conns = at.cpu, at.conns
+	rest := c.open[c.next]
+	length := time.Duration(c.run.end.Load()-c.run.from) - time.Duration(c.next)*c.run.interval
+	if rest == nil || c.run.from == 0 || length <= 0 {
+		return
 	}
-	length := time.Duration(0)
-	if c.run.from != 0 {
-		length = time.Duration(c.run.end.Load()-c.run.from) - time.Duration(c.next)*c.run.interval
-	}
-	if length > c.run.interval/10 {
+	n := len(c.series)
+	if n == 0 || length > c.run.interval/10 {
 		c.point(rest, length)
 		return
 	}
-	if n := len(c.series); n > 0 {
-		p := &c.series[n-1]
-		p.Errors += rest.sum.errors.Total()
-		p.Messages += float64(rest.sum.messages) / p.Length
-		p.Bytes += float64(rest.sum.bytes) / p.Length
-		if h := rest.sum.times[c.run.plan.Mode.main()]; h != nil && h.count() > 0 {
-			p.Max = max(p.Max, h.max())
-		}
+	p, more := &c.series[n-1], length.Seconds()
+	widened := func(perS float64, count uint64) float64 { return (perS*p.Length + float64(count)) / (p.Length + more) }
+	p.Messages = widened(p.Messages, rest.sum.messages)
+	p.Bytes = widened(p.Bytes, rest.sum.bytes)
+	p.Opened = widened(p.Opened, rest.sum.opened)
+	p.Errors += rest.sum.errors.Total()
+	p.Length += more
+	if h := rest.sum.times[c.run.plan.Mode.main()]; h != nil && h.count() > 0 {
+		p.Max = max(p.Max, h.max())
 	}
 }
 

@@ -68,6 +68,7 @@ func rows() []row {
 	plain := func(f float64) string { return fmt.Sprintf("%.0f", f) }
 	micro := func(f float64) string { return fmt.Sprintf("%.2f us", f) }
 	list := []row{
+		{"asked/s", func(r *Result) (float64, bool) { return r.Totals.AskedPerS, r.Totals.Planned > 0 }, plain, rateText},
 		{"messages/s", func(r *Result) (float64, bool) { return r.Totals.MessagesPerS, r.Totals.Messages > 0 }, plain, rateText},
 		{"cycles/s", func(r *Result) (float64, bool) { return r.Totals.CyclesPerS, r.Totals.Cycles > 0 }, plain, rateText},
 		{"server CPU per message", func(r *Result) (float64, bool) {
@@ -122,6 +123,9 @@ func comparability(list []Compared) []string {
 		}
 	}
 	for _, c := range list {
+		if text := c.Result.behindText(); text != "" {
+			add("%s: %s", c.Name, text)
+		}
 		if n := c.Result.Errors.Total(); n > 0 {
 			add("%s has %d errors", c.Name, n)
 		}

@@ -27,12 +27,15 @@ type conn struct {
 	fd    int
 	gen   uint32 // of the descriptor: events of an earlier one are void
 	index int32  // in the worker's conns
+	to    int32  // number of the address it is connected to
 	begun int64  // when connect was called
 	left  int    // bytes of message sent-1 that have not left
 	state uint8
 	again bool  // on the worker's list of those with more to read
 	rest  int64 // when to dial again; 0 for not
 	quit  bool  // given up by us: what is outstanding took too long
+
+	failed *failures // of the addresses that were tried so far
 }
 
 func (c *conn) key() uint64 { return uint64(uint32(c.index)) | uint64(c.gen)<<32 }

@@ -1,10 +1,14 @@
 package bench
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,45 +18,87 @@ import (
 // A target is where connections go: what an address of a plan stands for. Each worker has its own: a Sockaddr keeps
 // the system's form of itself inside and writes it anew at each use.
 type target struct {
-	family int
-	addr   unix.Sockaddr
+	list []endpoint // tried in this order until one works; see run.chosen
 	// sources are the local addresses, used in turn. Empty: the system's choice.
 	sources []unix.Sockaddr
 }
 
-func resolve(p *Plan) (*target, error) {
+type endpoint struct {
+	family int
+	addr   unix.Sockaddr
+	text   string
+}
+
+// resolve finds out every address that the plan's may stand for: IPv4 first. No host, and localhost, are this machine with
+// both kinds of address, whatever the hosts file says (RFC 6761, 6.3).
+func resolve(ctx context.Context, p *Plan) (*target, error) {
 	if path, ok := strings.CutPrefix(p.Addr, "unix:"); ok {
-		return &target{family: unix.AF_UNIX, addr: &unix.SockaddrUnix{Name: path}}, nil
+		return &target{list: []endpoint{{unix.AF_UNIX, &unix.SockaddrUnix{Name: path}, p.Addr}}}, nil
 	}
-	a, err := net.ResolveTCPAddr("tcp", p.Addr)
+	host, service, err := net.SplitHostPort(p.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("bench: address %s: %w", p.Addr, err)
 	}
-	if len(a.IP) == 0 {
-		a.IP = net.IPv4(127, 0, 0, 1)
+	port, err := strconv.Atoi(service)
+	if err != nil {
+		return nil, fmt.Errorf("bench: address %s: %w", p.Addr, err)
 	}
-	v4 := a.IP.To4()
-	if v4 == nil {
-		to := &unix.SockaddrInet6{Port: a.Port, Addr: [16]byte(a.IP.To16())}
-		if a.Zone != "" {
-			zone, err := net.InterfaceByName(a.Zone)
-			if err != nil {
-				return nil, fmt.Errorf("bench: address %s: %w", p.Addr, err)
-			}
-			to.ZoneId = uint32(zone.Index)
+	ips := []net.IPAddr{{IP: net.IPv4(127, 0, 0, 1)}, {IP: net.IPv6loopback}}
+	if p.Sources > 0 {
+		ips = ips[:1]
+	}
+	if host != "" && !strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
+		if ips, err = net.DefaultResolver.LookupIPAddr(ctx, host); err != nil {
+			return nil, fmt.Errorf("bench: address %s: %w", p.Addr, err)
 		}
-		return &target{family: unix.AF_INET6, addr: to}, nil
 	}
-	t := &target{family: unix.AF_INET, addr: &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte(v4)}}
+	t := &target{}
+	for _, ip := range ips {
+		to, err := newEndpoint(ip, port)
+		if err != nil {
+			return nil, fmt.Errorf("bench: address %s: %w", p.Addr, err)
+		}
+		if !slices.ContainsFunc(t.list, func(e endpoint) bool { return e.text == to.text }) {
+			t.list = append(t.list, to)
+		}
+	}
+	slices.SortStableFunc(t.list, func(a, b endpoint) int { return cmp.Compare(a.rank(), b.rank()) })
 	for i := range p.Sources {
 		t.sources = append(t.sources, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(2 + i)}})
 	}
 	return t, nil
 }
 
+// rank orders endpoints by their families.
+func (e *endpoint) rank() int {
+	if e.family == unix.AF_INET {
+		return 0
+	}
+	return 1
+}
+
+func newEndpoint(ip net.IPAddr, port int) (endpoint, error) {
+	text := (&net.TCPAddr{IP: ip.IP, Port: port, Zone: ip.Zone}).String()
+	if v4 := ip.IP.To4(); v4 != nil {
+		return endpoint{unix.AF_INET, &unix.SockaddrInet4{Port: port, Addr: [4]byte(v4)}, text}, nil
+	}
+	to := &unix.SockaddrInet6{Port: port, Addr: [16]byte(ip.IP.To16())}
+	if ip.Zone != "" {
+		zone, err := net.InterfaceByName(ip.Zone)
+		if err != nil {
+			return endpoint{}, err
+		}
+		to.ZoneId = uint32(zone.Index)
+	}
+	return endpoint{unix.AF_INET6, to, text}, nil
+}
+
 // clone returns a target that shares nothing with t.
 func (t *target) clone() *target {
-	c := &target{family: t.family, addr: cloneAddr(t.addr)}
+	c := &target{}
+	for _, e := range t.list {
+		c.list = append(c.list, endpoint{e.family, cloneAddr(e.addr), e.text})
+	}
 	for _, source := range t.sources {
 		c.sources = append(c.sources, cloneAddr(source))
 	}
@@ -71,26 +117,49 @@ func cloneAddr(a unix.Sockaddr) unix.Sockaddr {
 	panic("bench: unknown kind of address") // resolve makes no other
 }
 
-// connect begins a connection; id chooses the source address. It does not wait.
-func (t *target) connect(id uint32) (fd int, err error) {
-	fd, err = openSocket(t.family)
+// connect begins a connection to the n-th address; id chooses the source address. It does not wait.
+func (t *target) connect(n int, id uint32) (fd int, err error) {
+	to := &t.list[n]
+	fd, err = openSocket(to.family)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	if t.family != unix.AF_UNIX {
+	if to.family != unix.AF_UNIX {
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	}
 	if err == nil && len(t.sources) > 0 {
 		err = bindSource(fd, t.sources[int(id)%len(t.sources)])
 	}
 	if err == nil {
-		err = unix.Connect(fd, t.addr)
+		err = unix.Connect(fd, to.addr)
 	}
 	if err != nil && err != unix.EINPROGRESS && err != unix.EINTR {
 		unix.Close(fd)
 		return -1, os.NewSyscallError("connect", err)
 	}
 	return fd, nil
+}
+
+// toItself reports whether a TCP connection has this very socket at both ends. That happens when nobody listens on a port
+// of the range that local ports are chosen from, and the system chooses that port: both SYNs meet (RFC 9293, 3.5).
+func toItself(fd int) bool {
+	local, err := unix.Getsockname(fd)
+	if err != nil {
+		return false
+	}
+	remote, err := unix.Getpeername(fd)
+	if err != nil {
+		return false
+	}
+	switch l := local.(type) {
+	case *unix.SockaddrInet4:
+		r, ok := remote.(*unix.SockaddrInet4)
+		return ok && l.Port == r.Port && l.Addr == r.Addr
+	case *unix.SockaddrInet6:
+		r, ok := remote.(*unix.SockaddrInet6)
+		return ok && l.Port == r.Port && l.Addr == r.Addr && l.ZoneId == r.ZoneId
+	}
+	return false
 }
 
 // retryAfter is how long a place rests when a connection could not be made and is wanted all the same.
@@ -107,11 +176,14 @@ func (w *worker) dialMore(upto int, now int64) {
 
 // dial begins the connection of c. A failure is counted.
 func (w *worker) dial(c *conn) {
-	now := w.run.now() // connecting takes time of its own
+	now := w.clock() // connecting takes time of its own
 	if c.begun == 0 {
 		c.begun = now
 	}
-	fd, err := w.target.connect(c.v.id)
+	if chosen := w.run.chosen.Load(); chosen >= 0 {
+		c.to = chosen
+	}
+	fd, err := w.target.connect(int(c.to), c.v.id)
 	if err == nil {
 		if err = w.poll.add(fd, c.key()); err != nil {
 			unix.Close(fd)
@@ -121,10 +193,10 @@ func (w *worker) dial(c *conn) {
 	case err == nil:
 		c.fd, c.state = fd, connecting
 		w.dialing++
-	case w.target.family == unix.AF_UNIX && errors.Is(err, unix.EAGAIN) && now-c.begun < int64(w.run.plan.Timeout):
+	case w.target.list[c.to].family == unix.AF_UNIX && errors.Is(err, unix.EAGAIN) && now-c.begun < int64(w.run.plan.Timeout):
 		w.pause(c, now) // the listener's queue is full: for a unix socket the system does not wait
 	default:
-		w.dialFailed(c, err, now)
+		w.dialFailed(c, classifyDial(err), err.Error(), now)
 	}
 }
 
@@ -151,13 +223,42 @@ func (w *worker) redial(now int64) {
 	}
 }
 
-func (w *worker) dialFailed(c *conn, err error, now int64) {
-	c.begun = 0
+// classifyDial is classify for a connect.
+func classifyDial(err error) Kind {
 	kind := classify(err)
 	if kind == Timeout {
 		kind = ConnectTimeout
 	}
-	w.error(kind, 1, c, err.Error(), now)
+	return kind
+}
+
+// failures are those of one place with several addresses, until one of them works.
+type failures struct {
+	kind  Kind
+	texts []string
+}
+
+// dialFailed counts that c could not be connected, unless there is another address to try.
+func (w *worker) dialFailed(c *conn, kind Kind, detail string, now int64) {
+	c.begun = 0
+	if len(w.target.list) > 1 && kind != NoDescriptors {
+		if c.failed == nil {
+			c.failed = &failures{kind: kind}
+		}
+		if kind == Refused {
+			c.failed.kind = kind // says more than that this machine has no such address
+		}
+		c.failed.texts = append(c.failed.texts, w.target.list[c.to].text+": "+detail)
+		chosen := w.run.chosen.Load()
+		if chosen >= 0 && chosen != c.to || chosen < 0 && int(c.to)+1 < len(w.target.list) {
+			c.to++
+			w.dial(c)
+			return
+		}
+		kind, detail = c.failed.kind, strings.Join(c.failed.texts, "; ")
+		c.to, c.failed = 0, nil
+	}
+	w.error(kind, 1, c, detail, now)
 	if kind == NoDescriptors {
 		w.run.fail(descriptorAdvice(w.run.plan.total()))
 	}
@@ -166,17 +267,31 @@ func (w *worker) dialFailed(c *conn, err error, now int64) {
 
 // connected looks at a connection whose connect has ended.
 func (w *worker) connected(c *conn) {
-	now := w.run.now()
+	now := w.clock()
 	code, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && code != 0 {
 		err = unix.Errno(code)
 	}
+	detail := ""
+	if err == nil && w.target.list[c.to].family != unix.AF_UNIX && toItself(c.fd) {
+		resetOnClose(c.fd) // else its port would rest in TIME_WAIT, in the way of the server
+		err, detail = unix.ECONNREFUSED, "nobody listens there: the connection reached itself"
+	}
 	if err != nil {
 		w.hangUp(c)
-		w.dialFailed(c, os.NewSyscallError("connect", err), now)
+		if detail == "" {
+			detail = os.NewSyscallError("connect", err).Error()
+		}
+		w.dialFailed(c, classifyDial(err), detail, now)
 		return
 	}
-	c.state = open
+	if !w.choose(c) {
+		w.hangUp(c)
+		c.begun = 0
+		w.dial(c)
+		return
+	}
+	c.state, c.failed = open, nil
 	w.dialing--
 	w.run.open.Add(1)
 	w.rec.now.opened++
@@ -186,15 +301,23 @@ func (w *worker) connected(c *conn) {
 	w.load.opened(w, c, now)
 }
 
-// scanDials gives up connections that take too long.
+// choose makes the address of the first connection that of all others. It reports whether that is the one of c.
+func (w *worker) choose(c *conn) bool {
+	w.run.chosen.CompareAndSwap(-1, c.to)
+	return w.run.chosen.Load() == c.to
+}
+
+// scanDials gives up connections that take too long. As long as no address is known to work, each has its part of the time.
 func (w *worker) scanDials(now int64) {
 	timeout := w.run.plan.Timeout
+	if w.run.chosen.Load() < 0 {
+		timeout /= time.Duration(len(w.target.list))
+	}
 	for i := range w.conns {
 		c := &w.conns[i]
 		if c.state == connecting && now-c.begun >= int64(timeout) {
 			w.hangUp(c)
-			w.error(ConnectTimeout, 1, c, fmt.Sprintf("not connected after %v", timeout), now)
-			w.load.ended(w, c, now)
+			w.dialFailed(c, ConnectTimeout, fmt.Sprintf("not connected after %v", timeout), now)
 		}
 	}
 }

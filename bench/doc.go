@@ -22,10 +22,20 @@
 //
 // # What is counted
 //
-// A message belongs to the figures if it was due in the measured part, whenever its reply came. Latency ends with the
-// read that brought the last byte. In an open loop it begins when the message was due ("planned"), and beside it,
-// when it left ("reply"); in the other modes, when it left. Messages that were due and never answered enter "planned"
-// with their age. Percentiles are taken of all values together, never averaged.
+// Throughput counts replies that came within the measured part, and CPU per message divides the CPU time of that part by
+// them. So a server is never reported with more than it did. A reply that comes after the end is counted apart
+// (Totals.AfterEnd) and is in no point of the series.
+//
+// Latency counts messages that were due in the measured part, whenever their replies came. It ends with the read that brought
+// the last byte. In an open loop it begins when the message was due ("planned"), and beside it, when it left ("reply");
+// in the other modes, when it left. Messages that were due and never answered enter "planned" with their age. Percentiles
+// are taken of all values together, never averaged.
+//
+// An open loop asks for a rate (Totals.AskedPerS). If clearly fewer messages are answered in the measured part than were due
+// in it, the server did not keep up: Totals.FellBehind is set, the first line, the page and a warning say so, and a search
+// does not pass that rate. Up to a few percent count as the edges of the measured part.
+//
+// Whatever is unanswered when the run has waited for Plan.Timeout after the end is a timeout.
 //
 // Errors are counted by [Kind] over the whole run, warm-up and waiting included, and end a run only when nothing is
 // left to load.
@@ -34,6 +44,9 @@
 //
 // No wait is without bound: a connect and a reply have Plan.Timeout, a worker looks up every 20 ms. The byte path
 // allocates nothing. A run leaves no goroutine, descriptor or signal handler behind.
+//
+// A connection that reaches itself is no server: it counts as refused. That happens on a port of the range that local
+// ports are chosen from.
 //
 // # Not guaranteed
 //

@@ -72,7 +72,7 @@ func (f *fan) publishLocked(w *worker, upto uint64) {
 		if n == 0 {
 			return
 		}
-		w.rec.now.sent += seq - f.published.Load()
+		w.left(seq-f.published.Load(), now)
 		f.published.Store(seq) // before the bytes leave: subscribers ask it what can have come
 		f.pending = f.buffer[:n]
 	}
@@ -90,8 +90,10 @@ func (f *fan) advance(w *worker, now int64) {
 		slowest = min(slowest, f.done[1+i].Load())
 	}
 	for ; f.rounds < slowest; f.rounds++ {
-		if sent := f.at(f.rounds).Load(); w.run.measured(sent) {
+		if w.run.measured(now) {
 			w.rec.now.cycles++
+		}
+		if sent := f.at(f.rounds).Load(); w.run.measured(sent) {
 			w.rec.time(roundTime, now-sent)
 		}
 	}
@@ -236,6 +238,11 @@ func (l *fanLoad) message(w *worker, c *conn, seq uint64, now int64) {
 	if isPublisher(w, c) || seq < l.base || !l.counting {
 		return
 	}
+	came := w.run.measured(now)
+	if came {
+		w.rec.now.messages++
+		w.rec.now.bytes += uint64(w.run.pattern.size)
+	}
 	if seq < c.credited {
 		w.error(Late, 1, c, "the delivery came after the timeout", now)
 		if l.f.published.Load()-seq > uint64(len(l.f.sentAt)) {
@@ -243,9 +250,10 @@ func (l *fanLoad) message(w *worker, c *conn, seq uint64, now int64) {
 		}
 	}
 	if sent := l.f.at(seq).Load(); w.run.measured(sent) {
-		w.rec.now.messages++
-		w.rec.now.bytes += uint64(w.run.pattern.size)
 		w.rec.time(deliveryTime, now-sent)
+		if !came {
+			w.rec.now.afterEnd++
+		}
 	}
 }
 

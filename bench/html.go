@@ -118,7 +118,9 @@ func (r *Result) section() *section {
 	}
 	s.Facts = append(s.Facts, facts{"Errors by kind", r.errorPairs()})
 	for _, w := range r.Warnings {
-		s.Alarms = append(s.Alarms, alarm{"warn", "Note", w})
+		if w != r.behindText() || s.Alarms[0].Class == "bad" { // else it is said already
+			s.Alarms = append(s.Alarms, alarm{"warn", "Note", w})
+		}
 	}
 	if n := uint64(len(r.ErrorSamples)); r.Errors.Total() > n {
 		s.MoreErrors = grouped(r.Errors.Total() - n)
@@ -134,7 +136,7 @@ func (r *Result) section() *section {
 	if f, ok := errorsFigure(series, note); ok {
 		s.Trouble = []figure{f}
 	}
-	add(throughputFigure(r.Mode, series, note))
+	add(throughputFigure(r, series, note))
 	add(latencyFigure(r, series, note))
 	add(curvesFigure(r))
 	return s
@@ -159,6 +161,8 @@ func (r *Result) status() alarm {
 		return alarm{"bad", "Failed", early + r.Failure}
 	case n > 0:
 		return alarm{"bad", "Errors", early + counted}
+	case r.Totals.FellBehind:
+		return alarm{"warn", "Did not keep up", early + upperFirst(r.behindText()) + ". No error, every byte that came back was right."}
 	case r.Totals.Messages == 0:
 		return alarm{"warn", "No messages", early + "No error, but nothing was exchanged either."}
 	case r.Interrupted:
@@ -167,11 +171,13 @@ func (r *Result) status() alarm {
 	return alarm{"ok", "No errors", "Every byte that came back was right: " + grouped(r.Totals.BytesVerified) + " bytes."}
 }
 
+func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
 // circumstances say when and where a result was measured.
 func (r *Result) circumstances() []string {
 	m := &r.Machine
 	var where []string
-	for _, part := range []string{m.CPU, fmt.Sprintf("%d cores", m.Cores), m.OS + "/" + m.Arch + " " + m.Kernel, m.GoVersion} {
+	for _, part := range []string{m.CPU, m.coresText(), m.OS + "/" + m.Arch + " " + m.Kernel, m.GoVersion} {
 		if strings.Trim(part, "/ ") != "" {
 			where = append(where, part)
 		}

@@ -44,7 +44,7 @@ func drawn() *Result {
 func aSearch() *Result {
 	r := drawn()
 	r.Mode = Search
-	r.Steps = []Step{{RatePerS: 1000, P99: 800, Passed: true}, {RatePerS: 2000, P99: 900000, Why: "p99 is over the limit"}}
+	r.Steps = []Step{{RatePerS: 1000, AchievedPerS: 1000, P99: 800, Passed: true}, {RatePerS: 2000, P99: 900000, Why: "p99 is over the limit"}}
 	return r
 }
 

@@ -1,5 +1,7 @@
 package bench
 
+import "time"
+
 // forever is the time of what never comes.
 const forever = int64(1) << 62
 
@@ -26,17 +28,22 @@ func (exchange) message(w *worker, c *conn, seq uint64, now int64) {
 	if seq < c.credited {
 		w.error(Late, 1, c, "the reply came after the timeout", now)
 	}
-	if w.run.measured(s.planned) {
+	came := w.run.measured(now)
+	if came {
 		w.rec.now.messages++
 		w.rec.now.bytes += uint64(w.run.pattern.size)
+	}
+	if w.run.measured(s.planned) {
 		w.rec.time(replyTime, now-s.sent)
+		if !came {
+			w.rec.now.afterEnd++
+		}
 	}
 }
 
 // ended counts what was outstanding on c.
 func (exchange) ended(w *worker, c *conn, now int64) {
 	w.drop(c)
-	w.rec.now.sent += c.sent
 	overdue, rest := c.credited-c.v.next, c.planned-c.credited
 	if w.over || c.quit {
 		overdue, rest = overdue+rest, 0
@@ -154,25 +161,48 @@ func (l *openLoop) tick(w *worker, now int64) int64 {
 	if l.dials != nil {
 		until = l.dial(w, now, start)
 	}
-	if l.pace == nil || now >= end {
-		return until
-	}
 	for range 1024 { // then what has arrived has its turn
-		due := start + l.pace.peek()
-		if due > now || due >= end {
-			return min(until, due)
+		if !l.waits(w, now) {
+			if l.pace != nil && now < end {
+				until = min(until, start+l.pace.peek())
+			}
+			return until
 		}
+		due := start + l.pace.peek()
 		if l.dials != nil {
 			l.pace.gap = l.every / float64(max(len(w.live), 1))
 		}
 		l.pace.advance()
+		if len(w.live) == 0 && l.dials != nil {
+			continue // ramp: the first connection is on its way
+		}
+		if w.run.measured(due) {
+			w.rec.now.planned++
+		}
 		if len(w.live) > 0 {
 			l.send(w, due)
-		} else if l.dials == nil {
+		} else {
 			w.rec.now.cut++ // there is no connection left to send it on
 		}
 	}
 	return now
+}
+
+// lookedUpLate is how late a worker may notice that the measured part is over and still plan what was due before. One that
+// is later could not keep up by itself: a warning says so.
+const lookedUpLate = int64(100 * time.Millisecond)
+
+// waits reports whether a message is due that is not planned yet.
+func (l *openLoop) waits(w *worker, now int64) bool {
+	if l.pace == nil || !w.begun {
+		return false
+	}
+	due, end := w.run.start.Load()+l.pace.peek(), w.run.end.Load()
+	return due <= now && due < end && (now < end || due >= end-lookedUpLate)
+}
+
+func (l *openLoop) idle(w *worker, now int64) bool {
+	return !l.waits(w, now) && l.exchange.idle(w, now)
 }
 
 func (l *openLoop) send(w *worker, due int64) {
@@ -184,11 +214,8 @@ func (l *openLoop) send(w *worker, due int64) {
 	free := c.planned == c.sent && c.inFlight() < uint64(w.run.plan.Depth)
 	c.plan(due)
 	now := w.run.now()
-	if w.run.measured(due) {
-		w.rec.now.planned++
-		if free {
-			w.rec.time(pacingLag, now-due)
-		}
+	if free && w.run.measured(due) {
+		w.rec.time(pacingLag, now-due)
 	}
 	w.flush(c, now)
 }
@@ -264,14 +291,15 @@ func (l *churnLoop) received(w *worker, c *conn, now int64) {
 
 // cycle closes a connection that has done its work.
 func (l *churnLoop) cycle(w *worker, c *conn, now int64) {
-	if w.run.measured(c.begun) {
+	if w.run.measured(now) {
 		w.rec.now.cycles++
+	}
+	if w.run.measured(c.begun) {
 		w.rec.time(cycleTime, now-c.begun)
 	}
 	if w.run.plan.Linger0 {
 		resetOnClose(c.fd)
 	}
-	w.rec.now.sent += c.sent
 	w.hangUp(c)
 	l.again(w, c, now, false)
 }

@@ -43,13 +43,15 @@ const (
 // field but Mode and Addr stands for the default its comment names. A Plan is a plain value.
 type Plan struct {
 	Mode Mode
-	Addr string // host:port, or unix:PATH
+	// Addr is host:port, or unix:PATH. If a host has several addresses, they are tried in turn, IPv4 first, and all
+	// connections go to the first that works. No host, and localhost, are 127.0.0.1 and ::1.
+	Addr string
 
 	Conns    int           // connections; for fanout, subscribers. 64; for ramp and idle 1000; for fanout 100
 	Size     int           // bytes of a message, 1 to MaxSize. 64
 	Duration time.Duration // of the measured part. 10 s; for search, the most the whole search may take: 2 min
 	Warmup   time.Duration // load before the measured part. 1 s; a negative value stands for none
-	Threads  int           // reactors, each on a thread of its own. Half of the cores, so that a local server has the rest
+	Threads  int           // reactors, each on a thread of its own. Half of GOMAXPROCS, so that a local server has the rest
 	Sources  int           // source addresses 127.0.0.2 and up; 0 leaves the choice to the system
 	Timeout  time.Duration // of a connect and of a reply; also the longest wait for replies at the end. 5 s
 	Seed     uint64        // of the bytes sent and of Poisson arrivals. 1
@@ -102,7 +104,7 @@ func (p Plan) WithDefaults() Plan {
 		p.Warmup = -1 // the first connection is part of the figures
 	}
 	or(&p.Warmup, time.Second)
-	or(&p.Threads, max(1, min(runtime.NumCPU()/2, p.Conns)))
+	or(&p.Threads, max(1, min(runtime.GOMAXPROCS(0)/2, p.Conns)))
 	or(&p.Timeout, 5*time.Second)
 	or(&p.Seed, 1)
 	or(&p.Depth, 1)

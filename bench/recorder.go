@@ -16,15 +16,31 @@ const (
 	distributions
 )
 
-// A chunk is what one worker measured in one interval of the series.
+// A phase is the part of a run that something was recorded in.
+type phase uint8
+
+const (
+	before phase = iota // connecting and warm-up
+	within              // the measured part
+	after               // waiting for replies
+)
+
+// A chunk is what one worker recorded in one interval of the series, or before or after the measured part.
 type chunk struct {
-	index    int // of the interval
-	final    bool
-	messages uint64 // right replies, or deliveries
-	bytes    uint64 // received and right
-	cycles   uint64
-	planned  uint64 // messages that were due in the measured part
-	sent     uint64 // messages that left, warm-up included
+	phase phase
+	index int  // of the interval, within the measured part
+	whole bool // the interval has its full length
+
+	// What happened in the measured part, and is compared with its length.
+	messages uint64 // right replies, or deliveries, that came
+	bytes    uint64 // of these messages
+	cycles   uint64 // that were completed
+	spoiled  uint64 // messages that were found wrong or lost
+	offered  uint64 // messages that left
+	planned  uint64 // messages that were due
+
+	afterEnd uint64 // right replies to messages of the measured part that came after it
+	sent     uint64 // messages that left in the whole run
 	opened   uint64 // connections made
 	cut      uint64 // messages under way, or waiting, when their connection ended
 	errors   ErrorCounts
@@ -47,7 +63,10 @@ func (c *chunk) add(other *chunk) {
 	c.messages += other.messages
 	c.bytes += other.bytes
 	c.cycles += other.cycles
+	c.spoiled += other.spoiled
+	c.offered += other.offered
 	c.planned += other.planned
+	c.afterEnd += other.afterEnd
 	c.sent += other.sent
 	c.opened += other.opened
 	c.cut += other.cut
@@ -74,11 +93,12 @@ type recorder struct {
 	out      chan<- *chunk
 	now      *chunk
 	interval int64
-	ends     int64 // of the interval at hand; 0 before the measured part
+	next     int64 // when the chunk at hand ends, unless the measured part ends before
+	edge     int64 // next, or the end of the measured part if that was earlier at the last roll
 }
 
 func newRecorder(out chan<- *chunk, interval int64) *recorder {
-	return &recorder{out: out, interval: interval, now: chunks.Get().(*chunk)}
+	return &recorder{out: out, interval: interval, next: forever, edge: forever, now: chunks.Get().(*chunk)}
 }
 
 // time records one time.
@@ -91,25 +111,36 @@ func (r *recorder) time(d distribution, ns int64) {
 	h.record(ns)
 }
 
-// begin starts the first interval: the measured part begins at start. Errors counted before stay counted.
-func (r *recorder) begin(start int64) { r.ends = start + r.interval }
+// begin says when the measured part begins.
+func (r *recorder) begin(from int64) { r.next, r.edge = from, from }
 
-// roll hands on the intervals that ended before now.
-func (r *recorder) roll(now int64) {
-	for r.ends != 0 && now >= r.ends {
-		r.send(false)
-		r.ends += r.interval
+// roll hands on the chunks that ended at now or before. end is that of the measured part; it may have been moved.
+func (r *recorder) roll(now, end int64) {
+	for r.now.phase != after && now >= min(r.next, end) {
+		next := chunk{phase: within}
+		if r.now.phase == within {
+			r.now.whole = r.next <= end
+			next.index = r.now.index + 1
+		}
+		if r.next >= end && (r.now.phase == within || r.next > end) { // the measured part is over, or never began
+			next, r.next = chunk{phase: after}, forever
+		} else {
+			r.next += r.interval
+		}
+		r.send(next)
+	}
+	if r.edge = r.next; r.now.phase != after {
+		r.edge = min(r.next, end)
 	}
 }
 
 // finish hands on the rest. Nothing may be recorded afterwards.
-func (r *recorder) finish() { r.send(true) }
+func (r *recorder) finish() { r.send(chunk{phase: after}) }
 
-func (r *recorder) send(final bool) {
+// send hands on the chunk at hand and goes on with one of the phase and index of next.
+func (r *recorder) send(next chunk) {
 	c := r.now
-	c.final = final
-	next := chunks.Get().(*chunk)
-	next.index = c.index + 1
-	r.now = next
+	r.now = chunks.Get().(*chunk)
+	r.now.phase, r.now.index = next.phase, next.index
 	r.out <- c
 }

@@ -40,6 +40,9 @@ func (r *Result) headline(t *table) {
 		}
 	case n > 0:
 		t.line("ERRORS   %d: %s", n, r.errorSummary())
+	case r.Totals.FellBehind:
+		t.line("BEHIND   %s", r.behindText())
+		t.line("         no error, every byte that came back was right")
 	case r.Interrupted:
 		t.line("OK so far, interrupted after %.1f s: no error, every byte that came back was right", r.Totals.MeasuredS)
 	case r.Totals.Messages == 0:
@@ -47,7 +50,7 @@ func (r *Result) headline(t *table) {
 	default:
 		t.line("OK       no error, every byte that came back was right")
 	}
-	if r.Interrupted && (r.Errors.Total() > 0 || r.Failure != "") {
+	if r.Interrupted && (r.Errors.Total() > 0 || r.Failure != "" || r.Totals.FellBehind) {
 		t.line("         interrupted after %.1f s", r.Totals.MeasuredS)
 	}
 }
@@ -68,8 +71,16 @@ func (r *Result) about(t *table) {
 	t.line("%-9s%s, %s, %d B messages, %s measured after %s, %d thread(s), seed %d", r.Mode, p.Addr, r.shape(),
 		p.SizeBytes, seconds(r.Totals.MeasuredS), seconds(p.WarmupS), r.Client.Threads, p.Seed)
 	m := &r.Machine
-	t.line("%-9s%s/%s %s, %s, %d cores, %s, %d files, %s", "machine", m.OS, m.Arch, m.Kernel, m.CPU, m.Cores, m.GoVersion,
+	t.line("%-9s%s/%s %s, %s, %s, %s, %d files, %s", "machine", m.OS, m.Arch, m.Kernel, m.CPU, m.coresText(), m.GoVersion,
 		m.DescriptorLimit, m.Date)
+}
+
+// coresText names what the client may use, if that is less than the machine has.
+func (m *Machine) coresText() string {
+	if m.MaxProcs > 0 && m.MaxProcs != m.Cores {
+		return fmt.Sprintf("%d cores (%d for the client)", m.Cores, m.MaxProcs)
+	}
+	return fmt.Sprintf("%d cores", m.Cores)
 }
 
 // shape tells what is special to the mode.
@@ -123,6 +134,13 @@ func (r *Result) throughput(t *table) {
 	}
 	if s.Messages > 0 {
 		t.line("%-12s%14s   %d, %.2f MB/s", what, perSecond(s.MessagesPerS), s.Messages, s.BytesPerS/1e6)
+	}
+	if s.Planned > 0 {
+		t.line("%-12s%14s   %d planned in the measured part", "asked", perSecond(s.AskedPerS), s.Planned)
+		t.line("%-12s%14s   in the measured part", "sent", perSecond(s.SentPerS))
+	}
+	if s.AfterEnd > 0 {
+		t.line("%-12s%14s   %d replies, counted in the latencies only", "after end", "", s.AfterEnd)
 	}
 	if s.Unanswered > 0 {
 		t.line("%-12s%14s   %d, cut off with their connections", "unanswered", "", s.Unanswered)
@@ -186,17 +204,14 @@ func (r *Result) errorList(t *table) {
 func (r *Result) stepList(t *table) {
 	t.line("")
 	t.line("%-14s %14s %10s %10s %10s %8s  %s", "steps, msg/s", "achieved", "p50", "p99", "max", "client", "")
-	best := 0.0
 	for _, s := range r.Steps {
 		verdict := "passed"
 		if !s.Passed {
 			verdict = s.Why
-		} else {
-			best = max(best, s.RatePerS)
 		}
 		t.line("%-14.0f %14.0f %10s %10s %10s %6.0f %%  %s", s.RatePerS, s.AchievedPerS, duration(s.P50), duration(s.P99), duration(s.Max), s.ClientSharePct, verdict)
 	}
-	t.line("highest rate with p99 under %s: %.0f msg/s", duration(r.Parameters.P99LimitUS), best)
+	t.line("highest rate with p99 under %s: %.0f msg/s", duration(r.Parameters.P99LimitUS), r.bestStep())
 	t.line("")
 }
 

@@ -47,10 +47,10 @@ func TestTable(t *testing.T) {
 	r := made()
 	r.Server = &Server{PerMessageUS: 7.25}
 	r.Warnings = []string{"the client was busy"}
-	r.Steps = []Step{{RatePerS: 1000, Passed: true}, {RatePerS: 2000, Why: "errors"}}
+	r.Steps = []Step{{RatePerS: 1000, AchievedPerS: 1010, Passed: true}, {RatePerS: 1030, AchievedPerS: 1005, Passed: true}, {RatePerS: 2000, AchievedPerS: 1900, Why: "errors"}}
 	got := tableOf(t, r)
 	for _, part := range []string{"500/s   1000, 0.03 MB/s", "p99.99", "10.0 us", "5.00 us per message", "7.25 us per message",
-		"WARNING  the client was busy", "errors\n", "highest rate with p99 under 5.00 ms: 1000 msg/s"} {
+		"WARNING  the client was busy", "errors\n", "highest rate with p99 under 5.00 ms: 1005 msg/s"} {
 		if !strings.Contains(got, part) {
 			t.Errorf("%q is missing in\n%s", part, got)
 		}

@@ -10,11 +10,15 @@ import (
 
 // SchemaVersion is the version of the JSON form of Result. It changes when a key changes its meaning or goes away,
 // not when one is added. schema.json beside this file describes it.
-const SchemaVersion = 1
+//
+// Version 2: messages, cycles and what is computed from them count what came within the measured part. Version 1 counted
+// replies to messages of the measured part whenever they came, which is more than an overloaded server did in it.
+const SchemaVersion = 2
 
 // Result is what one run measured. Its JSON form is stable and holds all that is needed to draw a report. The unit of
-// every figure is in its key: _s, _us, _bytes, _per_s, _pct; what has none is a count. A message belongs to the figures
-// if it was due, or for a closed loop sent, within the measured part, whenever its reply came.
+// every figure is in its key: _s, _us, _bytes, _per_s, _pct; what has none is a count. Throughput, and CPU per message,
+// count the replies that came within the measured part. Latencies are those of the messages that were due, or for a closed
+// loop sent, within the measured part, whenever their replies came.
 type Result struct {
 	Schema      int         `json:"schema_version"`
 	Mode        Mode        `json:"mode"`
@@ -70,6 +74,7 @@ type Machine struct {
 	Kernel          string `json:"kernel"`
 	CPU             string `json:"cpu_model"`
 	Cores           int    `json:"cores"`
+	MaxProcs        int    `json:"max_procs"` // of those, what this process may use: less under a CPU quota
 	GoVersion       string `json:"go_version"`
 	DescriptorLimit uint64 `json:"descriptor_limit"`
 	Date            string `json:"date"` // local, RFC 3339
@@ -77,14 +82,18 @@ type Machine struct {
 
 // Totals are the sums of a run.
 type Totals struct {
-	MeasuredS     float64 `json:"measured_s"` // length of the measured part
-	Messages      uint64  `json:"messages"`   // replies, or for fanout deliveries, that came and were right
-	MessagesPerS  float64 `json:"messages_per_s"`
+	MeasuredS     float64 `json:"measured_s"`     // length of the measured part
+	AskedPerS     float64 `json:"asked_per_s"`    // rate, idle, ramp: what the plan asks for; 0 for closed loops
+	SentPerS      float64 `json:"sent_per_s"`     // messages that left within the measured part
+	Messages      uint64  `json:"messages"`       // replies, or for fanout deliveries, that came within the measured part and were right
+	MessagesPerS  float64 `json:"messages_per_s"` // achieved: Messages by MeasuredS
 	BytesPerS     float64 `json:"received_bytes_per_s"`
-	Planned       uint64  `json:"messages_planned"`    // rate: due in the measured part
+	FellBehind    bool    `json:"fell_behind"`         // the server did not keep up with what was asked
+	Planned       uint64  `json:"messages_planned"`    // rate, idle, ramp: due in the measured part
+	AfterEnd      uint64  `json:"messages_after_end"`  // right replies to messages of the measured part that came after it
 	Sent          uint64  `json:"messages_sent"`       // whole run
 	Unanswered    uint64  `json:"messages_unanswered"` // whole run: under way or due when their connection ended
-	Cycles        uint64  `json:"cycles"`              // churn: connections; fanout: rounds
+	Cycles        uint64  `json:"cycles"`              // churn: connections; fanout: rounds; completed in the measured part
 	CyclesPerS    float64 `json:"cycles_per_s"`
 	ConnsOpened   uint64  `json:"conns_opened"` // whole run
 	ConnsAtStart  int     `json:"conns_at_start"`
@@ -170,8 +179,8 @@ type Server struct {
 
 // Step is one rate that a search tried.
 type Step struct {
-	RatePerS       float64 `json:"rate_per_s"`
-	AchievedPerS   float64 `json:"achieved_per_s"`
+	RatePerS       float64 `json:"rate_per_s"`     // asked for
+	AchievedPerS   float64 `json:"achieved_per_s"` // replies that came within the measured part
 	P50            float64 `json:"latency_p50_us"` // from the planned time
 	P99            float64 `json:"latency_p99_us"`
 	Max            float64 `json:"latency_max_us"`
@@ -223,8 +232,12 @@ func ReadResult(r io.Reader) (*Result, error) {
 	if err := json.NewDecoder(r).Decode(&result); err != nil {
 		return nil, fmt.Errorf("bench: not a result: %w", err)
 	}
-	if result.Schema != SchemaVersion {
-		return nil, fmt.Errorf("bench: schema_version is %d, this program reads %d", result.Schema, SchemaVersion)
+	switch result.Schema {
+	case SchemaVersion:
+		return &result, nil
+	case 1:
+		return nil, fmt.Errorf("bench: schema_version is 1, this program reads %d: the older netbench also counted replies "+
+			"that came after the measured part; measure again", SchemaVersion)
 	}
-	return &result, nil
+	return nil, fmt.Errorf("bench: schema_version is %d, this program reads %d", result.Schema, SchemaVersion)
 }

@@ -103,7 +103,7 @@ func TestSchemaCanFail(t *testing.T) {
 	for _, change := range []func(map[string]any){
 		func(m map[string]any) { delete(m, "totals") },
 		func(m map[string]any) { m["unheard_of"] = 1 },
-		func(m map[string]any) { m["schema_version"] = 2 },
+		func(m map[string]any) { m["schema_version"] = 1 },
 	} {
 		var m map[string]any
 		if err := json.Unmarshal(b.Bytes(), &m); err != nil {
@@ -130,7 +130,7 @@ func TestSeriesAddsUp(t *testing.T) {
 }
 
 func TestReadResultErrors(t *testing.T) {
-	for text, want := range map[string]string{"": "not a result", "{}": "schema_version is 0", `{"schema_version": 99}`: "is 99"} {
+	for text, want := range map[string]string{"": "not a result", "{}": "schema_version is 0", `{"schema_version": 99}`: "is 99", `{"schema_version": 1}`: "measure again"} {
 		if _, err := ReadResult(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
 		}

@@ -84,6 +84,7 @@ type run struct {
 	end   atomic.Int64 // when the load ends: nothing new is sent
 	grace atomic.Int64 // how long replies are waited for after the end
 
+	chosen  atomic.Int32  // number of the address that all connections go to; -1 until one has worked
 	open    atomic.Int64  // connections open now
 	unready atomic.Int32  // workers that are not ready for the load
 	ready   chan struct{} // closed when there is none
@@ -173,11 +174,11 @@ func (r *run) sample(k Kind, conn int, detail string, now int64) {
 // headStart is what a run's clock shows at its beginning: not 0, which stands for a time that is not known.
 const headStart = time.Second
 
-func newRun(plan Plan) (*run, error) {
+func newRun(ctx context.Context, plan Plan) (*run, error) {
 	if limit := descriptorLimit(); limit != 0 && uint64(plan.total()+spareDescriptors) > limit {
 		return nil, descriptorAdvice(plan.total())
 	}
-	to, err := resolve(&plan)
+	to, err := resolve(ctx, &plan)
 	if err != nil {
 		return nil, err
 	}
@@ -186,6 +187,7 @@ func newRun(plan Plan) (*run, error) {
 		interval: plan.interval(), chunks: make(chan *chunk, 64),
 		ready: make(chan struct{}), changed: make(chan struct{}),
 	}
+	r.chosen.Store(-1)
 	r.end.Store(forever)
 	r.grace.Store(int64(plan.Timeout))
 	if plan.Mode == Fanout {
@@ -250,11 +252,15 @@ func (r *run) load(w *worker) load {
 
 // runOnce carries out every plan but a search.
 func runOnce(ctx context.Context, plan Plan, opt Options) (*Result, error) {
-	r, err := newRun(plan)
+	r, err := newRun(ctx, plan)
 	if err != nil {
 		return nil, err
 	}
-	server, err := newProbe(plan.PID)
+	return r.carryOut(ctx, opt)
+}
+
+func (r *run) carryOut(ctx context.Context, opt Options) (*Result, error) {
+	server, err := newProbe(r.plan.PID)
 	if err != nil {
 		return nil, err
 	}

@@ -66,7 +66,7 @@ func searched(plan Plan, best, worst *Result, steps []Step) (*Result, error) {
 	note := ""
 	if best == nil {
 		best = worst
-		note = fmt.Sprintf("no rate kept p99 under %v; the figures are those of the lowest one tried", plan.P99)
+		note = fmt.Sprintf("no rate passed with p99 under %v; the figures are those of the lowest one tried", plan.P99)
 	}
 	if best == nil {
 		return nil, context.Canceled
@@ -117,8 +117,10 @@ func judge(r *Result, plan Plan) Step {
 		s.Why = "no reply"
 	case s.P99 >= limit:
 		s.Why = "p99 is over the limit"
-	case float64(d.Count) < 0.9*s.RatePerS*r.Totals.MeasuredS && s.RatePerS*r.Totals.MeasuredS > 100:
-		s.Why = "fewer messages than planned"
+	case r.Totals.FellBehind:
+		s.Why = "the server did not keep up"
+	case float64(r.Totals.Planned) < 0.9*s.RatePerS*r.Totals.MeasuredS && s.RatePerS*r.Totals.MeasuredS > 100:
+		s.Why = "the client did not keep up"
 	}
 	s.Passed = s.Why == ""
 	return s

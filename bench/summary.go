@@ -19,6 +19,11 @@ func WriteSummary(w io.Writer, list []Compared) error {
 		t.line("%-12s%14.0f  %-12s%9s %9s %9s %9s  %12s %12s %8d", c.Name, rate, what, duration(d.P50), duration(d.P99), duration(d.P999), duration(d.Max),
 			server, duration(r.Client.PerMessageUS), r.Errors.Total())
 	}
+	for _, c := range list {
+		if text := c.Result.behindText(); text != "" {
+			t.line("WARNING  %s: %s", c.Name, text)
+		}
+	}
 	t.line("CPU is that of one message, or for fanout of one delivery.")
 	_, err := io.WriteString(w, t.String())
 	return err
@@ -49,6 +54,9 @@ func (s *summaryView) Titles() []string {
 func (r *Result) summaryCells() []summaryCell {
 	rate, what, _ := r.speed()
 	d := r.Main()
+	if r.Totals.FellBehind {
+		what += ", of " + rateText(r.Totals.AskedPerS) + " asked"
+	}
 	cells := []summaryCell{{"lead", "throughput", rateText(rate), what}}
 	for _, q := range []struct {
 		title string

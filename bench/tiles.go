@@ -68,6 +68,10 @@ func (r *Result) leadTile() tile {
 	lead.Number, lead.Unit = scaled(value, countUnits, digits)
 	lead.Unit += "/s"
 	lead.Note = grouped(count) + " " + what
+	if t.FellBehind {
+		lead.Class = "lead bad"
+		lead.Note = "answered, of " + rateText(t.AskedPerS) + " asked"
+	}
 	if best := r.bestStep(); r.Mode == Search {
 		lead.Label = "Highest rate"
 		lead.Note = fmt.Sprintf("messages with p99 under %s", timeText(r.Parameters.P99LimitUS))
@@ -90,11 +94,12 @@ func (r *Result) speed() (perS float64, what string, count uint64) {
 	}
 }
 
+// bestStep is the highest rate of a step that passed: what was asked for, or what was achieved if that was less.
 func (r *Result) bestStep() float64 {
 	best := 0.0
 	for _, s := range r.Steps {
 		if s.Passed {
-			best = max(best, s.RatePerS)
+			best = max(best, min(s.RatePerS, s.AchievedPerS))
 		}
 	}
 	return best

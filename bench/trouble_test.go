@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -118,15 +119,43 @@ func TestLateReply(t *testing.T) {
 	}
 }
 
+// A server that never answers: each message is a timeout, a connection with two of them is given up, and the run ends when
+// there is none left, long before its time.
 func TestNeverAnswers(t *testing.T) {
-	addr := peer(t, func(_ int, c *net.TCPConn) { io.Copy(io.Discard, c) })
-	for _, mode := range []Mode{Echo, Rate, Churn} {
+	addr, l := scripted(t, 64, never)
+	for _, mode := range []Mode{Echo, Rate, Churn, Fanout} {
+		l.messages.Store(0)
 		p := short(mode, addr)
-		p.Timeout, p.Duration, p.Conns = 100*time.Millisecond, 50*time.Millisecond, 2
-		r := carryOut(t, p)
-		wantErrors(t, r, map[Kind]func(uint64) bool{Timeout: some})
-		if mode == Rate && r.Main().Count != r.Totals.Planned {
-			t.Errorf("%d messages were due, %d have an age", r.Totals.Planned, r.Main().Count)
+		p.Timeout, p.Duration, p.Conns, p.Rate = 100*time.Millisecond, 20*time.Second, 2, 1000
+		if mode == Churn {
+			p.Duration = 300 * time.Millisecond // it goes on as long as connections can be made
+		}
+		r, err := Run(t.Context(), p, Options{})
+		if mode == Fanout {
+			if !errors.Is(err, ErrNotBroadcast) || r.Totals.Messages != 0 {
+				t.Errorf("%s: %v", mode, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, want := &r.Totals, uint64(2*p.Conns)
+		switch mode {
+		case Rate:
+			want = s.Planned - s.Unanswered // those that had a connection to leave on
+			if s.Planned < 100 || r.Main().Count != want || r.Main().Max < 100e3 {
+				t.Errorf("rate: %+v, ages %+v", *s, r.Main().Summary)
+			}
+		case Churn:
+			want = uint64(p.Conns)
+		}
+		wantErrors(t, r, map[Kind]func(uint64) bool{Timeout: exactly(want)})
+		if s.Messages != 0 || s.Cycles != 0 || s.Sent != l.messages.Load() || mode != Rate && s.Sent != want {
+			t.Errorf("%s: %+v, the server got %d", mode, *s, l.messages.Load())
+		}
+		if mode != Churn && (s.MeasuredS > 15 || len(r.Warnings) == 0 || !strings.Contains(r.Warnings[0], "no connection is left")) {
+			t.Errorf("%s: measured %v s, warnings %q", mode, s.MeasuredS, r.Warnings)
 		}
 	}
 }

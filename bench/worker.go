@@ -122,6 +122,15 @@ func (w *worker) serve() {
 	w.finish()
 }
 
+// clock returns the time. What is recorded from here on goes to the interval of that time.
+func (w *worker) clock() int64 {
+	now := w.run.now()
+	if now >= w.rec.edge {
+		w.rec.roll(now, w.run.end.Load())
+	}
+	return now
+}
+
 // turn does what does not depend on events, and returns when the next turn is due.
 func (w *worker) turn(now int64) (until int64, over bool) {
 	r := w.run
@@ -134,9 +143,7 @@ func (w *worker) turn(now int64) (until int64, over bool) {
 		w.begun = true
 		w.rec.begin(r.from)
 	}
-	if w.begun {
-		w.rec.roll(min(now, end))
-	}
+	w.rec.roll(now, end)
 	if now >= w.nextScan {
 		w.nextScan = now + int64(r.plan.Timeout)/10
 		w.scanDials(now)
@@ -196,7 +203,7 @@ func (w *worker) readMore() {
 func (w *worker) read(c *conn, toEnd bool) {
 	for range readsAtOnce {
 		n, errno := read(c.fd, w.in)
-		now := w.run.now() // the bytes are here now: this is the moment their latency is counted to
+		now := w.clock() // the bytes are here now: this is the moment their latency is counted to
 		switch {
 		case errno == unix.EAGAIN:
 			return
@@ -244,6 +251,9 @@ func (w *worker) blame(c *conn, v verdict, now int64) {
 	if w.run.sampling() {
 		where = fmt.Sprintf("near message %d of stream %d", c.v.next, c.v.id)
 	}
+	if w.run.measured(now) {
+		w.rec.now.spoiled += uint64(v.wrong) + uint64(v.lost)
+	}
 	if v.wrong > 0 {
 		w.error(WrongBytes, uint64(v.wrong), c, where, now)
 	}
@@ -285,6 +295,7 @@ func (w *worker) flush(c *conn, now int64) {
 		} else {
 			c.left = left
 		}
+		w.left(c.sent-first, now)
 		switch errno {
 		case 0, unix.EINTR:
 		case unix.EAGAIN:
@@ -293,6 +304,14 @@ func (w *worker) flush(c *conn, now int64) {
 			w.end(c, classify(errno), errno.Error(), now)
 			return
 		}
+	}
+}
+
+// left counts n messages that have left, or have begun to.
+func (w *worker) left(n uint64, now int64) {
+	w.rec.now.sent += n
+	if w.run.measured(now) {
+		w.rec.now.offered += n
 	}
 }
 
@@ -354,6 +373,7 @@ func (w *worker) hangUp(c *conn) {
 
 func (w *worker) finish() {
 	now := w.run.now()
+	w.rec.roll(now, w.run.end.Load())
 	w.over = true
 	for i := range w.conns {
 		c := &w.conns[i]
@@ -363,7 +383,6 @@ func (w *worker) finish() {
 		}
 		w.hangUp(c)
 	}
-	w.rec.roll(min(now, w.run.end.Load()))
 	w.rec.finish()
 	if err := w.poll.close(); err != nil {
 		w.run.fail(errors.Join(errors.New("bench: poller"), err))

@@ -40,7 +40,8 @@ var commands = []command{
 		name: "rate", about: "open loop: messages leave when they are due, at a fixed rate",
 		text: "Measures latency at a load that does not depend on the server. Latency is counted from the moment a message was due\n" +
 			"(planned); beside it stands that from the moment it really left (reply). A message waits for its turn while -depth\n" +
-			"messages are in flight on its connection, so a server that stalls shows in planned, not in reply.",
+			"messages are in flight on its connection, so a server that stalls shows in planned, not in reply. Throughput counts the\n" +
+			"replies that came within the measured part; if they are clearly fewer than asked for, the first line says BEHIND.",
 		examples: []string{"-rate 20000", "-rate 20000 -arrival poisson -conns 500", "-rate 5000 -json run.json -html run.html -hgrm run.hgrm"},
 		flags:    []string{"rate", "arrival", "depth"},
 	},
@@ -76,8 +77,8 @@ var commands = []command{
 	{
 		name: "search", about: "find the highest rate whose p99 stays under a limit",
 		text: "Doubles the rate, from -rate on, until the 99th percentile of latency from the planned time reaches -p99, or errors\n" +
-			"occur, or messages are missing; then halves the distance. Every step lasts -step. The figures are those of the best\n" +
-			"step; all steps are listed.",
+			"occur, or the server does not keep up; then halves the distance. Every step lasts -step. The figures are those of the\n" +
+			"best step; all steps are listed.",
 		examples: []string{"-p99 5ms", "-p99 1ms -conns 1000 -step 5s", "-rate 50000 -p99 2ms -arrival poisson"},
 		flags:    []string{"p99", "rate", "step", "arrival", "depth"},
 	},
@@ -99,7 +100,7 @@ var common = []string{"addr", "conns", "size", "duration", "warmup", "threads", 
 func define(fs *flag.FlagSet, c *config) {
 	p := &c.plan
 	d := p.WithDefaults()
-	fs.StringVar(&p.Addr, "addr", "", "the server: `host:port`, or unix:PATH. Required.")
+	fs.StringVar(&p.Addr, "addr", "", "the server: `host:port`, or unix:PATH. Required. If the host has several addresses, all\nconnections go to the first that works; :port and localhost:port are 127.0.0.1 and ::1.")
 	// say returns what a flag means to the command at hand.
 	say := func(usual string, mode bench.Mode, special string) string {
 		if p.Mode == mode {
@@ -113,7 +114,7 @@ func define(fs *flag.FlagSet, c *config) {
 		say("`time` of the measured part, such as 30s or 2m.", bench.Search, "`time` the whole search may take, such as 30s or 2m."))
 	fs.DurationVar(&p.Warmup, "warmup", d.Warmup,
 		say("`time` of load before the measured part.", bench.Search, "`time` of load before the measured part of each step, not longer than -step."))
-	fs.IntVar(&p.Threads, "threads", d.Threads, "`number` of reactors, each on a thread of its own. The default is half of the cores.")
+	fs.IntVar(&p.Threads, "threads", d.Threads, "`number` of reactors, each on a thread of its own. The default is half of the cores this\nprocess may use: a CPU quota and an affinity count.")
 	fs.IntVar(&p.Sources, "sources", 0, "`number` of source addresses, 127.0.0.2 and up, used in turn; each has some 28,000 ports.\nFor servers on a 127.x.x.x address. 0: the system chooses.")
 	fs.DurationVar(&p.Timeout, "timeout", d.Timeout, "`time` after which a connect fails and a reply is late; also the longest wait for\nreplies at the end.")
 	fs.Uint64Var(&p.Seed, "seed", d.Seed, "`number` that decides the bytes sent and the Poisson arrivals.")
@@ -213,6 +214,7 @@ func (cmd *command) helpText() string {
 
 const exitText = `Every byte that comes back is verified. Ctrl-C ends a run early and reports what there is.
 Exit codes: 0 no errors; 1 could not run; 2 bad flags; 3 the run met errors, which its first line counts.
+Files are written when a run has ended; one that could not be carried out leaves earlier files as they are.
 `
 
 func overview() string {
