@@ -42,7 +42,7 @@ func (r *run) result(c *collector, m marks) (*Result, error) {
 	out.Totals = Totals{
 		MeasuredS: s, AskedPerS: per(t.planned), SentPerS: per(t.offered), Messages: t.messages, MessagesPerS: per(t.messages),
 		BytesPerS: per(t.bytes), Planned: t.planned, AfterEnd: t.afterEnd, Sent: t.sent, Unanswered: t.cut, Cycles: t.cycles, CyclesPerS: per(t.cycles),
-		ConnsOpened: t.opened, ConnsAtStart: int(m.connected), BytesVerified: t.bytes,
+		ConnsOpened: t.opened, ConnsInTime: t.inTime, ConnsAtStart: int(m.connected), BytesVerified: t.bytes,
 	}
 	if p.Mode == Rate {
 		out.Totals.AskedPerS = p.Rate
@@ -226,6 +226,9 @@ func (r *run) warn(out *Result) {
 	}
 	if h := int(t.ConnsAtStart); p.Mode != Churn && p.Mode != Ramp && h < p.total() && t.MeasuredS > 0 {
 		add("only %d of %d connections could be made", h, p.total())
+	}
+	if late := t.ConnsOpened - t.ConnsInTime; p.Mode == Ramp && late > 0 {
+		add("%d of %d connections were made only after the measured part", late, p.Conns)
 	}
 	if n := out.Main().Count; n > 0 && n < 10000 {
 		add("%d values: p99.99 is the largest of them%s", n, map[bool]string{true: ", and so is p99.9"}[n < 1000])

@@ -261,7 +261,7 @@ func TestCPUPerMessage(t *testing.T) {
 // Every count of a chunk is added, and emptied when it is reused.
 func TestChunkAdds(t *testing.T) {
 	one := func(n uint64) *chunk {
-		c := &chunk{messages: n, bytes: 2 * n, cycles: 3 * n, spoiled: 4 * n, offered: 5 * n, planned: 6 * n, afterEnd: 7 * n, sent: 8 * n, opened: 9 * n, cut: 10 * n}
+		c := &chunk{messages: n, bytes: 2 * n, cycles: 3 * n, spoiled: 4 * n, offered: 5 * n, planned: 6 * n, inTime: 11 * n, afterEnd: 7 * n, sent: 8 * n, opened: 9 * n, cut: 10 * n}
 		for k := range c.errors {
 			c.errors[k] = n * uint64(k+1)
 		}

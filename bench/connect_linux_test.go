@@ -100,3 +100,43 @@ func TestNoPortsAdvice(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A connection that is made after the measured part is not one of it: the server takes none until then.
+func TestRampCountsConnectionsInTime(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0))
+	f := os.NewFile(uintptr(fd), "listener")
+	l, err2 := net.FileListener(f)
+	if err = errors.Join(err, err2, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	p := short(Ramp, l.Addr().String())
+	p.Conns, p.ConnectRate, p.Every, p.Duration = 6, 100, time.Minute, 300*time.Millisecond
+	var once sync.Once
+	r, err := Run(t.Context(), p, Options{Progress: func(p Progress) {
+		if p.Phase == "waiting for replies" {
+			once.Do(func() { serveEcho(t, l) })
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &r.Totals
+	if s.ConnsOpened != 6 || s.ConnsInTime == 0 || s.ConnsInTime > 2 { // the listener's queue holds one or two
+		t.Errorf("%d connections, %d of them in time; errors %v", s.ConnsOpened, s.ConnsInTime, r.Errors)
+	}
+	late := fmt.Sprintf("%d of 6 connections were made only after the measured part", 6-s.ConnsInTime)
+	if !strings.Contains(strings.Join(r.Warnings, "\n"), late) || !strings.Contains(tableOf(t, r), fmt.Sprintf("%d made, 6 wanted", s.ConnsInTime)) {
+		t.Errorf("%q is missing in %q\n%s", late, r.Warnings, tableOf(t, r))
+	}
+	opened := 0.0
+	for _, point := range r.Series {
+		opened += point.Opened * point.Length
+	}
+	if !near(opened, float64(s.ConnsInTime)) {
+		t.Errorf("the series has %v connections, %d were made in time", opened, s.ConnsInTime)
+	}
+}

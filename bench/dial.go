@@ -295,6 +295,9 @@ func (w *worker) connected(c *conn) {
 	w.dialing--
 	w.run.open.Add(1)
 	w.rec.now.opened++
+	if w.run.measured(now) {
+		w.rec.now.inTime++
+	}
 	if w.run.plan.Mode != Churn || w.run.measured(c.begun) {
 		w.rec.time(connectTime, now-c.begun)
 	}

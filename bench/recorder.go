@@ -38,10 +38,11 @@ type chunk struct {
 	spoiled  uint64 // messages that were found wrong or lost
 	offered  uint64 // messages that left
 	planned  uint64 // messages that were due
+	inTime   uint64 // connections made
 
 	afterEnd uint64 // right replies to messages of the measured part that came after it
 	sent     uint64 // messages that left in the whole run
-	opened   uint64 // connections made
+	opened   uint64 // connections made in the whole run
 	cut      uint64 // messages under way, or waiting, when their connection ended
 	errors   ErrorCounts
 	times    [distributions]*histogram // nil until something is recorded
@@ -66,6 +67,7 @@ func (c *chunk) add(other *chunk) {
 	c.spoiled += other.spoiled
 	c.offered += other.offered
 	c.planned += other.planned
+	c.inTime += other.inTime
 	c.afterEnd += other.afterEnd
 	c.sent += other.sent
 	c.opened += other.opened

@@ -126,7 +126,7 @@ func (r *Result) throughput(t *table) {
 	case Churn:
 		t.line("%-12s%14s   %d", "connections", perSecond(s.CyclesPerS), s.Cycles)
 	case Ramp:
-		t.line("%-12s%14s   %d made, %d wanted", "connections", "", s.ConnsOpened, r.Parameters.Conns)
+		t.line("%-12s%14s   %d made, %d wanted", "connections", "", s.ConnsInTime, r.Parameters.Conns)
 	case Fanout:
 		t.line("%-12s%14s   %d", "rounds", perSecond(s.CyclesPerS), s.Cycles)
 	case Idle:

@@ -95,7 +95,8 @@ type Totals struct {
 	Unanswered    uint64  `json:"messages_unanswered"` // whole run: under way or due when their connection ended
 	Cycles        uint64  `json:"cycles"`              // churn: connections; fanout: rounds; completed in the measured part
 	CyclesPerS    float64 `json:"cycles_per_s"`
-	ConnsOpened   uint64  `json:"conns_opened"` // whole run
+	ConnsOpened   uint64  `json:"conns_opened"`         // whole run
+	ConnsInTime   uint64  `json:"conns_opened_in_time"` // of those, within the measured part
 	ConnsAtStart  int     `json:"conns_at_start"`
 	BytesVerified uint64  `json:"bytes_verified"` // in the measured part
 }

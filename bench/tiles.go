@@ -58,7 +58,7 @@ func (r *Result) leadTile() tile {
 	case Ramp, Idle:
 		n := uint64(t.ConnsAtStart)
 		if r.Mode == Ramp {
-			n = t.ConnsOpened
+			n = t.ConnsInTime
 		}
 		lead.Label, lead.Number, lead.Note = "Connections", grouped(n), fmt.Sprintf("of %s wanted", grouped(uint64(r.Parameters.Conns)))
 		return lead
