@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -118,6 +119,12 @@ func (r *record) Handle(_ context.Context, l slog.Record) error {
 	return nil
 }
 
+func (r *record) all() []map[string]slog.Value {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.lines)
+}
+
 // T7: a failed callback is logged with where it happened, and a flood of refusals is not a flood of lines.
 func TestT7Log(t *testing.T) {
 	onLoops(t, func(t *testing.T, loops int) {
@@ -133,10 +140,11 @@ func TestT7Log(t *testing.T) {
 		took := time.Since(began)
 		write(t, c, []byte("x"))
 		await(t, p.ended, "OnDisconnected")
-		log.mu.Lock()
-		defer log.mu.Unlock()
+		eventually(t, "the panic is logged", func() bool {
+			return slices.ContainsFunc(log.all(), func(line map[string]slog.Value) bool { return line["panic"].String() == "on purpose" })
+		})
 		panics, refusals := 0, 0
-		for _, line := range log.lines {
+		for _, line := range log.all() {
 			switch {
 			case line["panic"].String() == "on purpose":
 				panics++

@@ -250,7 +250,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	case errors.Is(err, errStuck):
 		return err
 	case errors.Is(err, context.DeadlineExceeded):
-		e.log.out.Warn("shut down; some sessions were not drained in time and were reset", "drain_timeout", e.options.DrainTimeout)
+		e.log.warn("shut down; some sessions were not drained in time and were reset", "drain_timeout", e.options.DrainTimeout)
 	case errors.Is(err, ErrClosed): // somebody else was first
 		<-e.done
 	case err != nil:

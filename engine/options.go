@@ -112,13 +112,15 @@ type Options struct {
 	SendBuffer int
 
 	// StallWarning is how long a callback may hold its loop before that is logged, once, with the session and the
-	// stack, and counted (LoopStats.Stalls). Callbacks on workers (Offload) may take any time. Default: 100 ms. Off: nobody
+	// stack, and counted (LoopStats.Stalls). Nobody is held up for the stack; in a process of more than 131,072 goroutines
+	// there is none. Callbacks on workers (Offload) may take any time. Default: 100 ms. Off: nobody
 	// looks, and Timings has nothing.
 	StallWarning time.Duration
 
 	// Logger receives what the engine has to say; nothing on the byte path. Attributes: session, remote, loop,
-	// err. Its handler must not call the engine, which may be holding a lock, and keeps a loop waiting as long as it takes.
-	// Default: slog.Default() at New.
+	// err. Its handler runs on a goroutine that does nothing else, so it may take its time and may call the engine. If it blocks,
+	// 256 records wait; more are dropped and counted (Stats.LogDropped, and "dropped" in the next record that is written).
+	// Run, Shutdown and Close wait a tenth of a second for the last records, not longer. Default: slog.Default() at New.
 	Logger *slog.Logger
 }
 

@@ -15,10 +15,11 @@ type Stats struct {
 	Dialed       uint64  // sessions of Dial, and those that followed them, that got OnConnected
 	Refused      Refused // connections closed without any callback
 	AcceptErrors uint64  // errors of accept(2)
-	DialErrors   uint64  // attempts to connect, those of Reconnect included, that brought no session
+	DialErrors   uint64  // attempts to connect, those of Reconnect included, that brought no session, or one that Dial did not wait for
 	Working      int     // workers of Offload that are serving a session
 	Waiting      int     // sessions that are due and wait for one
 	Queued       int     // bytes that count for SendBudget: those queued, and not on their way out of a callback; 0 without it
+	LogDropped   uint64  // log records that were not written: 256 waited for Options.Logger, or its handler panicked
 	Total        LoopStats
 	Loops        []LoopStats
 }
@@ -96,6 +97,7 @@ func (e *Engine) Stats() Stats {
 		Working:      int(e.offloaded.working.Load()),
 		Waiting:      int(e.offloaded.waiting.Load()),
 		Queued:       e.budget.Held(),
+		LogDropped:   e.log.dropped.Load(),
 	}
 	if e.mu.Lock(); e.state != fresh {
 		s.MaxSessions = max(e.maxSessions, 0)

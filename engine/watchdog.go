@@ -119,7 +119,7 @@ func (w *watchdog) report(s *suspicion, now time.Duration) {
 		args = append(args, "left_out", s.hidden)
 	}
 	s.logged, s.hidden = now, 0
-	w.engine.log.out.Warn("a callback holds its loop; it should not wait, or be on a listener with Offload",
+	w.engine.log.warn("a callback holds its loop; it should not wait, or be on a listener with Offload",
 		append(args, "stack", string(stack))...)
 }
 
