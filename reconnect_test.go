@@ -73,6 +73,16 @@ func TestReconnectWhenContentDidNotEndIt(t *testing.T) {
 			"panic":       {end: func(p *peer, _ net.Conn) { _ = p.Post(func() { panic("on purpose") }) }, reason: session.ErrPanic, follows: true},
 			"no packet": {opts: []engine.Option{engine.Framed(frame.ServerCore{})}, end: func(_ *peer, c net.Conn) { write(t, c, []byte{0, 0, 0}) },
 				reason: frame.ErrMalformed, follows: true},
+			"write stall": {o: engine.Options{WriteTimeout: 50 * time.Millisecond, SendLimit: 16 << 20},
+				end: func(p *peer, _ net.Conn) { _ = p.Send(make([]byte, 12<<20)) }, reason: session.ErrWriteStall, follows: true},
+			"send limit": {o: engine.Options{SlowPeer: engine.EndSession}, end: func(p *peer, _ net.Conn) {
+				for p.Send(make([]byte, 256<<10)) == nil {
+				}
+			}, reason: session.ErrSendLimit, follows: true},
+			"too fast": {opts: []engine.Option{engine.RecvRate(engine.Rate{BytesPerSecond: 1000, End: true})},
+				end: func(_ *peer, c net.Conn) { _, _ = c.Write(make([]byte, 64<<10)) }, reason: session.ErrRecvRate, follows: true},
+			"too large": {opts: []engine.Option{engine.Framed(frame.Line{Max: 10})}, end: func(_ *peer, c net.Conn) { _, _ = c.Write(make([]byte, 100)) },
+				reason: frame.ErrTooLarge, follows: true},
 			"asked for":       {end: func(p *peer, _ net.Conn) { p.DisconnectWith(session.ErrIdle) }, reason: session.ErrIdle, follows: true},
 			"Disconnect":      {end: func(p *peer, _ net.Conn) { p.Disconnect() }, reason: session.ErrDisconnected},
 			"DisconnectWith":  {end: func(p *peer, _ net.Conn) { p.DisconnectWith(mine) }, reason: mine},
@@ -234,15 +244,91 @@ func TestReconnectBadPolicy(t *testing.T) {
 	c := dialler(t, engine.Options{}, hooks{})
 	for field, p := range map[string]engine.Policy{
 		"BaseDelay":   {BaseDelay: -1},
+		"BaseDelay ":  {BaseDelay: 5}, // without its unit
+		"BaseDelay  ": {BaseDelay: time.Millisecond - 1},
 		"Multiplier":  {Multiplier: 0.5},
 		"Jitter":      {Jitter: 1.5},
 		"MaxDelay":    {BaseDelay: time.Second, MaxDelay: time.Millisecond},
 		"MaxAttempts": {MaxAttempts: -1},
 		"Timeout":     {Timeout: -1},
+		"Timeout ":    {Timeout: 20},
 	} {
 		_, err := c.Dial(t.Context(), "unix", filepath.Join(t.TempDir(), "s"), c.newPeer, engine.Reconnect(p))
-		if err == nil || !strings.Contains(err.Error(), "Policy."+field+" ") {
+		if err == nil || !strings.Contains(err.Error(), "Policy."+strings.TrimSpace(field)+" ") {
 			t.Errorf("%s: error %v, want one that names the field", field, err)
 		}
 	}
+}
+
+// K14: however short the delays are, a server that resets every connection is not dialled more than a hundred times a second.
+func TestReconnectNeverHammers(t *testing.T) {
+	onNetworks(t, func(t *testing.T, network string, loops int) {
+		const long = 300 * time.Millisecond
+		for _, p := range []engine.Policy{
+			{BaseDelay: time.Millisecond, MaxDelay: time.Millisecond},
+			{BaseDelay: 5 * time.Millisecond, MaxDelay: 5 * time.Millisecond, Multiplier: 1, Jitter: 1},
+		} {
+			var resets atomic.Bool
+			s := serve(t, network, engine.Options{Loops: loops}, hooks{connected: func(p *peer) {
+				if resets.Load() {
+					p.Abort()
+				}
+			}})
+			c := dialler(t, engine.Options{Loops: loops}, hooks{})
+			c.to(s.listener.Addr(), inMode(t, engine.Options{Loops: loops}, []engine.Option{engine.Reconnect(p)})...)
+			first := await(t, s.arrivals, "OnConnected of the server's session")
+			resets.Store(true)
+			began := time.Now()
+			first.Abort()
+			time.Sleep(long)
+			must(t, c.Close())
+			most := uint64(time.Since(began)/(10*time.Millisecond)) + 2
+			if st := c.Stats(); st.Dialed+st.DialErrors < 3 || st.Dialed+st.DialErrors > most {
+				t.Errorf("%d sessions and %d attempts that failed in %v, want 3 to %d", st.Dialed, st.DialErrors, time.Since(began), most)
+			}
+		}
+	})
+}
+
+// The delays grow from one attempt to the next, whether it brings a session that is lost at once or none. They begin anew after a
+// session that has lasted.
+func TestReconnectDelaysGrow(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		const base = 10 * time.Millisecond
+		l := listen(t, "tcp")
+		c := dialler(t, engine.Options{Loops: loops}, hooks{})
+		c.to(l.Addr(), inMode(t, engine.Options{Loops: loops},
+			[]engine.Option{engine.Reconnect(engine.Policy{BaseDelay: base, Multiplier: 4, Jitter: -1})})...)
+		remote := accept(t, l)
+		for _, delay := range []time.Duration{base, 4 * base, 16 * base} {
+			at := time.Now()
+			must(t, remote.Close())
+			remote = accept(t, l)
+			if took := time.Since(at); took < delay {
+				t.Errorf("dialled again after %v, want %v", took, delay)
+			}
+		}
+		time.Sleep(66 * base) // 64 times base is the next delay
+		at := time.Now()
+		must(t, remote.Close())
+		accept(t, l)
+		if took := time.Since(at); took < base || took > 48*base {
+			t.Errorf("dialled again after %v, want %v after a session that lasted", took, base)
+		}
+	})
+}
+
+// Policy.Timeout bounds an attempt that the server does not answer.
+func TestReconnectTimeout(t *testing.T) {
+	noLeaks(t)
+	fd, a, fill := shortQueue(t)
+	c := dialler(t, engine.Options{Loops: 1}, hooks{})
+	policy := soon
+	policy.Timeout = 30 * time.Millisecond
+	c.to(a, engine.Reconnect(policy))
+	remote, _, err := unix.Accept(fd)
+	must(t, err)
+	fill()
+	must(t, unix.Close(remote))
+	eventually(t, "attempts end", func() bool { return c.Stats().DialErrors >= 2 })
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -181,16 +183,10 @@ func TestT3UrgentData(t *testing.T) {
 	})
 }
 
-// T5: an engine whose loop's poller fails says so, and ends every session.
-func TestT5EndsByItself(t *testing.T) {
-	before := epolls(t) // the Go runtime's own is among them, see TestMain
-	s := prepare(t, "tcp", "127.0.0.1:0", engine.Options{Loops: 2}, hooks{recv: echo})
-	result := make(chan error, 1)
-	go func() { result <- s.Run(context.Background()) }()
-	eventually(t, "the engine listens", func() bool { return s.listener.Addr().String() != "127.0.0.1:0" })
-	_, p := s.connect()
-	_, q := s.connect()
-	// The engine's epolls get the place of a file: epoll_wait on them fails from the next call on.
+// breakPollers has epoll_wait fail on every loop of a server from its next call on: its epolls, those that were not there before,
+// get the place of a file.
+func breakPollers(t *testing.T, before map[int]bool) {
+	t.Helper()
 	null, err := os.Open(os.DevNull)
 	must(t, err)
 	defer null.Close()
@@ -199,15 +195,93 @@ func TestT5EndsByItself(t *testing.T) {
 			must(t, syscall.Dup3(int(null.Fd()), fd, syscall.O_CLOEXEC))
 		}
 	}
+}
+
+// T5: an engine whose loop's poller fails says so, and ends every session.
+func TestT5EndsByItself(t *testing.T) {
+	before := epolls(t) // the Go runtime's own is among them, see TestMain
+	log := new(record)
+	s := prepare(t, "tcp", "127.0.0.1:0", engine.Options{Loops: 2, Logger: slog.New(log)}, hooks{recv: echo})
+	result := make(chan error, 1)
+	go func() { result <- s.Run(context.Background()) }()
+	eventually(t, "the engine listens", func() bool { return s.listener.Addr().String() != "127.0.0.1:0" })
+	_, p := s.connect()
+	_, q := s.connect()
+	breakPollers(t, before)
 	_ = p.Post(func() {}) // wakes the loops
 	_ = q.Post(func() {})
-	err = await(t, result, "Run returns")
+	err := await(t, result, "Run returns")
 	if err == nil || errors.Is(err, engine.ErrClosed) || s.Err() == nil || errors.Is(s.Err(), engine.ErrClosed) {
 		t.Errorf("Run returned %v, Err %v, want the fault", err, s.Err())
 	}
+	wantFault(t, log, err, s.Err())
 	await(t, s.Done(), "Done")
 	await(t, p.ended, "OnDisconnected")
 	await(t, q.ended, "OnDisconnected")
+}
+
+// wantFault checks that the log tells of a poller's fault, and that all of the errors do.
+func wantFault(t *testing.T, log *record, errs ...error) {
+	t.Helper()
+	if !slices.ContainsFunc(log.all(), func(line map[string]slog.Value) bool {
+		return strings.Contains(line["msg"].String(), "loop has failed") && strings.Contains(line["err"].String(), "waiting for events")
+	}) {
+		t.Errorf("the fault is not logged: %v", log.all())
+	}
+	for _, err := range errs {
+		if err == nil || !strings.Contains(err.Error(), "ended by itself") || !errors.Is(err, unix.EINVAL) {
+			t.Errorf("%v, want it to tell of the fault", err)
+		}
+	}
+}
+
+// K12, T5: a fault that comes while somebody ends the engine is logged, and returned to who does; by Run too.
+func TestT5FaultDuringTheEnd(t *testing.T) {
+	for name, end := range map[string]func(*server, context.CancelFunc) error{
+		"Shutdown": func(s *server, _ context.CancelFunc) error { return s.Shutdown(context.Background()) },
+		"Run":      func(_ *server, cancel context.CancelFunc) error { cancel(); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := epolls(t)
+			log := new(record)
+			o := engine.Options{Loops: 2, LingerTimeout: -1, DrainTimeout: -1, Logger: slog.New(log)}
+			s := prepare(t, "tcp", "127.0.0.1:0", o, hooks{recv: echo})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ran, ended := make(chan error, 1), make(chan error, 1)
+			go func() { ran <- s.Run(ctx) }()
+			eventually(t, "the engine listens", func() bool { return s.listener.Addr().String() != "127.0.0.1:0" })
+			_, p := s.connect() // its client does not close: the end waits
+			_, q := s.connect()
+			go func() { ended <- end(s, cancel) }()
+			eventually(t, "the end has begun", func() bool { return s.Err() != nil && p.Err() != nil && q.Err() != nil })
+			if len(log.all()) != 0 {
+				t.Errorf("log: %v", log.all())
+			}
+			breakPollers(t, before)
+			eventually(t, "the sessions have ended", func() bool { // the loops have to be woken, and may have ended
+				_, _ = p.Post(func() {}), q.Post(func() {})
+				_ = s.Ping(endedContext(t))
+				return s.Stats().Sessions == 0
+			})
+			err := await(t, ran, "Run returns")
+			wantFault(t, log, err, s.Err())
+			wantError(t, "Err", s.Err(), engine.ErrClosed)
+			err = await(t, ended, name+" returns")
+			if name == "Shutdown" {
+				wantFault(t, log, err)
+			}
+			await(t, p.ended, "OnDisconnected")
+			await(t, q.ended, "OnDisconnected")
+		})
+	}
+}
+
+// endedContext returns a context that has ended.
+func endedContext(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
 }
 
 // epolls returns the epoll descriptors of the process.

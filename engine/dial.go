@@ -26,16 +26,25 @@ var ErrFull = errors.New("engine: MaxSessions reached")
 // already. network is tcp, tcp4, tcp6 or unix; a tcp address is host:port, where host may be a name that is looked up
 // and no host means this machine; a unix address is a path, or a name in Linux' abstract space if it begins with "@".
 //
-// ctx bounds the dial, not the session. Whenever Dial returns an error there is no session and there was no callback. The
-// error matches ctx's if ctx ended before f was called; ErrClosed if the engine ended; ErrFull if MaxSessions are open;
+// ctx bounds the dial, not the session: when ctx or the engine ends, Dial returns, whatever callbacks, workers and loops do. The
+// error matches ctx's if ctx ended; ErrClosed if the engine ended; ErrFull if MaxSessions are open;
 // session.ErrHandler or session.ErrPanic if f failed; or it wraps package net's, for errors.Is and errors.As:
 // syscall.ECONNREFUSED, *net.DNSError, syscall.EMFILE. Dial before Start is an error.
 //
-// Any goroutine, but not a callback: Dial waits, for the peer and then for the loop. Options hold for this session, and
-// with Reconnect for those that follow it.
+// When Dial returns an error there is no session and no callback runs, with one exception: ctx or the engine ended when f had been
+// called, and OnConnected had not returned. That session gets OnConnected and OnDisconnected as every other one; at
+// ctx's end it is aborted, and its Err matches session.ErrAborted, at the engine's it is ended with the others. With Reconnect
+// none follows it.
+//
+// Any goroutine, but not a callback: Dial waits for the peer and then for OnConnected, which may need the loop or the worker
+// that the callback holds. In a callback it returns an error that matches ErrInCallback at once. Options hold for this
+// session, and with Reconnect for those that follow it.
 func (e *Engine) Dial(ctx context.Context, network, address string, f session.Factory, opts ...Option) (session.Handler, error) {
 	if ctx == nil {
 		return nil, fmt.Errorf("engine: dial %s %s: the context is nil", network, address)
+	}
+	if err := e.inCallback("Dial", "what it waits for may need this callback to return: use another goroutine", true); err != nil {
+		return nil, err
 	}
 	if f == nil {
 		return nil, fmt.Errorf("engine: dial %s %s: the session factory is nil", network, address)
@@ -53,27 +62,37 @@ func (e *Engine) Dial(ctx context.Context, network, address string, f session.Fa
 	if o.entry != nil {
 		return nil, fmt.Errorf("engine: dial %s %s: Admit, Guard and ProxyProtocol are options of Listen", network, address)
 	}
-	var l *link
+	a := &attempt{}
 	if o.policy != nil {
-		l = &link{engine: e, origin: &o, address: address}
+		a.link = &link{engine: e, origin: &o, address: address}
 	}
-	return e.attempt(ctx, &o, address, l)
+	return e.attempt(ctx, &o, address, a)
 }
 
 // attempt is an attempt to connect, as its caller and the loop share it.
 type attempt struct {
 	link    *link         // what it is made for, nil without Reconnect
+	follows bool          // it is not Dial's: nobody waits for OnConnected
 	claimed atomic.Bool   // see claim
-	settled chan struct{} // closed when the loop is done with it, after OnConnected
+	fate    atomic.Uint32 // made or abandoned, whichever came first, once it was claimed
+	driver  atomic.Pointer[session.Driver]
+	settled chan struct{} // closed when there is an outcome: with a session, after OnConnected
 
-	// The loop's until settled.
+	// The loop's until settled, or the worker's.
+	told    bool // settled is closed
 	handler session.Handler
 	err     error
 }
 
+// Fates of an attempt.
+const (
+	made      uint32 = 1 + iota // there is a session
+	abandoned                   // the dialler has gone
+)
+
 // attempt makes one.
-func (e *Engine) attempt(ctx context.Context, o *origin, address string, l *link) (session.Handler, error) {
-	a := &attempt{link: l, settled: make(chan struct{})}
+func (e *Engine) attempt(ctx context.Context, o *origin, address string, a *attempt) (session.Handler, error) {
+	a.settled = make(chan struct{})
 	err := e.connect(ctx, o, address, a)
 	if err == nil {
 		err = a.outcome(ctx, e.life)
@@ -170,7 +189,7 @@ func (e *Engine) why(ctx context.Context, err error) error {
 // claim decides between the loop, about to open the newcomer, and the dialler, who gives it up: the first one has it.
 func (a *attempt) claim() bool { return !a.claimed.Swap(true) }
 
-// outcome waits for the loop, if need be for a callback, but not for the factory to be called.
+// outcome waits for the loop, and for OnConnected, but no longer than for ctx and for the engine.
 func (a *attempt) outcome(ctx, life context.Context) error {
 	var why error
 	select {
@@ -181,23 +200,59 @@ func (a *attempt) outcome(ctx, life context.Context) error {
 	case <-ctx.Done():
 		why = ctx.Err()
 	}
-	if a.claim() {
+	switch {
+	case a.claim():
 		return why // and the loop closes it when it comes to it
+	case a.abandon(ctx.Err() != nil):
+		return why
 	}
-	<-a.settled
+	<-a.settled // no callback is in between
 	return a.err
+}
+
+// errAbandoned is the reason of a session whose Dial has returned.
+var errAbandoned = fmt.Errorf("%w: the context of its Dial ended before OnConnected had returned", session.ErrAborted)
+
+// abandon is for a dialler that goes before there is an outcome, and returns false if it has to stay for it. kill says
+// whether to end the session, if there is one: when the engine ends, it ends that one too.
+func (a *attempt) abandon(kill bool) bool {
+	if a.fate.CompareAndSwap(0, abandoned) {
+		return true // the loop will see it
+	}
+	select {
+	case <-a.settled:
+		return false
+	default:
+	}
+	if a.follows { // the session has the link
+		return false
+	}
+	if kill {
+		a.driver.Load().Kill(errAbandoned)
+	}
+	return true
 }
 
 // succeed notes that there is a session. OnConnected follows.
 func (a *attempt) succeed(c *conn, h session.Handler) {
 	a.handler = h
+	a.driver.Store(c.driver)
+	if !a.fate.CompareAndSwap(0, made) {
+		if !c.on().engine.stopping() { // else open ends it
+			c.driver.Kill(errAbandoned)
+		}
+		return
+	}
 	if a.link != nil {
 		a.link.since = c.Now()
 		c.on().links[c] = a.link
 	}
+	if a.follows {
+		a.settle()
+	}
 }
 
-// fail notes why there is none. Without an attempt, for an accepted newcomer, it does nothing.
+// fail notes why there is none. Without an attempt, for an accepted connection, it does nothing.
 func (a *attempt) fail(err error) {
 	if a != nil {
 		a.err = err
@@ -206,7 +261,8 @@ func (a *attempt) fail(err error) {
 
 // settle tells the dialler, if there is one.
 func (a *attempt) settle() {
-	if a != nil {
+	if a != nil && !a.told {
+		a.told = true
 		close(a.settled)
 	}
 }

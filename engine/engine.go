@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 
 // Engine runs sessions on a fixed set of event loops. New, Listen as often as needed, then Run, or Start and later
 // Shutdown or Close; Dial in between. An engine that has ended cannot be started again. All methods are safe from any
-// goroutine; Shutdown, Close, Run and Dial must not be called from a callback, for they wait for callbacks to return.
+// goroutine. Shutdown, Close, Run, Dial and Ping wait for callbacks to return: called from one, they return ErrInCallback.
 type Engine struct {
 	options Options
 	log     *logger
@@ -26,7 +27,8 @@ type Engine struct {
 	state     state
 	listeners []*Listener
 	loops     []*loop // fixed by Start
-	err       error   // why it ended, or is ending
+	err       error   // why it ended, or is ending, if somebody asked for it
+	fault     error   // of loops that failed
 
 	budget *session.Budget // nil without SendBudget
 
@@ -35,7 +37,8 @@ type Engine struct {
 	stop  context.CancelFunc // ends life
 	done  chan struct{}      // closed when everything has ended
 
-	aborting atomic.Bool // what ends now is aborted, not drained
+	grace context.Context    // ends when what ends is aborted from then on, not drained
+	hurry context.CancelFunc // ends grace
 
 	acceptors sync.WaitGroup
 	dials     sync.WaitGroup // those that may still hand a newcomer to a loop, and links at rest; see board
@@ -91,6 +94,7 @@ func New(o Options) (*Engine, error) {
 		e.budget = session.NewBudget(o.SendBudget)
 	}
 	e.life, e.stop = context.WithCancel(context.Background())
+	e.grace, e.hurry = context.WithCancel(context.Background())
 	return e, nil
 }
 
@@ -227,10 +231,14 @@ func (e *Engine) setBounds() error {
 }
 
 // Run starts the engine and waits for ctx to end or for a fault. At ctx's end it shuts down, within DrainTimeout,
-// aborting what is left then, and returns nil. Otherwise it returns why it could not start, or the fault that
-// ended the engine; ErrClosed if somebody called Shutdown or Close.
+// aborting what is left then, and returns nil; also if somebody else has called Shutdown before, with more time. Otherwise it
+// returns why it could not start, or the fault that ended the engine, or came while it ended; ErrClosed if somebody called
+// Shutdown or Close before ctx ended; or, a second after the last session has ended that could be, that callbacks do not return.
 func (e *Engine) Run(ctx context.Context) error {
 	_ = ctx.Err() // a nil one panics before anything has begun
+	if err := e.inCallback("Run", "the engine runs already", false); err != nil {
+		return err
+	}
 	if err := e.Start(); err != nil {
 		return err
 	}
@@ -239,38 +247,38 @@ func (e *Engine) Run(ctx context.Context) error {
 		return e.Err()
 	case <-ctx.Done():
 	}
-	grace := context.Background()
+	within := context.Background()
 	if d := e.options.DrainTimeout; d > 0 {
 		var cancel context.CancelFunc
-		grace, cancel = context.WithTimeout(grace, d)
+		within, cancel = context.WithTimeout(within, d)
 		defer cancel()
 	}
-	err := e.Shutdown(grace)
-	switch {
-	case errors.Is(err, errStuck):
+	err := e.Shutdown(within)
+	if errors.Is(err, ErrClosed) { // somebody else was first
+		err = e.outwait(within)
+	}
+	if errors.Is(err, errStuck) {
 		return err
-	case errors.Is(err, context.DeadlineExceeded):
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
 		e.log.warn("shut down; some sessions were not drained in time and were reset", "drain_timeout", e.options.DrainTimeout)
-	case errors.Is(err, ErrClosed): // somebody else was first
-		<-e.done
-	case err != nil:
-		return err
+		e.log.flush()
 	}
-	if err := e.Err(); err != nil && !errors.Is(err, ErrClosed) {
-		return err
-	}
-	return nil
+	return e.faults()
 }
 
 // Done returns a channel that is closed when the engine has ended: after the last OnDisconnected.
 func (e *Engine) Done() <-chan struct{} { return e.done }
 
 // Err returns nil until the engine begins to end, then why: ErrClosed after Shutdown or Close, else the fault that
-// ended it.
+// ended it. A fault that came after Shutdown or Close is told besides: the error matches both.
 func (e *Engine) Err() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.err
+	if e.err == nil || e.fault == nil {
+		return cmp.Or(e.err, e.fault)
+	}
+	return errors.Join(e.err, e.fault)
 }
 
 // Sessions returns the handlers of the sessions open now, in no order. It is a snapshot: sessions may end while

@@ -47,8 +47,8 @@ type loop struct {
 	stopped bool // under wakeMu: the waker is closed
 
 	welcomeMu sync.Mutex
-	newcomers []newcomer   // from the acceptors
-	pings     []chan<- int // to be answered by a turn, with the loop's index
+	newcomers []newcomer    // from the acceptors
+	pong      chan struct{} // closed by the next turn: all who ping wait for it. nil if nobody does
 
 	connsMu sync.Mutex
 	conns   []*conn // every session of the loop, for snapshots; changed by the loop only
@@ -95,6 +95,7 @@ func newLoop(e *Engine, index int, limits session.Limits) (_ *loop, err error) {
 	if l.waker, err = newWaker(); err != nil {
 		return nil, err
 	}
+	filterGnetLog()
 	if l.poller, err = netpoll.OpenPoller(); err != nil {
 		l.waker.close()
 		return nil, err
@@ -212,8 +213,8 @@ func (l *loop) halted() bool {
 
 // fault reports a loop whose poller has failed (T5).
 func (l *loop) fault() {
-	l.ended = fmt.Errorf("engine: event loop %d ended by itself: %w", l.index, l.ended)
-	go l.engine.fail(l.ended)
+	l.ended = fmt.Errorf("engine: event loop %d ended by itself: waiting for events: %w", l.index, l.ended)
+	l.engine.fail(l.ended)
 }
 
 // sweep ends what is left when there are no events any more. Newcomers that were not opened are refused.

@@ -281,6 +281,7 @@ func (w *crew) serve() {
 	defer func() {
 		if s != nil {
 			s.loop.engine.offloaded.working.Add(-1)
+			atWork.Add(-1)
 			s.lost()
 			w.push(s)
 			go w.work() // in this one's place
@@ -291,8 +292,10 @@ func (w *crew) serve() {
 		o := &s.loop.engine.offloaded
 		o.waiting.Add(-1)
 		o.working.Add(1)
+		atWork.Add(1)
 		s.serve(memory)
 		o.working.Add(-1)
+		atWork.Add(-1)
 	}
 	workspaces.Put(memory)
 }

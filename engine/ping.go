@@ -4,31 +4,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // Ping returns nil as soon as every event loop has answered, which takes as long as the longest callback that runs on one;
 // or, when ctx ends before, an error that names a loop that has not and matches ctx's. It is for watchdogs and health
-// checks. On an engine that does not run it returns an error: Err's, if it has ended. Any goroutine, but not a callback
-// on a loop, for that loop could not answer.
+// checks; a loop that does not answer costs nothing, however often it is asked. On an engine that does not run it returns an
+// error: Err's, if it has ended. Any goroutine, workers of Offload included; in a callback on a loop, which could not answer, it
+// returns an error that matches ErrInCallback at once.
 func (e *Engine) Ping(ctx context.Context) error {
 	loops := e.running()
-	answers := make(chan int, len(loops)) // nobody waits to answer
-	for _, l := range loops {
-		l.welcomeMu.Lock()
-		l.pings = append(l.pings, answers)
-		l.welcomeMu.Unlock()
-		l.wake()
+	if is := ownRole(); is.loop {
+		if err := e.inCallback("Ping", "its loop cannot answer before the callback returns", false); err != nil {
+			return err
+		}
 	}
-	answered := make([]bool, len(loops))
-	for slices.Contains(answered, false) {
+	answers := make([]<-chan struct{}, len(loops))
+	for i, l := range loops { // first all of them, so that the slowest decides how long it takes
+		answers[i] = l.ping()
+	}
+	for i, answer := range answers {
 		select {
-		case i := <-answers:
-			answered[i] = true
+		case <-answer:
 		case <-e.done:
 			return e.Err()
 		case <-ctx.Done():
-			return fmt.Errorf("engine: event loop %d has not answered: %w", slices.Index(answered, false), ctx.Err())
+			return fmt.Errorf("engine: event loop %d has not answered: %w", i, ctx.Err())
 		}
 	}
 	if len(loops) > 0 {
@@ -38,4 +38,16 @@ func (e *Engine) Ping(ctx context.Context) error {
 		return err
 	}
 	return errors.New("engine: Start comes before Ping")
+}
+
+// ping has the loop's next turn close the channel that it returns. There is one for all who ask before that turn.
+func (l *loop) ping() <-chan struct{} {
+	l.welcomeMu.Lock()
+	if l.pong == nil {
+		l.pong = make(chan struct{})
+	}
+	answer := l.pong
+	l.welcomeMu.Unlock()
+	l.wake()
+	return answer
 }

@@ -15,7 +15,8 @@ import (
 // delays are gRPC's (https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md), fields and defaults too, but
 // that the first one is randomized as well, for those who lost their server all at once.
 type Policy struct {
-	// BaseDelay is the delay before the first attempt. Default: 1 s.
+	// BaseDelay is the delay before the first attempt, at least 1 ms. Whatever the policy, an attempt is never made sooner than
+	// 10 ms after a loss, or after the attempt before. Default: 1 s.
 	BaseDelay time.Duration
 
 	// Multiplier is the factor from one delay to the next, at least 1. Default: 1.6.
@@ -31,7 +32,7 @@ type Policy struct {
 	// delays grow: none of their sessions, if they brought any, lasted. Default: no bound.
 	MaxAttempts int
 
-	// Timeout bounds each attempt. Default: 20 s.
+	// Timeout bounds each attempt, until there is a session: not its OnConnected. At least 1 ms. Default: 20 s.
 	Timeout time.Duration
 
 	// Context ends the reconnecting when it ends: nothing is dialled any more, also in the midst of a delay. A session
@@ -64,16 +65,18 @@ func Reconnect(p Policy) Option {
 
 func (p Policy) withDefaults() (Policy, error) {
 	switch {
-	case p.BaseDelay < 0:
-		return p, fmt.Errorf("Policy.BaseDelay is %v, want more than 0, or 0 for 1s", p.BaseDelay)
+	case p.BaseDelay != 0 && p.BaseDelay < minDelay:
+		return p, fmt.Errorf("Policy.BaseDelay is %v, want at least %v, or 0 for 1s (a number without a unit is nanoseconds)",
+			p.BaseDelay, minDelay)
 	case p.Multiplier != 0 && !(p.Multiplier >= 1):
 		return p, fmt.Errorf("Policy.Multiplier is %v, want at least 1, or 0 for 1.6", p.Multiplier)
 	case !(p.Jitter <= 1):
 		return p, fmt.Errorf("Policy.Jitter is %v, want at most 1, 0 for 0.2, or negative for off", p.Jitter)
 	case p.MaxAttempts < 0:
 		return p, fmt.Errorf("Policy.MaxAttempts is %d, want 1 or more, or 0 for no bound", p.MaxAttempts)
-	case p.Timeout < 0:
-		return p, fmt.Errorf("Policy.Timeout is %v, want more than 0, or 0 for 20s", p.Timeout)
+	case p.Timeout != 0 && p.Timeout < minDelay:
+		return p, fmt.Errorf("Policy.Timeout is %v, want at least %v, or 0 for 20s (a number without a unit is nanoseconds)",
+			p.Timeout, minDelay)
 	}
 	if p.BaseDelay == 0 {
 		p.BaseDelay = time.Second
@@ -117,9 +120,14 @@ func (p *Policy) after(delays int, lasted time.Duration) int {
 	return delays
 }
 
-// randomize applies the jitter; chance is in [0, 1).
+const (
+	minDelay = time.Millisecond      // less is a mistake: a duration without its unit
+	minPause = 10 * time.Millisecond // a hundred attempts a second hurt nobody
+)
+
+// randomize applies the jitter, down to minPause at most; chance is in [0, 1).
 func (p *Policy) randomize(d time.Duration, chance float64) time.Duration {
-	return time.Duration(float64(d) * (1 + max(p.Jitter, 0)*(2*chance-1)))
+	return max(time.Duration(float64(d)*(1+max(p.Jitter, 0)*(2*chance-1))), minPause)
 }
 
 // link is a Dial with Reconnect: one session after another. It belongs to the goroutine that restores it; handed to
@@ -167,7 +175,7 @@ func (l *link) restore() {
 			return
 		}
 		ctx, cancel := context.WithTimeout(p.Context, p.Timeout)
-		_, err := e.attempt(ctx, l.origin, l.address, l)
+		_, err := e.attempt(ctx, l.origin, l.address, &attempt{link: l, follows: true})
 		cancel()
 		if err == nil || e.stopping() || p.Context.Err() != nil {
 			return

@@ -12,47 +12,58 @@ import (
 // Shutdown stops accepting and dialling, disconnects every session as Session.Disconnect does, with session.ErrShutdown as
 // the reason, and returns nil when all have ended. If ctx ends before, what is left is aborted and ctx's error
 // returned. A session whose callback does not return cannot be ended: if for a second after ctx none ends,
-// the error says so, and Done is closed when the last has. A nil ctx panics, and nothing has begun.
+// the error says so, and Done is closed when the last has. If an event loop fails meanwhile, the error tells of that too. A nil
+// ctx panics, and nothing has begun.
+//
+// In a callback, which it would have to wait for, Shutdown begins the end and returns an error that matches ErrInCallback at
+// once; ctx's deadline still holds, but not its cancelling, and Done tells when the end is over. On an engine that ends already
+// it returns ErrClosed at once.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	_ = ctx.Err() // a nil one panics here
+	inside := e.inCallback("Shutdown", endsAnyway, false)
 	if first, err := e.begin(ErrClosed); !first {
 		return err
 	}
-	e.eachSession(func(d *session.Driver) { d.End(session.ErrShutdown) })
-	err := e.awaitEmpty(ctx)
-	if err != nil {
-		e.aborting.Store(true)
-		e.eachSession(func(d *session.Driver) { d.Kill(session.ErrAborted) })
+	if inside != nil {
+		go e.drainUntil(ctx.Deadline())
+		return inside
 	}
-	return errors.Join(err, e.finish())
+	return e.drain(ctx)
 }
 
 // Close aborts every session and ends the engine. It returns ErrClosed if the engine was ended, or being ended,
 // before (a Shutdown in progress then has nothing left to wait for), and an error if sessions are left and for a second
-// none of them ends, because callbacks do not return; Done is closed when the last has.
+// none of them ends, because callbacks do not return; Done is closed when the last has. In a callback it begins the end as
+// well, but returns an error that matches ErrInCallback at once.
 func (e *Engine) Close() error {
-	e.aborting.Store(true)
+	inside := e.inCallback("Close", endsAnyway, false)
+	e.hurry()
 	first, err := e.begin(ErrClosed)
-	e.eachSession(func(d *session.Driver) { d.Kill(errClosing) })
-	if !first {
+	e.killAll()
+	switch {
+	case !first:
 		return err
+	case inside != nil:
+		go e.finish()
+		return inside
 	}
 	return e.finish()
 }
 
+const endsAnyway = "the engine ends, but not before the callback returns: Done tells when it has"
+
 // begin starts the end: nothing is accepted or dialled from here on. Only one caller is the first, and has to see it through;
-// the others get what to return. An engine that never started ends here.
+// the others get what to return. An engine that never started ends here. It waits for nobody.
 func (e *Engine) begin(why error) (first bool, err error) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	switch e.state {
 	case fresh:
 		e.state, e.err = ended, why
 		e.stop()
 		close(e.done)
-		e.mu.Unlock()
 		return false, nil
 	case ending, ended:
-		e.mu.Unlock()
 		return false, ErrClosed
 	}
 	e.state, e.err = ending, why
@@ -60,9 +71,6 @@ func (e *Engine) begin(why error) (first bool, err error) {
 	for _, l := range e.listeners {
 		l.unbind()
 	}
-	e.mu.Unlock()
-	e.acceptors.Wait()
-	e.dials.Wait()
 	for _, l := range e.loops {
 		l.wake() // for those whose PROXY header has not come, which are no sessions yet
 	}
@@ -76,23 +84,65 @@ func (e *Engine) stopping() bool { return e.life.Err() != nil }
 // stock of the sessions then; a newcomer is enlisted first and looks then whether the end has begun. So one of the
 // two sees the other.
 func (e *Engine) endLate(d *session.Driver) {
-	if e.aborting.Load() {
+	if e.grace.Err() != nil {
 		d.Kill(errClosing)
 	} else {
 		d.End(session.ErrShutdown)
 	}
 }
 
-// awaitEmpty waits until the last session has left, or ctx.
+// drain ends the engine that has begun to end.
+func (e *Engine) drain(ctx context.Context) error {
+	e.eachSession(func(d *session.Driver) { d.End(session.ErrShutdown) })
+	err := e.awaitEmpty(ctx)
+	if err != nil {
+		e.abort()
+	}
+	return errors.Join(err, e.finish())
+}
+
+// drainUntil is drain with a deadline, if bounded. Its caller does not wait, and may have cancelled the context.
+func (e *Engine) drainUntil(deadline time.Time, bounded bool) {
+	ctx := context.Background()
+	if bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
+	_ = e.drain(ctx)
+}
+
+// abort ends the time for draining: what is left of the sessions is aborted.
+func (e *Engine) abort() {
+	e.hurry()
+	e.killAll()
+}
+
+func (e *Engine) killAll() { e.eachSession(func(d *session.Driver) { d.Kill(errClosing) }) }
+
+// awaitEmpty waits until the last session has left, until nobody drains any more, or for ctx, whose error it returns.
 func (e *Engine) awaitEmpty(ctx context.Context) error {
 	for e.sessions.Load() > 0 {
 		select {
 		case <-e.emptied:
+		case <-e.grace.Done():
+			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 	return nil
+}
+
+// finish takes the loops down when the last session has left, and waits for that as outlast does.
+func (e *Engine) finish() error {
+	go func() {
+		for e.sessions.Load() > 0 {
+			<-e.emptied
+		}
+		e.tearDown()
+	}()
+	return e.outlast()
 }
 
 // patience is how long it may take until the next of the sessions that were told to end has ended, before callbacks are
@@ -101,28 +151,39 @@ const patience = time.Second
 
 var errStuck = errors.New("a callback does not return")
 
-// finish waits for the sessions that were told to end, as long as some do, then takes the loops down in the background.
-func (e *Engine) finish() error {
-	var stuck error
-	for left := e.sessions.Load() + 1; e.sessions.Load() < left; {
-		left = e.sessions.Load()
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		stuck = e.awaitEmpty(ctx)
-		cancel()
+// outlast waits for the end, as long as sessions end on the way, and returns what went wrong.
+func (e *Engine) outlast() error {
+	for left := e.sessions.Load(); ; {
+		t := time.NewTimer(patience)
+		select {
+		case <-e.done:
+			t.Stop()
+			return e.faults()
+		case <-t.C:
+		}
+		now := e.sessions.Load()
+		if now == left && now > 0 {
+			return errors.Join(fmt.Errorf("engine: %d sessions cannot be ended: %w", now, errStuck), e.faults())
+		}
+		left = now
 	}
-	go func() {
-		_ = e.awaitEmpty(context.Background())
-		e.tearDown()
-	}()
-	if stuck != nil {
-		return fmt.Errorf("engine: %d sessions cannot be ended: %w", e.sessions.Load(), errStuck)
-	}
-	<-e.done
-	return nil
 }
 
-// tearDown ends the loops. It waits for callbacks that run, so this may take as long as content makes it.
+// outwait waits for an end that somebody else has begun, but not longer than this ctx: then what is left is aborted.
+func (e *Engine) outwait(ctx context.Context) error {
+	select {
+	case <-e.done:
+		return e.faults()
+	case <-ctx.Done():
+		e.abort()
+		return errors.Join(ctx.Err(), e.outlast())
+	}
+}
+
+// tearDown ends the loops. No session is left, or a loop has failed and ends its own.
 func (e *Engine) tearDown() {
+	e.acceptors.Wait()
+	e.dials.Wait()
 	for _, l := range e.loops {
 		l.halt()
 		l.release()
@@ -135,13 +196,27 @@ func (e *Engine) tearDown() {
 	e.mu.Lock()
 	e.state = ended
 	e.mu.Unlock()
+	e.log.flush()
 	close(e.done)
 }
 
-// fail ends an engine that nobody asked to end (T5).
+// fail ends an engine that nobody asked to end (T5). If somebody has, the fault is told all the same. A loop calls it, before it
+// ends: whoever waits for the end learns of the fault.
 func (e *Engine) fail(fault error) {
-	if first, _ := e.begin(fault); first {
-		e.log.error("engine ended by a fault", fault)
-		e.tearDown()
-	}
+	e.log.error("an event loop has failed, the engine ends", fault)
+	e.mu.Lock()
+	e.fault = errors.Join(e.fault, fault)
+	e.mu.Unlock()
+	go func() {
+		if first, _ := e.begin(nil); first {
+			e.tearDown()
+		}
+	}()
+}
+
+// faults returns what went wrong by itself, nil if nothing did.
+func (e *Engine) faults() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.fault
 }

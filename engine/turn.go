@@ -142,10 +142,10 @@ func (l *loop) guests() bool {
 		clear(p.newcomers)
 		p.newcomers, l.newcomers, p.opened = l.newcomers, p.newcomers[:0], 0
 	}
-	for _, c := range l.pings { // in every turn, however many newcomers are left for the next
-		c <- l.index
+	if l.pong != nil { // in every turn, however many newcomers are left for the next
+		close(l.pong)
+		l.pong = nil
 	}
-	l.pings = nil
 	return p.opened < len(p.newcomers)
 }
 

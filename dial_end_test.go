@@ -1,0 +1,199 @@
+package servercore_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/servercore-go/servercore/engine"
+	"github.com/servercore-go/servercore/session"
+)
+
+// giveUp dials with a context that ends when the dial is where it is to be left, and checks that Dial returns then.
+func giveUp(t *testing.T, c *server, a net.Addr, f session.Factory, there func(), opts ...engine.Option) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	result := make(chan error, 1)
+	go func() {
+		h, err := c.Dial(ctx, a.Network(), a.String(), f, opts...)
+		if h != nil {
+			err = errors.Join(err, errors.New("there is a handler"))
+		}
+		result <- err
+	}()
+	there()
+	select {
+	case err := <-result:
+		t.Fatalf("Dial returns %v, and its context has not ended", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	cancel()
+	wantError(t, "Dial", await(t, result, "Dial returns"), context.Canceled)
+}
+
+// T6b: Dial returns when its context ends, though OnConnected does not. That session is aborted.
+func TestDialLeavesOnConnected(t *testing.T) {
+	onNetworks(t, func(t *testing.T, network string, loops int) {
+		s := serve(t, network, engine.Options{Loops: loops}, hooks{})
+		entered, gate := make(chan *peer, 1), make(chan struct{})
+		c := dialler(t, engine.Options{Loops: loops}, hooks{connected: func(p *peer) {
+			entered <- p
+			<-gate
+		}})
+		var p *peer
+		giveUp(t, c, s.listener.Addr(), c.newPeer, func() { p = await(t, entered, "OnConnected") },
+			inMode(t, engine.Options{Loops: loops}, []engine.Option{engine.Reconnect(soon)})...)
+		close(gate)
+		wantError(t, "reason", awaitEnd(t, p), session.ErrAborted)
+		why := map[string]error{"tcp": session.ErrPeerReset, "unix": session.ErrPeerClosed}[network] // a unix socket knows no reset
+		wantError(t, "the server's reason", awaitEnd(t, await(t, s.arrivals, "OnConnected of the server's session")), why)
+		if st := c.Stats(); st.Dialed != 1 || st.DialErrors != 1 || st.Total.Ended.Aborted != 1 {
+			t.Errorf("stats: %+v", st) // nor does another one follow
+		}
+	})
+}
+
+// T6b: nor does it wait for a factory.
+func TestDialLeavesTheFactory(t *testing.T) {
+	onNetworks(t, func(t *testing.T, network string, loops int) {
+		s := serve(t, network, engine.Options{Loops: loops}, hooks{})
+		c := dialler(t, engine.Options{Loops: loops}, hooks{})
+		entered, gate := make(chan struct{}), make(chan struct{})
+		giveUp(t, c, s.listener.Addr(), func() session.Handler {
+			close(entered)
+			<-gate
+			return c.newPeer()
+		}, func() { await(t, entered, "the factory is called") }, inMode(t, engine.Options{Loops: loops}, nil)...)
+		close(gate)
+		wantError(t, "reason", awaitEnd(t, await(t, c.arrivals, "OnConnected")), session.ErrAborted)
+		eventually(t, "no session is left", func() bool { return c.Stats().Sessions == 0 })
+	})
+}
+
+// T6b: nor for workers that are all at work.
+func TestDialLeavesWorkers(t *testing.T) {
+	noLeaks(t)
+	for _, network := range []string{"tcp", "unix"} {
+		s := serve(t, network, engine.Options{}, hooks{})
+		a := s.listener.Addr()
+		crew := engine.Offload(1)
+		c := dialler(t, engine.Options{Loops: 1}, hooks{})
+		release := c.to(a, crew).hold(t)
+		giveUp(t, c, a, c.newPeer, func() {
+			eventually(t, "it waits for a worker", func() bool { return c.Stats().Waiting == 1 })
+		}, crew)
+		p := await(t, c.arrivals, "OnConnected of the first")
+		release()
+		q := await(t, c.arrivals, "OnConnected")
+		wantError(t, "reason", awaitEnd(t, q), session.ErrAborted)
+		if p == q || p.Err() != nil {
+			t.Errorf("the other session: %v", p.Err())
+		}
+	}
+}
+
+// The engine's end has Dial return as well, though OnConnected does not. The session ends as all do.
+func TestDialLeavesOnConnectedAtTheEnd(t *testing.T) {
+	onNetworks(t, func(t *testing.T, network string, loops int) {
+		s := serve(t, network, engine.Options{Loops: loops}, hooks{})
+		a := s.listener.Addr()
+		entered, gate := make(chan *peer, 1), make(chan struct{})
+		c := dialler(t, engine.Options{Loops: loops}, hooks{connected: func(p *peer) {
+			entered <- p
+			<-gate
+		}})
+		result := make(chan error, 1)
+		go func() {
+			_, err := c.Dial(context.Background(), a.Network(), a.String(), c.newPeer, inMode(t, engine.Options{Loops: loops}, nil)...)
+			result <- err
+		}()
+		p := await(t, entered, "OnConnected")
+		ended := make(chan error, 1)
+		go func() { ended <- c.Shutdown(context.Background()) }()
+		wantError(t, "Dial", await(t, result, "Dial returns"), engine.ErrClosed)
+		close(gate)
+		must(t, await(t, ended, "Shutdown returns"))
+		wantError(t, "reason", awaitEnd(t, p), session.ErrShutdown)
+		if errors.Is(p.Err(), session.ErrAborted) {
+			t.Errorf("the session was aborted: %v", p.Err())
+		}
+	})
+}
+
+// An attempt of Reconnect has succeeded when there is a session: its Timeout does not count against OnConnected.
+func TestReconnectWaitsForOnConnected(t *testing.T) {
+	onLoops(t, func(t *testing.T, loops int) {
+		l := listen(t, "tcp")
+		entered, gate := make(chan *peer, 1), make(chan struct{})
+		first := true
+		c := dialler(t, engine.Options{Loops: 1}, hooks{connected: func(p *peer) {
+			if first {
+				first = false
+				return
+			}
+			entered <- p
+			<-gate
+		}})
+		p := soon
+		p.Timeout = 50 * time.Millisecond
+		c.to(l.Addr(), inMode(t, engine.Options{Loops: loops}, []engine.Option{engine.Reconnect(p)})...)
+		must(t, accept(t, l).Close())
+		q := await(t, entered, "OnConnected of the next")
+		time.Sleep(3 * p.Timeout)
+		close(gate)
+		q.run(t, func() {})
+		if st := c.Stats(); q.Err() != nil || st.DialErrors != 0 || st.Dialed != 2 {
+			t.Errorf("the session has ended: %v; stats: %+v", q.Err(), st)
+		}
+	})
+}
+
+// Dialled sessions go to the loop that has the fewest.
+func TestDialSpreads(t *testing.T) {
+	noLeaks(t)
+	s := serve(t, "tcp", engine.Options{}, hooks{})
+	c := dialler(t, engine.Options{Loops: 3}, hooks{})
+	for range 9 {
+		c.to(s.listener.Addr())
+	}
+	for i, l := range c.Stats().Loops {
+		if l.Sessions != 3 {
+			t.Errorf("loop %d has %d sessions, want 3", i, l.Sessions)
+		}
+	}
+}
+
+// T6: options of Listen, and options and addresses that cannot work, are refused before anything is dialled.
+func TestDialRefusesOptions(t *testing.T) {
+	noLeaks(t)
+	c := dialler(t, engine.Options{Loops: 1}, hooks{})
+	l := listen(t, "tcp")
+	anywhere := netip.MustParsePrefix("0.0.0.0/0")
+	for name, tt := range map[string]struct {
+		network, address string
+		option           engine.Option
+		says             string
+	}{
+		"From":          {"tcp", "127.0.0.1:1", engine.From(l.(syscall.Conn)), "From is an option of Listen"},
+		"Admit":         {"tcp", "127.0.0.1:1", engine.Admit(func(netip.AddrPort) error { return nil }), "options of Listen"},
+		"Guard":         {"tcp", "127.0.0.1:1", engine.Guard(engine.Rules{}), "options of Listen"},
+		"ProxyProtocol": {"tcp", "127.0.0.1:1", engine.ProxyProtocol(anywhere), "options of Listen"},
+		"bad option":    {"tcp", "127.0.0.1:1", engine.Offload(0), "Offload"},
+		"network":       {"udp", "127.0.0.1:1", engine.Offload(1), "udp"},
+		"address":       {"tcp", "127.0.0.1", engine.Offload(1), "host:port"},
+	} {
+		_, err := c.Dial(t.Context(), tt.network, tt.address, c.newPeer, tt.option)
+		if err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v, want %q", name, err, tt.says)
+		}
+	}
+	if st := c.Stats(); st.DialErrors != 0 {
+		t.Errorf("stats: %+v", st)
+	}
+}
