@@ -101,6 +101,23 @@ func (f dawdlingFramer) Split(data []byte) ([]byte, int, error) {
 // A callback that holds its loop is named, whichever it is: with its session, its client, its loop and its stack, once.
 func TestStallIsNamed(t *testing.T) {
 	noLeaks(t)
+	testStallIsNamed(t)
+}
+
+// So it is in a process with so many goroutines that its stack is found another way.
+func TestStallIsNamedAmongMany(t *testing.T) {
+	gate := make(chan struct{})
+	for range 1000 {
+		go func() { <-gate }()
+	}
+	t.Cleanup(func() {
+		close(gate)
+		eventually(t, "the goroutines end", func() bool { return runtime.NumGoroutine() < 500 })
+	})
+	testStallIsNamed(t)
+}
+
+func testStallIsNamed(t *testing.T) {
 	var current, framing atomic.Pointer[recorder]
 	var once sync.Once
 	late := func() { once.Do(func() { dawdle(current.Load()) }) }

@@ -1,10 +1,10 @@
 package engine
 
 import (
-	"bytes"
 	"fmt"
-	"runtime"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/servercore-go/servercore/session"
 )
@@ -18,6 +18,7 @@ type watchdog struct {
 	every  time.Duration
 	last   time.Duration // when it looked last
 	loops  []suspicion
+	stacks stacks
 }
 
 // suspicion is what it knows of one loop.
@@ -34,7 +35,7 @@ type suspicion struct {
 const looks = 4
 
 func newWatchdog(e *Engine, now time.Duration) *watchdog {
-	w := &watchdog{engine: e, every: e.options.StallWarning / looks, last: now}
+	w := &watchdog{engine: e, every: e.options.StallWarning / looks, last: now, stacks: stacks{most: manyGoroutines}}
 	for _, l := range e.loops {
 		w.loops = append(w.loops, suspicion{loop: l})
 	}
@@ -97,7 +98,7 @@ func (w *watchdog) over(s *suspicion, now time.Duration) {
 }
 
 func (w *watchdog) report(s *suspicion, now time.Duration) {
-	if s.logged > 0 && now-s.logged < lineEvery {
+	if now-s.logged < lineEvery { // the engine's clock begins with a second
 		s.hidden++
 		return
 	}
@@ -105,14 +106,19 @@ func (w *watchdog) report(s *suspicion, now time.Duration) {
 	args := []any{"callback", s.call.Callback.String(), "for", (now - s.since).Round(time.Millisecond), "loop", l.index}
 	var whose *session.Session
 	if whose = l.seat.scratch.Whose(s.call); whose != nil {
-		args = append(args, "session", whose.ID(), "remote", whose.RemoteAddr())
+		args = append(args, "session", whose.ID(), "remote", whose.RemoteAddr(),
+			"handler", fmt.Sprintf("%T", (*session.Driver)(whose).Handler()))
 	} else if a := l.making.Load(); a != nil && (s.call.Callback == session.CallFactory || s.call.Callback == session.CallAdmit) {
 		args = append(args, "remote", a)
 	}
-	stack := l.stack()
+	taken := w.stacks.taken
+	stack := w.stacks.take(l, s.call, s.since, w.engine.now)
+	if w.stacks.taken != taken {
+		w.last += w.stacks.cost // it is late next time because of that, and callbacks have run meanwhile
+	}
 	waiting, sessions := l.waiting(whose)
-	if l.seat.scratch.Running() != s.call { // it has just returned: what was found out since may be another's
-		stack, waiting = nil, 0
+	if l.seat.scratch.Running() != s.call { // it has just returned: what waited then is not known
+		waiting = 0
 	}
 	args = append(args, "waiting", waiting, "sessions", sessions)
 	if s.hidden > 0 {
@@ -120,61 +126,44 @@ func (w *watchdog) report(s *suspicion, now time.Duration) {
 	}
 	s.logged, s.hidden = now, 0
 	w.engine.log.warn("a callback holds its loop; it should not wait, or be on a listener with Offload",
-		append(args, "stack", string(stack))...)
+		append(args, "stack", stack)...)
 }
 
-// waiting returns how many other sessions of the loop have something to do, newcomers included, and how many there are.
+// waiting returns how many other sessions of the loop have something to do, pending connections included, and how many there are.
 func (l *loop) waiting(but *session.Session) (waiting, sessions int) {
 	l.connsMu.Lock()
 	conns := append([]*conn(nil), l.conns...)
 	l.connsMu.Unlock()
+	var ask []unix.PollFd
 	for _, c := range conns {
-		// The descriptor may be closed, and be another's, if the loop has gone on: that is one more or less. Asking takes
-		// nothing from the socket.
-		if c.seat.strand == nil && c.driver.Session() != but && (c.driver.Asked() || c.Unread()) {
+		switch {
+		case c.seat.strand != nil || c.driver.Session() == but:
+		case c.driver.Asked():
 			waiting++
+		default:
+			ask = append(ask, unix.PollFd{Fd: c.fd, Events: unix.POLLIN})
 		}
 	}
-	return waiting + int(l.opening.Load()), len(conns)
+	return waiting + unread(ask) + int(l.opening.Load()), len(conns)
 }
 
-// maxStacks bounds what is searched for a goroutine's stack. The world stands still while it is written down.
-const maxStacks = 1 << 20
-
-// stack returns the stack of the loop's goroutine.
-func (l *loop) stack() []byte {
-	id := l.goroutine.Load()
-	if id == nil {
-		return nil
-	}
-	all := make([]byte, 64<<10)
-	for {
-		n := runtime.Stack(all, true)
-		if n < len(all) || len(all) >= maxStacks {
-			all = all[:n]
-			break
+// unread returns for how many of the descriptors bytes, a FIN or a reset wait. Asking takes nothing from a socket. A descriptor
+// may be closed, and be another's, if the loop has gone on: that is one more or less.
+func unread(ask []unix.PollFd) (n int) {
+	const atOnce = 1024 // some 0.2 ms
+	for len(ask) > 0 {
+		some := ask[:min(atOnce, len(ask))]
+		ask = ask[len(some):]
+		if _, err := unix.Poll(some, 0); err != nil {
+			continue
 		}
-		all = make([]byte, 4*len(all))
-	}
-	head := append([]byte("goroutine "), *id...)
-	head = append(head, ' ')
-	for _, one := range bytes.Split(all, []byte("\n\n")) {
-		if bytes.HasPrefix(one, head) {
-			return one
+		for _, p := range some {
+			if p.Revents&unix.POLLIN != 0 {
+				n++
+			}
 		}
 	}
-	return fmt.Appendf(nil, "not among the first %d KiB of all stacks", len(all)>>10)
-}
-
-// present notes which goroutine is the loop's.
-func (l *loop) present() {
-	// "goroutine 18 [running]:"
-	var b [64]byte
-	fields := bytes.Fields(b[:runtime.Stack(b[:], false)])
-	if len(fields) > 1 {
-		id := string(fields[1])
-		l.goroutine.Store(&id)
-	}
+	return n
 }
 
 // Timing is how long the callbacks of one kind take.

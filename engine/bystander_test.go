@@ -1,0 +1,41 @@
+//go:build !race
+
+package engine
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// K5: the watchdog holds nobody up, however many goroutines the process has, while it looks for a stack. To write down all
+// stacks takes seconds here. The race detector does not allow so many.
+func TestWatchdogHoldsNobodyUp(t *testing.T) {
+	crowd(t, 100_000)
+	e, _ := stuckIn(t, 1, holdHere)
+	worst, last := time.Duration(0), time.Now()
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				time.Sleep(time.Millisecond)
+				worst, last = max(worst, time.Since(last)), time.Now()
+			}
+		}
+	}()
+	w := newWatchdog(e, e.now()) // another one, that finds the same stall
+	l := w.loops[0].loop
+	stack := w.stacks.take(l, l.seat.scratch.Running(), e.now(), e.now)
+	close(stop)
+	<-done
+	if worst > time.Second/2 {
+		t.Errorf("others were held up for %v", worst)
+	}
+	if !strings.Contains(stack, "holdHere") {
+		t.Errorf("stack:\n%s", stack)
+	}
+}
