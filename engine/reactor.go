@@ -114,21 +114,28 @@ func (l *loop) ignore(d *Listener) { _ = l.poller.Delete(d.descriptor()) }
 // unwatch forgets a connection whose descriptor is about to be closed, which ends its registration.
 func (l *loop) unwatch(c *conn) { l.watched[c.fd] = nil }
 
-// resurvey has every connection looked at: events that were fetched and not served are lost with their goroutine.
+// resurvey has every connection looked at: events that were fetched and not served are lost with their goroutine. What they told of
+// is true still, so the kernel is asked for it.
 func (l *loop) resurvey() {
 	for _, d := range l.doors {
 		l.knocked = append(l.knocked, d)
 	}
 	for _, a := range l.arrivals {
-		a.conn.care = max(a.conn.care, thorough) // an event that was lost may have told of more; of the end, and the header is late
+		a.conn.note(survey(int(a.conn.fd)))
 		l.later(a.conn)
 	}
 	for _, c := range l.conns { // only the loop changes it
-		if s := c.seat.strand; s != nil {
-			s.signal(everything | hangup)
-			continue
+		switch s := c.seat.strand; {
+		case s == nil && !c.closed():
+			c.note(survey(int(c.fd)))
+			l.later(c)
+		case s == nil:
+			l.later(c)
+		case !s.given:
+			s.hear(survey(int(c.fd)))
+			s.signal(everything)
+		default:
+			s.signal(everything)
 		}
-		c.note(news{readable: true, hangup: true}) // the end too may have been told
-		l.later(c)
 	}
 }

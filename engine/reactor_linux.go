@@ -16,6 +16,20 @@ func translate(e netpoll.IOEvent, _ netpoll.IOFlags) news {
 	}
 }
 
+// survey returns what an event would say of a socket now. It asks by poll(2), which takes nothing from it.
+func survey(fd int) news {
+	p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLPRI | unix.POLLOUT | unix.POLLRDHUP}}
+	for {
+		switch _, err := unix.Poll(p[:], 0); err {
+		case nil:
+			return translate(netpoll.IOEvent(p[0].Revents), 0) // poll's bits are epoll's
+		case unix.EINTR:
+		default:
+			return news{readable: true, writable: true, hangup: true}
+		}
+	}
+}
+
 // waker interrupts a loop that waits: an eventfd, edge-triggered, so that it need not be read.
 type waker struct{ fd int }
 
