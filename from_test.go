@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -51,6 +52,53 @@ func TestFrom(t *testing.T) {
 			t.Errorf("the path of a socket that was handed in: %v", err)
 		}
 	})
+}
+
+// The caller may close what it handed in as soon as Start has returned: clients still reach a unix socket. What is closed without
+// having been taken over removes its path as ever.
+func TestFromKeepsThePath(t *testing.T) {
+	noLeaks(t)
+	type listener struct{ *net.UnixListener } // as a caller may wrap it
+	for name, hand := range map[string]func(t *testing.T, ln *net.UnixListener) (syscall.Conn, func() error){
+		"listener": func(_ *testing.T, ln *net.UnixListener) (syscall.Conn, func() error) { return ln, ln.Close },
+		"wrapped":  func(_ *testing.T, ln *net.UnixListener) (syscall.Conn, func() error) { return listener{ln}, ln.Close },
+		"file": func(t *testing.T, ln *net.UnixListener) (syscall.Conn, func() error) {
+			f, err := ln.File()
+			must(t, err)
+			ln.SetUnlinkOnClose(false)
+			must(t, ln.Close())
+			return f, f.Close
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := freeAddress(t, "unix")
+			ln, err := net.Listen("unix", path)
+			must(t, err)
+			socket, done := hand(t, ln.(*net.UnixListener))
+			s := prepare(t, "unix", "", engine.Options{Loops: 1}, hooks{recv: echo}, engine.From(socket))
+			must(t, s.Start())
+			must(t, done())
+			exchange(t, s.dial(), "by the path")
+			must(t, s.Close())
+			if _, err := os.Lstat(path); err != nil {
+				t.Errorf("the path: %v", err)
+			}
+			e, err := startNamed(path, "next") // the next start takes it over
+			must(t, err)
+			must(t, e.Close())
+			wantOnly(t, filepath.Dir(path))
+		})
+	}
+	ln, err := net.Listen("unix", freeAddress(t, "unix"))
+	must(t, err)
+	s := prepare(t, "unix", "", engine.Options{Loops: 1}, hooks{}, engine.From(ln.(syscall.Conn)))
+	_, err = s.Listen("unix", filepath.Join(t.TempDir(), "none", "s"), newEcho)
+	must(t, err)
+	wantError(t, "Start", s.Start(), syscall.ENOENT)
+	must(t, ln.Close())
+	if _, err := os.Lstat(ln.Addr().String()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the caller's own listener does not remove its path: %v", err)
+	}
 }
 
 // A service manager's socket may be in blocking mode: a loop that accepts must not wait for the next newcomer.

@@ -55,9 +55,9 @@ func (l *Listener) local(fd int) (net.Addr, error) {
 	if !ok {
 		return l.addr, nil // cannot be: a TCP listener has TCP connections
 	}
-	if s := l.shared; s != nil && s.Zone == addr.Zone && s.Port == addr.Port && s.IP.Equal(addr.IP) {
+	if s := l.lastAddr; s != nil && s.Zone == addr.Zone && s.Port == addr.Port && s.IP.Equal(addr.IP) {
 		return s, nil
 	}
-	l.shared = addr
+	l.lastAddr = addr
 	return addr, nil
 }

@@ -3,8 +3,6 @@ package engine
 import (
 	"errors"
 	"net"
-	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +26,7 @@ type newcomer struct {
 	visitor       *visitor // what a Guard knows of the address, nil without
 	clientUnknown bool     // its PROXY header tells of no client: remote is the proxy
 	registered    bool     // the poller tells of it already
+	shared        bool     // accepted on a socket that others have too: it may have inherited any option
 }
 
 // maxKnocks bounds the newcomers a door lets in before it looks at its connections again.
@@ -121,7 +120,7 @@ const (
 func (e *Engine) acceptFailed(l *Listener, err error, pause time.Duration) time.Duration {
 	e.noteAcceptError(l, err)
 	if outOfDescriptors(err) {
-		switch n, waiting := e.spare.accept(l); {
+		switch n, waiting := e.acceptOnSpare(l); {
 		case n.origin != nil:
 			e.admit(n, e.emptiest())
 			return 0
@@ -151,12 +150,15 @@ func (e *Engine) admit(n newcomer, lp *loop) {
 		e.refused.full.Add(1)
 		n.origin.entry.farewell(n.fd)
 		_ = unix.Close(n.fd)
-	case !e.spare.kept():
+	case !e.spareKept():
 		n.visitor.leave()
 		e.refused.descriptors.Add(1)
-		e.spare.shed(n.fd)
+		e.shed(n.fd)
 		e.leave()
 	default:
+		if n.shared || !inheritsOptions {
+			e.setAccepted(n.fd, n.origin.network, n.shared)
+		}
 		lp.welcome(n)
 	}
 }
@@ -237,9 +239,6 @@ func (c *conn) open(n newcomer) {
 		c.refused(n, &e.refused.factory, err)
 		return
 	}
-	if !inheritsOptions || n.origin.from != nil {
-		equip(int(c.fd), n.origin.network, &e.options)
-	}
 	if !n.registered { // before Bind: a session that is bound may have accepted bytes, and can no longer be refused
 		if err = l.register(c); err != nil { // its events come when this is over
 			c.refused(n, &e.refused.failed, err)
@@ -282,71 +281,6 @@ func (c *conn) refused(n newcomer, cause *atomic.Uint64, err error) {
 		return
 	}
 	c.on().engine.log.limited(factoryLine, "connection refused: its session cannot be made", "err", err, "remote", n.remote)
-}
-
-// spare is a descriptor kept for the moment there are no others.
-type spare struct {
-	mu   sync.Mutex
-	file *os.File
-}
-
-func (s *spare) open() (err error) {
-	s.file, err = os.Open(os.DevNull)
-	return err
-}
-
-func (s *spare) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.file != nil {
-		_ = s.file.Close()
-		s.file = nil
-	}
-}
-
-// borrow gives the spare descriptor up while f runs, for f to use, and tells whether there is a spare again.
-func (s *spare) borrow(f func()) (replaced bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.file != nil {
-		_ = s.file.Close()
-		s.file = nil
-	}
-	f()
-	return s.open() == nil
-}
-
-// kept reports whether there is a spare descriptor. Whoever needs one while it is lent may get its place, the door of
-// another listener for instance: then there is none, and the next to come in has to give it back.
-func (s *spare) kept() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.file != nil || s.open() == nil
-}
-
-// shed resets a connection and has the spare descriptor in its place, if there was none.
-func (s *spare) shed(fd int) {
-	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	_ = unix.Close(fd)
-	s.kept()
-}
-
-// accept takes one waiting connection on the spare descriptor. If the spare can be replaced there are
-// descriptors after all, and the connection is returned; otherwise it is reset and counted as waiting. The listener's
-// door is kept shut meanwhile: it would take the descriptor.
-func (s *spare) accept(l *Listener) (n newcomer, waiting bool) {
-	l.acceptMu.Lock()
-	defer l.acceptMu.Unlock()
-	var err error
-	replaced := s.borrow(func() { n, err = l.next() })
-	if err != nil {
-		return newcomer{}, false
-	}
-	if replaced {
-		return n, true
-	}
-	s.shed(n.fd)
-	return newcomer{}, true
 }
 
 func outOfDescriptors(err error) bool {

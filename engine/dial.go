@@ -148,8 +148,8 @@ func (e *Engine) reach(ctx context.Context, address string, n *newcomer) error {
 	defer cancel()
 	defer context.AfterFunc(e.life, cancel)()
 	dialer := net.Dialer{
-		KeepAlive: -1, // ours is among control's options
-		Control:   e.options.control,
+		KeepAlive: -1, // ours is among the options of prepareSocket
+		Control:   e.prepareSocket,
 	}
 	dialer.SetMultipathTCP(false) // its sockets take none of our options
 	c, err := dialer.DialContext(within, n.origin.network, address)

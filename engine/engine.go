@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -32,10 +34,14 @@ type Engine struct {
 
 	budget *session.Budget // nil without SendBudget
 
-	spare spare
-	life  context.Context    // ends when the end begins: no new session
-	stop  context.CancelFunc // ends life
-	done  chan struct{}      // closed when everything has ended
+	tuning       []socketOption                                             // what Options ask of each TCP socket
+	refusal      sync.Map                                                   // names of socket options that the system has refused
+	setsockopt   func(fd, level, option, value int) error                   // unix.SetsockoptInt
+	acceptSocket func(listener int) (fd int, peer unix.Sockaddr, err error) // accept
+	spare        spare
+	life         context.Context    // ends when the end begins: no new session
+	stop         context.CancelFunc // ends life
+	done         chan struct{}      // closed when everything has ended
 
 	grace context.Context    // ends when what ends is aborted from then on, not drained
 	hurry context.CancelFunc // ends grace
@@ -83,12 +89,16 @@ func New(o Options) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{
-		options: o,
-		log:     newLogger(o.Logger),
-		born:    time.Now(),
-		done:    make(chan struct{}),
-		landing: make(chan struct{}, 1),
-		emptied: make(chan struct{}, 1),
+		options:      o,
+		log:          newLogger(o.Logger),
+		born:         time.Now(),
+		done:         make(chan struct{}),
+		landing:      make(chan struct{}, 1),
+		emptied:      make(chan struct{}, 1),
+		tuning:       o.tuning(),
+		setsockopt:   unix.SetsockoptInt,
+		spare:        spare{make: openSpare},
+		acceptSocket: accept,
 	}
 	if o.SendBudget > 0 {
 		e.budget = session.NewBudget(o.SendBudget)
@@ -103,7 +113,7 @@ func (e *Engine) now() time.Duration { return time.Since(e.born) + time.Second }
 
 // Listen adds an address, to be bound by Start, whose connections become sessions made by f. network is tcp, tcp4,
 // tcp6 or unix; a tcp address is host:port, port 0 lets the system choose; a unix address is a path, or a name
-// in Linux' abstract space if it begins with "@". It returns an error if the address can never work, if f is nil,
+// in Linux' abstract space if it begins with "@" ("./@name" is the file of that name). It returns an error if the address can never work, if f is nil,
 // or after Start. Options hold for the sessions of this listener.
 func (e *Engine) Listen(network, address string, f session.Factory, opts ...Option) (*Listener, error) {
 	if f == nil {
@@ -153,6 +163,7 @@ func (e *Engine) Start() error {
 	e.state = running
 	for _, l := range e.listeners {
 		if l.bound {
+			l.keepPath()
 			e.acceptors.Add(1)
 			go l.accept()
 		}
@@ -166,15 +177,15 @@ func (e *Engine) start() error {
 			return err
 		}
 	}
-	if err := e.spare.open(); err != nil {
-		return fmt.Errorf("engine: no descriptor to keep in reserve: %w", err)
+	if err := e.spare.keep(); err != nil {
+		return fmt.Errorf("engine: no descriptor to keep in reserve: %w%s", err, hint("", err))
 	}
 	limits := e.options.limits()
 	limits.Budget = e.budget
 	for i := range e.options.Loops {
 		l, err := newLoop(e, i, limits)
 		if err != nil {
-			return fmt.Errorf("engine: event loop %d: %w", i, err)
+			return fmt.Errorf("engine: event loop %d: %w%s", i, err, hint("", err))
 		}
 		e.loops = append(e.loops, l)
 	}
@@ -186,7 +197,7 @@ func (e *Engine) start() error {
 			continue
 		}
 		if err := e.loops[i%len(e.loops)].attend(l); err != nil {
-			return fmt.Errorf("engine: listen %s %s: %w", l.origin.network, l.address, err)
+			return fmt.Errorf("engine: listen %s %s: %w%s", l.origin.network, l.address, err, hint("", err))
 		}
 	}
 	for _, l := range e.loops { // last: what the loops see does not change any more
@@ -209,25 +220,6 @@ func (e *Engine) undo() {
 	}
 	e.spare.close()
 	e.loops = nil
-}
-
-// setBounds derives the limits that depend on the process's descriptors.
-func (e *Engine) setBounds() error {
-	limit, used, err := descriptors()
-	if err != nil {
-		return fmt.Errorf("engine: descriptor limit: %w", err)
-	}
-	floor, ceiling := 8+e.options.Loops, 64+e.options.Loops
-	reserve := min(max(limit/10, floor), ceiling)
-	e.maxSessions = e.options.MaxSessions
-	if e.maxSessions == 0 {
-		e.maxSessions = limit - used - reserve
-		if e.maxSessions < 1 {
-			return fmt.Errorf("engine: the descriptor limit of %d leaves no room for sessions (%d in use, %d reserved); "+
-				"raise it with ulimit -n", limit, used, reserve)
-		}
-	}
-	return nil
 }
 
 // Run starts the engine and waits for ctx to end or for a fault. At ctx's end it shuts down, within DrainTimeout,

@@ -15,13 +15,21 @@ import (
 // Listen (tcp takes both families), and listen; Listen looks at it and returns an error otherwise. The address given to
 // Listen is not looked at and may be empty: Addr tells the real one, at once.
 //
-// Start takes a descriptor of its own. The caller's stays his, and may be closed as soon as Start has returned; it is
-// in non-blocking mode from then on, and must stay so, for the mode belongs to the socket, not to the descriptor. (The
-// method Fd of what File of a net.TCPListener or net.UnixListener returned would end it.)
+// Start takes a descriptor of its own. The caller's stays his, and may be closed as soon as Start has returned. The socket is in
+// non-blocking mode from then on, and must stay so: the mode belongs to the socket, not to the descriptor. (The
+// method Fd of what File of a net.TCPListener or net.UnixListener returned would end it. The engine sets it again when it
+// accepts, and logs that.)
+//
+// The path of a unix socket stays. A net.UnixListener removes its path when it is closed, so Start calls its method
+// SetUnlinkOnClose(false); call it with true after Start to have it remove the path at the end. With an *os.File Start cannot do
+// that: the net.UnixListener that the file is of, if there is one, is to be told before it is closed.
 //
 // The engine's options for connections are set on each connection that is accepted, not on the socket, which others may share;
-// so those that were waiting already have them too. (What net.Listen makes accepts multipath TCP, where Linux has no
-// TCP_USER_TIMEOUT; with ListenConfig.SetMultipathTCP(false) it does not.) The path of a unix socket is not removed at the end. What waits to
+// so those that were waiting already have them too. Accepted connections inherit most options of the socket. Those that change what
+// a session promises are reset: SO_LINGER, SO_RCVLOWAT, SO_OOBINLINE, SO_PEEK_OFF, SO_TIMESTAMPING, TCP_CORK, TCP_LINGER2, IP_RECVERR. The
+// others stay as the owner of the socket wants them: SO_RCVBUF, IP_TOS, TCP_CONGESTION and the like, and what Options leave
+// to the kernel. (What net.Listen makes accepts multipath TCP, where Linux has no
+// TCP_USER_TIMEOUT: the engine warns once. With ListenConfig.SetMultipathTCP(false) it does not.) What waits to
 // be accepted when the listener closes is left to the other processes that have the socket, if there are any.
 func From(socket syscall.Conn) Option {
 	return func(o *origin) error {
@@ -34,6 +42,13 @@ func From(socket syscall.Conn) Option {
 		}
 		o.from, o.addr = socket, addr
 		return nil
+	}
+}
+
+// keepPath has the caller's listener, which is to be closed after Start, leave its path in place.
+func (l *Listener) keepPath() {
+	if u, ok := l.origin.from.(interface{ SetUnlinkOnClose(bool) }); ok {
+		u.SetUnlinkOnClose(false)
 	}
 }
 
@@ -76,11 +91,8 @@ func inspect(fd int, network string) (net.Addr, error) {
 	if !fits {
 		return nil, fmt.Errorf("the socket is %s, not one for %s", family, network)
 	}
-	listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	if err != nil {
-		return nil, os.NewSyscallError("getsockopt SO_ACCEPTCONN", err)
-	}
-	if listening == 0 {
+	// A system or sandbox that does not tell is believed: if the socket does not listen, accept says so.
+	if listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && listening == 0 {
 		return nil, errors.New("the socket does not listen")
 	}
 	l := &Listener{zones: make(map[uint32]string)}
@@ -105,6 +117,7 @@ func (l *Listener) File() (*os.File, error) {
 		return nil, fmt.Errorf("engine: file of a listener: %w", err)
 	}
 	l.file = nil
+	l.shared.Store(true)
 	return os.NewFile(uintptr(fd), l.origin.network+" "+l.addr.String()), nil
 }
 

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,10 +24,11 @@ type Listener struct {
 	origin  origin // of its sessions
 
 	acceptMu sync.Mutex        // the door's loop or the listener's goroutine; guards the next two
-	shared   *net.TCPAddr      // the local address of the last connection accepted
+	lastAddr *net.TCPAddr      // the local address of the last connection accepted
 	zones    map[uint32]string // names of interfaces
 
-	closed bool // by Close; under the engine's mu
+	closed bool        // by Close; under the engine's mu
+	shared atomic.Bool // other holders of the socket may change its options and mode: From, or File was called
 
 	// Set by bind, fixed while bound.
 	bound  bool
@@ -33,7 +36,8 @@ type Listener struct {
 	socket *os.File
 	conn   syscall.RawConn // of socket
 	door   *loop           // it accepts, nil before it attends
-	file   os.FileInfo     // of a unix socket: removed at the end only if it is still ours; under the engine's mu
+	path   string          // of a unix socket, absolute
+	file   os.FileInfo     // at the path: removed at the end only if it is still ours; under the engine's mu
 }
 
 // Addr returns the address listened on, the port resolved, once Start has returned; before that, the address as
@@ -90,48 +94,59 @@ func (l *Listener) bind() error {
 		return nil
 	}
 	if l.origin.from != nil {
+		l.shared.Store(true)
 		if err := l.adopt(l.origin.from); err != nil {
-			return fmt.Errorf("engine: listen %s %s: From: %w", l.origin.network, l.addr, err)
+			return fmt.Errorf("engine: listen %s %s: From: %w%s", l.origin.network, l.addr, err, hint("", err))
 		}
 		l.bound = true
 		return nil
 	}
-	if l.origin.network == "unix" {
-		if err := clearPath(l.address); err != nil {
-			return fmt.Errorf("engine: listen unix %s: %w", l.address, err)
-		}
-	}
-	config := net.ListenConfig{
-		KeepAlive: -1, // ours is among control's options, once instead of per connection
-		Control:   l.engine.options.control,
-	}
-	config.SetMultipathTCP(false) // its sockets take none of our options
-	ln, err := config.Listen(context.Background(), l.origin.network, l.address)
+	ln, err := l.listen()
 	if err != nil {
-		return fmt.Errorf("engine: %w%s", err, hint(err))
+		if op := new(net.OpError); errors.As(err, &op) { // says itself what was tried
+			return fmt.Errorf("engine: %w%s", err, hint(l.origin.network, err))
+		}
+		return fmt.Errorf("engine: listen %s %s: %w%s", l.origin.network, l.address, err, hint(l.origin.network, err))
 	}
 	defer ln.Close()
-	if u, ok := ln.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false)
-		l.file, _ = os.Lstat(l.address)
-	}
 	l.addr = ln.Addr()
 	if err := l.adopt(ln.(syscall.Conn)); err != nil {
 		l.removePath()
-		return fmt.Errorf("engine: listen %s %s: %w", l.origin.network, l.address, err)
+		return fmt.Errorf("engine: listen %s %s: %w%s", l.origin.network, l.address, err, hint("", err))
 	}
 	l.bound = true
 	return nil
 }
 
-// adopt takes a descriptor of its own of what package net listens on, whose listener says EINVAL to whoever wants
-// to accept by himself. The Go runtime watches it, so that next waits without a thread.
+// listen has package net bind the address.
+func (l *Listener) listen() (net.Listener, error) {
+	config := net.ListenConfig{
+		KeepAlive: -1, // ours is among the options of prepareSocket, once instead of per connection
+		Control:   l.engine.prepareSocket,
+	}
+	config.SetMultipathTCP(false) // its sockets take none of our options
+	listen := func() (net.Listener, error) {
+		return config.Listen(context.Background(), l.origin.network, l.address)
+	}
+	if l.origin.network == "unix" && !isAbstract(l.address) {
+		return l.listenUnix(listen)
+	}
+	return listen()
+}
+
+// adopt takes a descriptor of its own of what package net listens on: package net's listener allows no accept but its own.
+// The Go runtime watches it, so that await needs no thread.
 func (l *Listener) adopt(ln syscall.Conn) error {
 	fd, err := duplicate(ln)
 	if err != nil {
 		return err
 	}
 	_ = unix.SetNonblock(fd, true) // as package net has it; what was handed in may not be. If it fails, so does what follows
+	if l.origin.from == nil {
+		// Package net asks for what /proc says is the most, and for 128 where there is no /proc. The kernel knows. A socket
+		// that was handed in has the queue that its owner wants.
+		_ = unix.Listen(fd, math.MaxInt32)
+	}
 	l.socket = os.NewFile(uintptr(fd), "listener")
 	if l.conn, err = l.socket.SyscallConn(); err == nil {
 		err = l.socket.SetReadDeadline(time.Time{}) // fails if the runtime does not watch it
@@ -179,42 +194,62 @@ func (l *Listener) descriptor() (fd int) {
 	return fd
 }
 
+// maxBroken bounds the connections in a row that break before they are accepted. Then it is an error like others, and waits.
+const maxBroken = 64
+
 // acceptOn takes a connection that waits on the listener's descriptor; EAGAIN if there is none.
-func (l *Listener) acceptOn(listener int) (newcomer, error) {
-	for {
-		fd, sa, err := accept(listener)
+func (l *Listener) acceptOn(listener int) (n newcomer, err error) {
+	shared := l.shared.Load()
+	for range maxBroken {
+		if shared {
+			if err := l.poll(listener); err != nil {
+				return newcomer{}, err
+			}
+		}
+		var fd int
+		var sa unix.Sockaddr
+		fd, sa, err = l.engine.acceptSocket(listener)
 		switch err {
 		case nil:
 		case unix.EINTR, unix.ECONNABORTED: // the second: it left while it waited
+			err = os.NewSyscallError("accept", err)
 			continue
 		case unix.EAGAIN:
 			return newcomer{}, err
 		default:
 			return newcomer{}, os.NewSyscallError("accept", err)
 		}
-		n := newcomer{origin: &l.origin, fd: fd, remote: l.netAddr(sa)}
+		if shared {
+			neverWait(fd)
+		}
+		n = newcomer{origin: &l.origin, fd: fd, remote: l.netAddr(sa), shared: shared}
 		n.local, err = l.local(fd)
 		if err == nil && n.remote == nil {
 			err = fmt.Errorf("the peer has an address of an unknown kind (%T)", sa)
 		}
-		if err != nil {
-			_ = unix.Close(fd)
-			return newcomer{}, err
+		if err == nil {
+			return n, nil
 		}
-		return n, nil
+		_ = unix.Close(fd) // the BSDs have no address of a connection that was reset
 	}
+	return newcomer{}, err
 }
 
-func hint(err error) string {
-	switch {
-	case errors.Is(err, unix.EADDRINUSE):
-		return " (another process, or another listener of this one, has it)"
-	case errors.Is(err, unix.EACCES):
-		return " (ports below 1024 and this path need a privilege this process lacks)"
-	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return " (no interface of this machine has that address)"
+// poll returns EAGAIN if no connection waits on a shared socket. Another holder may have ended the non-blocking mode, which belongs
+// to the socket, and an accept that waits would hold the loop. So accept is not called in vain, and the mode is set again. One
+// case remains: another process ends the mode and takes the connection, both within the microsecond before the accept.
+func (l *Listener) poll(listener int) error {
+	p := [1]unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
+	if n, err := unix.Poll(p[:], 0); n == 0 && err == nil {
+		return unix.EAGAIN
 	}
-	return ""
+	flags, err := unix.FcntlInt(uintptr(listener), unix.F_GETFL, 0)
+	if err != nil || flags&unix.O_NONBLOCK != 0 {
+		return nil
+	}
+	l.engine.log.limited(blockingLine, "another holder of the listening socket has set it to blocking mode; it is set back",
+		"listener", l.addr.String())
+	return os.NewSyscallError("fcntl", unix.SetNonblock(listener, true))
 }
 
 // unbind stops to listen, if it was; what waits to be accepted is reset by the kernel, unless somebody shares the socket. It
@@ -230,48 +265,7 @@ func (l *Listener) unbind() {
 		l.door.ignore(l)
 		l.door = nil
 	}
-	l.removePath() // while the socket is open: nobody can have bound the path anew
+	l.removePath() // while the socket is open
 	_ = l.socket.Close()
 	l.acceptMu.Unlock()
-}
-
-// removePath removes a unix socket's path if it is still the socket we made.
-func (l *Listener) removePath() {
-	if l.file == nil {
-		return
-	}
-	if now, err := os.Lstat(l.address); err == nil && os.SameFile(now, l.file) {
-		_ = os.Remove(l.address)
-	}
-	l.file = nil
-}
-
-// clearPath makes way for a unix socket: a path that does not exist is free, and a socket of our own user that
-// refuses connections was left behind by a process that died. Anything else stays as it is.
-func clearPath(path string) error {
-	if strings.HasPrefix(path, "@") { // Linux' abstract names are not files
-		return nil
-	}
-	info, err := os.Lstat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode()&os.ModeSocket == 0 {
-		return fmt.Errorf("the path exists and is not a socket (%s); it is left alone", info.Mode().Type())
-	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Geteuid() {
-		return fmt.Errorf("the path is a socket of user %d, not of ours (%d); it is left alone", stat.Uid, os.Geteuid())
-	}
-	conn, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		_ = conn.Close()
-		return fmt.Errorf("%w: a process listens there", unix.EADDRINUSE)
-	}
-	if !errors.Is(err, unix.ECONNREFUSED) {
-		return fmt.Errorf("the path is a socket that cannot be judged dead (%w); it is left alone", err)
-	}
-	return os.Remove(path)
 }

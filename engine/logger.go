@@ -26,6 +26,8 @@ const (
 	guardLine
 	admitLine
 	proxyLine
+	spareLine
+	blockingLine
 	lines
 )
 

@@ -27,8 +27,9 @@ type Options struct {
 
 	// MaxSessions bounds the open sessions, those still being drained or dialled included. A connection above it is
 	// accepted and closed at once; Dial returns ErrFull. Default: what the descriptor limit (RLIMIT_NOFILE) allows at Start, less
-	// what is in use and a reserve of a tenth, at least 8 + Loops and at most 64 + Loops. Off: only descriptors
-	// running out bounds them.
+	// what is in use and a reserve of a tenth, at least 8 + Loops and at most 64 + Loops. More than that is lowered to it,
+	// and Start warns; Stats has the bound in force. If it leaves no room at all, Start returns an error. Off: only
+	// descriptors running out bounds them.
 	MaxSessions int
 
 	// SendLimit bounds the bytes one session may have queued. Default: 1 MiB. Off: no bound.

@@ -9,64 +9,78 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// control has package net prepare a socket it has made, before it listens or connects.
-func (o *Options) control(network, _ string, raw syscall.RawConn) (err error) {
+// socketOption is an option of a socket and the value that it gets.
+type socketOption struct {
+	name                 string
+	level, number, value int
+}
+
+// tuning returns what Options ask of each TCP socket that listens or connects, and of each connection. Linux and FreeBSD hand a
+// listener's options down to accepted connections. SO_REUSEADDR comes from package net.
+func (o *Options) tuning() []socketOption {
+	list := []socketOption{
+		{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0},
+	}
+	if o.KeepAlive > 0 {
+		list[1].value = 1
+		list = append(list,
+			socketOption{"TCP_KEEPIDLE", unix.IPPROTO_TCP, tcpKeepIdle, seconds(o.KeepAlive)},
+			socketOption{"TCP_KEEPINTVL", unix.IPPROTO_TCP, tcpKeepInterval, seconds(o.KeepAliveInterval)},
+			socketOption{"TCP_KEEPCNT", unix.IPPROTO_TCP, tcpKeepCount, o.KeepAliveCount})
+	}
+	if o.SendBuffer > 0 {
+		list = append(list, socketOption{"SO_SNDBUF", unix.SOL_SOCKET, unix.SO_SNDBUF, o.SendBuffer})
+	}
+	return append(list, userTimeout(o.UserTimeout)...)
+}
+
+// prepareSocket has package net prepare a socket it has made, before it listens or connects.
+func (e *Engine) prepareSocket(network, _ string, raw syscall.RawConn) error {
 	if !strings.HasPrefix(network, "tcp") {
 		return nil
 	}
-	if e := raw.Control(func(fd uintptr) { err = setOptions(int(fd), o) }); e != nil {
-		return e
-	}
-	return err
+	return raw.Control(func(fd uintptr) { e.tune(int(fd)) })
 }
 
-// equip gives an accepted connection what it may not have inherited. Errors are those of a connection already broken,
-// which shows itself soon.
-func equip(fd int, network string, o *Options) {
-	if network != "unix" {
-		_ = setOptions(fd, o)
+// tune sets what Options ask for. A system or a sandbox may refuse an option: it is done without, and a warning says so once.
+func (e *Engine) tune(fd int) {
+	for _, o := range e.tuning {
+		if err := e.setsockopt(fd, o.level, o.number, o.value); err != nil {
+			e.noteRefusal(fd, o, err)
+		}
 	}
 }
 
-// setOptions prepares a TCP socket that will listen or connect, or a connection. Linux and FreeBSD hand a listener's options
-// down to accepted connections; equip sees to it elsewhere. SO_REUSEADDR comes from package net.
-func setOptions(fd int, o *Options) error {
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
-		return os.NewSyscallError("setsockopt TCP_NODELAY", err)
+// noteRefusal warns, once for each option, unless the connection has broken: the BSDs refuse every option then.
+func (e *Engine) noteRefusal(fd int, o socketOption, err error) {
+	if err == unix.EINVAL && !inheritsOptions {
+		return
 	}
-	keepAlive := 0
-	if o.KeepAlive > 0 {
-		keepAlive = 1
+	if _, known := e.refusal.LoadOrStore(o.name, true); !known {
+		e.log.out.Warn("the system refuses a socket option; the engine does without it", "option", o.name, "value", o.value, "err", err)
 	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, keepAlive); err != nil {
-		return os.NewSyscallError("setsockopt SO_KEEPALIVE", err)
-	}
-	if o.KeepAlive > 0 {
-		for _, opt := range []struct {
-			name         string
-			number, want int
-		}{
-			{"TCP_KEEPIDLE", tcpKeepIdle, seconds(o.KeepAlive)},
-			{"TCP_KEEPINTVL", tcpKeepInterval, seconds(o.KeepAliveInterval)},
-			{"TCP_KEEPCNT", tcpKeepCount, o.KeepAliveCount},
-		} {
-			if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, opt.number, opt.want); err != nil {
-				return os.NewSyscallError("setsockopt "+opt.name, err)
+}
+
+// setAccepted gives an accepted connection what it may not have inherited, and takes from it what it should not have. Nobody
+// misses a neutral option that the system does not know: then it cannot have been set.
+func (e *Engine) setAccepted(fd int, network string, shared bool) {
+	if shared {
+		for _, o := range neutral {
+			if network != "unix" || o.level == unix.SOL_SOCKET {
+				_ = unix.SetsockoptInt(fd, o.level, o.number, o.value)
 			}
 		}
 	}
-	if o.SendBuffer > 0 {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, o.SendBuffer); err != nil {
-			return os.NewSyscallError("setsockopt SO_SNDBUF", err)
-		}
+	if network != "unix" {
+		e.tune(fd)
 	}
-	// Last: a multipath connection has all the others.
-	if o.UserTimeout > 0 {
-		if err := setUserTimeout(fd, o.UserTimeout); err != nil {
-			return os.NewSyscallError("setsockopt TCP_USER_TIMEOUT", err)
-		}
-	}
-	return nil
+}
+
+// neverWait sees to it that close(2) does not wait for the peer, nor resets the connection: a connection inherits SO_LINGER from a
+// socket that others have set it on.
+func neverWait(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{})
 }
 
 // seconds rounds up: an option of 0 would mean the system's default.
@@ -94,18 +108,4 @@ func duplicate(c syscall.Conn) (fd int, err error) {
 		return -1, e
 	}
 	return fd, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
-}
-
-// descriptors returns how many the process may have and how many it has.
-func descriptors() (limit, used int, err error) {
-	var r unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
-		return 0, 0, os.NewSyscallError("getrlimit", err)
-	}
-	limit = int(min(uint64(r.Cur), 1<<30))
-	entries, err := os.ReadDir("/dev/fd")
-	if err != nil {
-		return limit, 32, nil // not to be seen here: assume a small program
-	}
-	return limit, len(entries), nil
 }

@@ -3,15 +3,39 @@
 package engine
 
 import (
+	"os"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// setUserTimeout does nothing: the BSDs have no TCP_USER_TIMEOUT for sent data. Keep-alive and WriteTimeout bound
+// userTimeout: the BSDs have no TCP_USER_TIMEOUT for sent data. Keep-alive and WriteTimeout bound
 // a vanished peer.
-func setUserTimeout(int, time.Duration) error { return nil }
+func userTimeout(time.Duration) []socketOption { return nil }
+
+// neutral are the options that an accepted connection inherits and that would change what a session promises.
+var neutral = []socketOption{
+	{"SO_RCVLOWAT", unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1},    // no event before so many bytes wait
+	{"SO_SNDLOWAT", unix.SOL_SOCKET, unix.SO_SNDLOWAT, 2048}, // no event before there is so much room
+	{"SO_OOBINLINE", unix.SOL_SOCKET, unix.SO_OOBINLINE, 0},  // urgent bytes among the others
+	{"TCP_NOPUSH", unix.IPPROTO_TCP, unix.TCP_NOPUSH, 0},     // short writes wait
+}
+
+// abstractNames: every unix address is a path.
+const abstractNames = false
+
+// owner returns the user that a file belongs to.
+func owner(info os.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
+
+// openSpare opens a descriptor that needs no path. A child does not inherit it.
+func openSpare() (int, error) {
+	fd, err := unix.Kqueue()
+	return fd, os.NewSyscallError("kqueue", err)
+}
+
+// putBack moves a file to a path, unless there is something.
+func putBack(aside, path string) error { return linkBack(aside, path) }
 
 // accept takes a connection that waits, in non-blocking mode and closed on exec.
 func accept(listener int) (int, unix.Sockaddr, error) {
@@ -25,7 +49,8 @@ func accept(listener int) (int, unix.Sockaddr, error) {
 	if err != nil {
 		return -1, nil, err
 	}
-	if err := unix.SetNonblock(fd, true); err != nil {
+	// Nothing else is kept: O_ASYNC would be the listener's, and signal to its owner.
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, unix.O_NONBLOCK); err != nil {
 		_ = unix.Close(fd)
 		return -1, nil, err
 	}

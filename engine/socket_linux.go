@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"os"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -13,9 +15,43 @@ const (
 	tcpKeepCount    = unix.TCP_KEEPCNT
 )
 
-func setUserTimeout(fd int, d time.Duration) error {
-	ms := (d + time.Millisecond - 1) / time.Millisecond // 0 would be the kernel's own
-	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(ms))
+// userTimeout returns the option for UserTimeout. Off is an option too: a connection may have inherited another value.
+func userTimeout(d time.Duration) []socketOption {
+	ms := (max(d, 0) + time.Millisecond - 1) / time.Millisecond // 0 is the kernel's own
+	return []socketOption{{"TCP_USER_TIMEOUT", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(ms)}}
+}
+
+// neutral are the options that an accepted connection inherits and that would change what a session promises.
+var neutral = []socketOption{
+	{"SO_RCVLOWAT", unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1},         // no event before so many bytes wait
+	{"SO_OOBINLINE", unix.SOL_SOCKET, unix.SO_OOBINLINE, 0},       // urgent bytes among the others
+	{"SO_PEEK_OFF", unix.SOL_SOCKET, unix.SO_PEEK_OFF, -1},        // MSG_PEEK looks elsewhere
+	{"SO_TIMESTAMPING", unix.SOL_SOCKET, unix.SO_TIMESTAMPING, 0}, // notes for each send fill the receive buffer
+	{"TCP_CORK", unix.IPPROTO_TCP, unix.TCP_CORK, 0},              // short writes wait for 200 ms
+	{"TCP_LINGER2", unix.IPPROTO_TCP, unix.TCP_LINGER2, 0},        // below 0: close(2) resets
+	{"IP_RECVERR", unix.IPPROTO_IP, unix.IP_RECVERR, 0},           // a passing fault of the network breaks the connection
+	{"IPV6_RECVERR", unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 0},     // likewise
+}
+
+// abstractNames: a unix address that begins with "@" is no path.
+const abstractNames = true
+
+// owner returns the user that a file belongs to.
+func owner(info os.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
+
+// openSpare opens a descriptor that needs no path.
+func openSpare() (int, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	return fd, os.NewSyscallError("eventfd", err)
+}
+
+// putBack moves a file to a path, unless there is something.
+func putBack(aside, path string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, aside, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+	if err == unix.EINVAL || err == unix.ENOSYS { // the file system, or a sandbox, does not know it
+		return linkBack(aside, path)
+	}
+	return os.NewSyscallError("renameat2", err)
 }
 
 // accept takes a connection that waits, in non-blocking mode and closed on exec. It has its listener's TCP_NODELAY.

@@ -24,6 +24,8 @@ func TestSocketOptions(t *testing.T) {
 		"defaults": {Options{}, 1, 15, 5, 3, 30_000, 512 << 10},
 		"chosen": {Options{KeepAlive: 30 * time.Second, KeepAliveInterval: 7 * time.Second, KeepAliveCount: 4,
 			UserTimeout: 9 * time.Second, SendBuffer: 32 << 10}, 1, 30, 7, 4, 9_000, 64 << 10},
+		"rounded up": {Options{KeepAlive: 1001 * time.Millisecond, KeepAliveInterval: 2500 * time.Millisecond, UserTimeout: 1500 * time.Microsecond},
+			1, 2, 3, 3, 2, 512 << 10},
 		"finest": {Options{UserTimeout: 1}, 1, 15, 5, 3, 1, 512 << 10},
 		"off":    {Options{KeepAlive: -1, UserTimeout: -1, SendBuffer: -1}, 0, 0, 0, 0, 0, 0},
 	} {
@@ -86,6 +88,27 @@ func TestSocketOptions(t *testing.T) {
 			check(t, c)
 		})
 		t.Run(name+",dialled", func(t *testing.T) { check(t, dialled(t, tt.o)) })
+	}
+}
+
+// A listener on every address tells each connection the one it came in at.
+func TestLocalAddressOfWildcard(t *testing.T) {
+	l := bound(t, "tcp4", "0.0.0.0:0")
+	_, port, _ := net.SplitHostPort(l.addr.String())
+	for _, host := range []string{"127.0.0.2", "127.0.0.3", "127.0.0.3", "127.0.0.2"} {
+		c, err := net.Dial("tcp4", net.JoinHostPort(host, port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		n, err := l.try()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = unix.Close(n.fd)
+		if n.local.String() != c.RemoteAddr().String() || n.remote.String() != c.LocalAddr().String() {
+			t.Errorf("from %v to %v, want from %v to %v", n.remote, n.local, c.LocalAddr(), c.RemoteAddr())
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ type Stats struct {
 	Accepted     uint64  // sessions of listeners that got OnConnected
 	Dialed       uint64  // sessions of Dial, and those that followed them, that got OnConnected
 	Refused      Refused // connections closed without any callback
-	AcceptErrors uint64  // errors of accept(2)
+	AcceptErrors uint64  // errors of accept(2), and of keeping a descriptor in reserve
 	DialErrors   uint64  // attempts to connect, those of Reconnect included, that brought no session, or one that Dial did not wait for
 	Working      int     // workers of Offload that are serving a session
 	Waiting      int     // sessions that are due and wait for one

@@ -1,0 +1,170 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/session"
+)
+
+// bound returns a listener that is bound and that nobody attends.
+func bound(t *testing.T, network, address string, options ...Option) *Listener {
+	t.Helper()
+	e, err := New(Options{Loops: 1, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := e.Listen(network, address, func() session.Handler { return &recorder{} }, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.bind(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.unbind)
+	return l
+}
+
+// scripted is an engine whose spare descriptor is opened as the test says.
+func scripted(t *testing.T, answers ...error) (*Engine, *Listener, *bytes.Buffer) {
+	t.Helper()
+	log := new(bytes.Buffer)
+	l := bound(t, "tcp", "127.0.0.1:0")
+	e := l.engine
+	e.log = newLogger(slog.New(slog.NewTextHandler(log, nil)))
+	e.spare.make = func() (int, error) {
+		if len(answers) > 0 {
+			err := answers[0]
+			answers = answers[1:]
+			if err != nil {
+				return -1, err
+			}
+		}
+		return openSpare()
+	}
+	t.Cleanup(e.spare.close)
+	return e, l, log
+}
+
+func endOf(t *testing.T, c net.Conn) error {
+	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_, err := c.Read(make([]byte, 1))
+	return err
+}
+
+// T1: while there is no descriptor to replace the spare, the connection that took it is reset; once there is one it stays.
+func TestAcceptOnSpare(t *testing.T) {
+	noMore := os.NewSyscallError("eventfd", unix.EMFILE)
+	for name, tt := range map[string]struct {
+		answers []error
+		shed    bool
+		line    string
+	}{
+		"shortage over":     {answers: []error{nil, nil}},
+		"shortage lasts":    {answers: []error{nil, noMore, nil}, shed: true},
+		"system's shortage": {answers: []error{nil, unix.ENFILE, nil}, shed: true},
+		"sandbox":           {answers: []error{nil, unix.EPERM, unix.EPERM}, line: "no descriptor can be kept in reserve"},
+	} {
+		e, l, log := scripted(t, tt.answers...)
+		if err := e.spare.keep(); err != nil {
+			t.Fatal(name, err)
+		}
+		client := dial(t, l)
+		n, waiting := e.acceptOnSpare(l)
+		if !waiting || (n.origin != nil) == tt.shed {
+			t.Errorf("%s: waiting %v, connection %v", name, waiting, n)
+		}
+		if tt.shed {
+			if err := endOf(t, client); !errors.Is(err, unix.ECONNRESET) {
+				t.Errorf("%s: %v, want a reset", name, err)
+			}
+		} else {
+			_ = unix.Close(n.fd)
+			if err := endOf(t, client); err != io.EOF {
+				t.Errorf("%s: %v, want the end", name, err)
+			}
+		}
+		if held := e.spare.held; held != (tt.line == "") {
+			t.Errorf("%s: the spare is held: %v", name, held)
+		}
+		if got := log.String(); !strings.Contains(got, tt.line) || (got == "") != (tt.line == "") {
+			t.Errorf("%s: the log says %q", name, got)
+		}
+		if n := e.acceptErrors.Load(); (n > 0) != (tt.line != "") {
+			t.Errorf("%s: %d errors are counted", name, n)
+		}
+	}
+}
+
+// Nobody waits: the spare is back, and there is nothing to count.
+func TestAcceptOnSpareForNobody(t *testing.T) {
+	e, l, _ := scripted(t)
+	if err := e.spare.keep(); err != nil {
+		t.Fatal(err)
+	}
+	if n, waiting := e.acceptOnSpare(l); waiting || n.origin != nil || !e.spare.held {
+		t.Errorf("%v, waiting %v, the spare is held: %v", n, waiting, e.spare.held)
+	}
+}
+
+// A spare that is missing is kept again by the next connection; one that can never be kept sheds nobody.
+func TestSpareKept(t *testing.T) {
+	e, _, log := scripted(t, unix.EMFILE, nil)
+	if e.spareKept() {
+		t.Error("a connection is kept though the spare needs its descriptor")
+	}
+	if !e.spareKept() || !e.spare.held || log.Len() > 0 {
+		t.Errorf("the spare is not kept again; the log says %q", log.String())
+	}
+	before := e.spare.fd
+	if !e.spareKept() || e.spare.fd != before {
+		t.Error("a second spare is opened")
+	}
+	e.spare.close()
+	if _, err := unix.FcntlInt(uintptr(before), unix.F_GETFD, 0); err == nil {
+		t.Error("the spare is not closed")
+	}
+	e.spare.close()
+
+	e, _, log = scripted(t, unix.EPERM, unix.ENOMEM, unix.EACCES)
+	for range 3 {
+		if !e.spareKept() || e.spare.held {
+			t.Error("a connection is shed in vain")
+		}
+	}
+	if n := strings.Count(log.String(), "\n"); n != 1 || e.acceptErrors.Load() != 3 {
+		t.Errorf("%d lines, %d errors counted, want 1 and 3: %s", n, e.acceptErrors.Load(), log)
+	}
+}
+
+// The spare is an open file of its own: giving up a duplicate would not help against ENFILE.
+func TestSpareIsAFileOfItsOwn(t *testing.T) {
+	first, err := openSpare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(first)
+	second, err := openSpare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(second)
+	if first == second {
+		t.Error("one descriptor twice")
+	}
+	for _, fd := range []int{first, second} {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("flags %x, %v", flags, err)
+		}
+	}
+}
