@@ -31,7 +31,7 @@ func (e *Engine) setBounds() error {
 		e.maxSessions = asked
 	default:
 		e.maxSessions = most
-		e.log.out.Warn("Options.MaxSessions is more than the descriptor limit allows and was lowered; "+raiseLimit,
+		e.log.warn("Options.MaxSessions is more than the descriptor limit allows and was lowered; "+raiseLimit,
 			"asked", asked, "max", most, "limit", limit, "in_use", used, "reserve", reserve)
 	}
 	return nil

@@ -63,7 +63,7 @@ func read(fd int, p []byte) (int, error) { return unix.Read(fd, p) }
 const inheritsOptions = false
 
 // unsent asks for the bytes sent and not yet acknowledged.
-func unsent(fd int) int { return queued(fd) }
+func unsent(fd int) int { return bytesUnsent(fd) }
 
 // received asks for the bytes that wait to be read (FIONREAD).
 func received(fd int) int {

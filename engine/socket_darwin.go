@@ -8,8 +8,8 @@ const (
 	tcpKeepCount    = unix.TCP_KEEPCNT
 )
 
-// queued asks for the bytes in the send buffer: SO_NWRITE of <sys/socket.h>.
-func queued(fd int) int {
+// bytesUnsent asks for the bytes in the send buffer: SO_NWRITE of <sys/socket.h>.
+func bytesUnsent(fd int) int {
 	const soNWrite = 0x1024
 	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, soNWrite)
 	if err != nil {

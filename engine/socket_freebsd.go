@@ -8,8 +8,8 @@ const (
 	tcpKeepCount    = unix.TCP_KEEPCNT
 )
 
-// queued asks for the bytes in the send buffer: FIONWRITE of <sys/filio.h>, _IOR('f', 119, int).
-func queued(fd int) int {
+// bytesUnsent asks for the bytes in the send buffer: FIONWRITE of <sys/filio.h>, _IOR('f', 119, int).
+func bytesUnsent(fd int) int {
 	const fionwrite = 0x40046677
 	n, err := unix.IoctlGetInt(fd, fionwrite)
 	if err != nil {
