@@ -179,6 +179,7 @@ func TestAcceptErrors(t *testing.T) {
 			if n := f.called() - before; n > tries*max(2, maxBroken) || fault != unix.ECONNABORTED && n > tries*2+10 {
 				t.Errorf("%d calls of accept within %v", n, time.Since(began))
 			}
+			logged(t, e)
 			if n := strings.Count(log.String(), "accept failed"); n < 1 || n > 1+int(time.Since(began)/time.Second)+1 {
 				t.Errorf("%d lines tell of it: %s", n, log)
 			}

@@ -80,6 +80,7 @@ func TestSetBounds(t *testing.T) {
 		if err := errors.Join(e.setBounds()); err != nil || e.maxSessions != tt.want {
 			t.Errorf("MaxSessions %d becomes %d, %v, want %d", tt.asked, e.maxSessions, err, tt.want)
 		}
+		logged(t, e)
 		if warns := strings.Contains(log.String(), "MaxSessions"); warns != tt.warns {
 			t.Errorf("MaxSessions %d: the log says %q", tt.asked, log)
 		}

@@ -15,6 +15,20 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
+// logged waits until everything that was logged is written.
+func logged(t *testing.T, e *Engine) {
+	t.Helper()
+	for {
+		e.log.mu.Lock()
+		writing := e.log.writing
+		e.log.mu.Unlock()
+		if writing == nil {
+			return
+		}
+		receive(t, writing)
+	}
+}
+
 // lockedLog is a log that may be written and read at once.
 type lockedLog struct {
 	mu sync.Mutex
@@ -73,6 +87,7 @@ func TestRefusedOptions(t *testing.T) {
 				t.Errorf("Dial: %v", err)
 			}
 		}
+		logged(t, e)
 		for _, o := range e.tuning {
 			if n := strings.Count(log.String(), "option="+o.name+" "); n != 1 {
 				t.Errorf("%v: %d warnings about %s, want 1", refusal, n, o.name)
@@ -107,6 +122,7 @@ func TestRefusedOptionAlone(t *testing.T) {
 	if len(set) != len(e.tuning) || len(set) < 5 {
 		t.Errorf("%v were set, want all of %v", set, e.tuning)
 	}
+	logged(t, e)
 	if !strings.Contains(log.String(), "SO_KEEPALIVE") || strings.Contains(log.String(), "NODELAY") {
 		t.Errorf("the log says %s", log)
 	}

@@ -97,6 +97,7 @@ func TestAcceptOnSpare(t *testing.T) {
 		if held := e.spare.held; held != (tt.line == "") {
 			t.Errorf("%s: the spare is held: %v", name, held)
 		}
+		logged(t, e)
 		if got := log.String(); !strings.Contains(got, tt.line) || (got == "") != (tt.line == "") {
 			t.Errorf("%s: the log says %q", name, got)
 		}
@@ -123,7 +124,8 @@ func TestSpareKept(t *testing.T) {
 	if e.spareKept() {
 		t.Error("a connection is kept though the spare needs its descriptor")
 	}
-	if !e.spareKept() || !e.spare.held || log.Len() > 0 {
+	kept := e.spareKept()
+	if logged(t, e); !kept || !e.spare.held || log.Len() > 0 {
 		t.Errorf("the spare is not kept again; the log says %q", log.String())
 	}
 	before := e.spare.fd
@@ -142,6 +144,7 @@ func TestSpareKept(t *testing.T) {
 			t.Error("a connection is shed in vain")
 		}
 	}
+	logged(t, e)
 	if n := strings.Count(log.String(), "\n"); n != 1 || e.acceptErrors.Load() != 3 {
 		t.Errorf("%d lines, %d errors counted, want 1 and 3: %s", n, e.acceptErrors.Load(), log)
 	}
