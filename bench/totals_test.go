@@ -233,3 +233,65 @@ func TestUndeliveredAtTheEnd(t *testing.T) {
 		t.Errorf("%+v, the server got %d", *s, published.Load())
 	}
 }
+
+// What is under way when its connection ends is unanswered, each message of it, and no timeout.
+func TestUnansweredWithTheirConnections(t *testing.T) {
+	for _, mode := range []Mode{Echo, Rate} {
+		p := short(mode, peer(t, func(_ int, c *net.TCPConn) { io.CopyN(io.Discard, c, 4*64) })) // then it closes
+		p.Conns, p.Depth, p.Rate, p.Duration = 2, 4, 1000, 20*time.Second
+		r := carryOut(t, p)
+		if ends := r.Errors[EarlyEnd] + r.Errors[Reset]; ends != 2 || r.Errors.Total() != 2 {
+			t.Errorf("%s: errors %v", mode, r.Errors)
+		}
+		if s := &r.Totals; mode == Echo && s.Unanswered != 8 || mode == Rate && s.Unanswered != s.Planned || s.Messages != 0 || s.Sent < 8 {
+			t.Errorf("%s: %+v", mode, *s)
+		}
+	}
+}
+
+// The same for deliveries: a subscriber is cut off in the place of one.
+func TestUndeliveredWithTheirConnection(t *testing.T) {
+	var cut atomic.Bool
+	var mu sync.Mutex
+	var members []*net.TCPConn
+	p := short(Fanout, peer(t, func(_ int, c *net.TCPConn) {
+		mu.Lock()
+		members = append(members, c)
+		mu.Unlock()
+		message := make([]byte, 64)
+		for {
+			if _, err := io.ReadFull(c, message); err != nil {
+				return
+			}
+			mu.Lock()
+			for i := 0; i < len(members); i++ {
+				switch m := members[i]; {
+				case m == c:
+				case cut.CompareAndSwap(true, false):
+					m.CloseWrite()
+					members = append(members[:i], members[i+1:]...)
+					i--
+				default:
+					m.Write(message)
+				}
+			}
+			mu.Unlock()
+		}
+	}))
+	p.Duration = 500 * time.Millisecond
+	var once sync.Once
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	r, err := Run(ctx, p, Options{Progress: func(p Progress) {
+		if p.Phase == "running" {
+			once.Do(func() { cut.Store(true) })
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantErrors(t, r, map[Kind]func(uint64) bool{EarlyEnd: exactly(1)})
+	if s := &r.Totals; s.Unanswered != 1 {
+		t.Errorf("%+v", *s)
+	}
+}
