@@ -103,9 +103,13 @@ func TestAddressThatDoesNotAnswer(t *testing.T) {
 	}
 	n := serveEcho(t, l)
 	p := short(Echo, "localhost:"+port)
-	p.Timeout = 2 * time.Second
+	p.Timeout = 6 * time.Second
+	begun := time.Now()
 	r := carryOut(t, p)
 	wantErrors(t, r, nil)
+	if took := time.Since(begun); took >= p.Timeout { // half of it for each address
+		t.Errorf("the run took %v", took)
+	}
 	if r.Totals.Messages == 0 || n.Load() != int64(p.Conns) {
 		t.Errorf("%+v, %d connections", r.Totals, n.Load())
 	}
