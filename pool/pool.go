@@ -13,7 +13,8 @@
 //	session.SendBuffer(b)   the session, also when it returns an error
 //
 // The memory behind the buffers comes from github.com/valyala/bytebufferpool, one private pool per size class,
-// so that no other user of that library in the process can reach it.
+// so that no other user of that library in the process can reach it. What a spike of load leaves in these pools is given
+// back to the system when the load has gone, see trim.go.
 package pool
 
 import (
@@ -40,8 +41,11 @@ var (
 	sizes   = [...]int{Small, 1 << 10, 2 << 10, Page, 8 << 10, 16 << 10, 32 << 10, Large}
 	classes [len(sizes)]bytebufferpool.Pool
 	shells  = sync.Pool{New: func() any { return new(Buffer) }}
-	live    atomic.Int64
+	lent    atomic.Int64 // the buffers handed out in its lower 32 bits, their memory in units above
 )
+
+// unit is the memory, in bytes, that lent counts by.
+const unit = Small
 
 // A Buffer is a byte slice with a reference count. Fill B (append to it, or reslice it up to its capacity)
 // while you are its only holder; treat it as read-only once it is shared or handed to a session.
@@ -51,6 +55,7 @@ type Buffer struct {
 	mem   *bytebufferpool.ByteBuffer // what B was cut from, nil when it was not pooled
 	refs  atomic.Int32
 	class int8
+	units int64 // of its memory when it was handed out
 }
 
 // Get returns an empty buffer with one reference. Its capacity is at least 512 bytes; append grows it as it
@@ -64,15 +69,17 @@ func GetSize(n int) *Buffer {
 	b.class = classOf(n)
 	if b.class == unkept {
 		b.B = make([]byte, 0, n)
+		b.units = (int64(n) + unit - 1) / unit
 	} else {
 		b.mem = classes[b.class].Get()
 		if cap(b.mem.B) < sizes[b.class] {
 			b.mem.B = make([]byte, 0, sizes[b.class])
 		}
 		b.B = b.mem.B[:0]
+		b.units = int64(sizes[b.class] / unit)
 	}
 	b.refs.Store(1)
-	live.Add(1)
+	rose(lent.Add(b.units<<32+1) >> 32)
 	return b
 }
 
@@ -94,6 +101,22 @@ func (b *Buffer) Retain() *Buffer {
 	return b
 }
 
+// Memory returns the bytes of memory that b holds: what it was made with, and what B has grown to if append has moved it.
+func (b *Buffer) Memory() int {
+	if b.mem == nil {
+		return cap(b.B)
+	}
+	n := cap(b.mem.B)
+	if c := cap(b.B); c > 0 && &b.B[:c][c-1] != &b.mem.B[:n][n-1] {
+		n += c
+	}
+	return n
+}
+
+// Shared reports whether b has more references than one. The answer is of use to a holder only: if it is false, nobody else can
+// have one until that holder calls Retain.
+func (b *Buffer) Shared() bool { return b.refs.Load() > 1 }
+
 // Release gives up one reference. The last one returns the memory to the pool; a Release beyond it panics, for the next
 // owner's bytes are at stake. It is not noticed when the buffer has been lent again in the meantime: it then takes that
 // owner's reference.
@@ -110,11 +133,11 @@ func (b *Buffer) Release() {
 		b.mem.B = b.mem.B[:cap(b.mem.B)]
 		classes[b.class].Put(b.mem)
 	}
+	fell(lent.Add(-b.units<<32-1) >> 32)
 	b.B, b.mem = nil, nil
-	live.Add(-1)
 	shells.Put(b)
 }
 
 // Live returns the number of buffers handed out and not yet released for good, process-wide. It is 0 when no
 // session is open and no content holds a buffer; a test that ends with another number has found a leak.
-func Live() int64 { return live.Load() }
+func Live() int64 { return int64(int32(lent.Load())) }

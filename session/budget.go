@@ -1,44 +1,58 @@
 package session
 
 import (
-	"cmp"
 	"math"
-	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/servercore-go/servercore/pool"
 )
 
-// Budget bounds the bytes that are queued in all sessions of an engine together. Whoever queues the byte that passes it ends
-// the sessions that hold the most, until what is left is 7/8 of it. Sends by which it would be passed by more than a
-// sixteenth are refused meanwhile, so that this is the bound whatever happens, but for what a callback has sent into the
-// loop's scratch memory (64 KiB) when the kernel does not take it.
+// Budget bounds the memory of what is queued in all sessions of an engine together.
 //
-// A session is charged for the bytes in its segments. Those in a loop's scratch memory are the loop's: what a callback
-// sends and the kernel takes at once costs the budget nothing. The set has the sessions worth ending: those whose peers do
-// not take what there is, and those with long queues.
+// A session is charged for the memory of its segments, and for what describes the packets in them; a buffer that stands in several
+// queues is charged once (shared). What a callback sends into the loop's scratch memory costs nothing: it is the loop's, and
+// leaves at once as a rule.
+//
+// A session whose kernel is full may not lift the sum above 7/8 of the budget: its Sends are refused from there on. The rest is
+// for the others, and a sixteenth more, and nothing lifts the sum above that, but for the 64 KiB of a callback's scratch memory that the
+// kernel does not take. Whoever finds no room, or leaves less than an eighth of it, ends sessions that are stuck: those whose
+// kernels are full, and whose peers have taken next to nothing for a while. Those that hold the most go first, until 3/4 of the
+// budget are left.
 type Budget struct {
-	limit, hard int64
+	limit int64
+	slow  int64 // up to which a session may send whose kernel is full
+	hard  int64 // up to which any other may
 
-	held   atomic.Int64 // the charges of all sessions
-	doomed atomic.Int64 // of them, those of sessions that are being ended for it
+	held   atomic.Int64 // all charges
+	common atomic.Int64 // of them, those for shared buffers
 
-	reaping sync.Mutex // held over a pass; taken before any session's mu (I10)
-	listed  []charge   // of the pass that runs
+	reaping sync.Mutex    // held over a pass; taken before any session's mu (I10)
+	pass    []*Session    // those that the pass looks at
+	found   []charge      // those of them that are stuck, a heap
+	next    time.Duration // no pass before: the last one has found too little
 
 	mu       sync.Mutex // guards the set; taken after a session's mu (I10)
-	sessions []*Session
+	sessions []*Session // that hold memory and whose kernels are full
+
+	lending sync.Mutex // guards lent and the holders of those in it; taken after a session's mu (I10)
+	lent    map[*pool.Buffer]*shared
 }
 
-// charge is a session as a pass has found it.
-type charge struct {
-	session *Session
-	bytes   int64
-}
+const (
+	// stuckAfter is how long a peer may take next to nothing before its session is stuck.
+	stuckAfter = 250 * time.Millisecond
+	// stuckProgress is how many bytes it has to take in that time.
+	stuckProgress = 64 << 10
+	// passPause is how long after a pass that has not found enough the next one may be.
+	passPause = stuckAfter / 4
+)
 
 // NewBudget returns a budget of that many bytes.
 func NewBudget(limit int) *Budget {
 	more := min(int64(limit)/16, math.MaxInt64-int64(limit))
-	return &Budget{limit: int64(limit), hard: int64(limit) + more}
+	return &Budget{limit: int64(limit), slow: int64(limit) - int64(limit)/8, hard: int64(limit) + more}
 }
 
 // Held returns the bytes that are charged. Any goroutine. nil holds none.
@@ -49,14 +63,11 @@ func (b *Budget) Held() int {
 	return int(b.held.Load())
 }
 
-// living returns what is held by sessions that are not being ended for it.
-func (b *Budget) living() int64 { return b.held.Load() - b.doomed.Load() }
-
-// take charges n bytes, unless that would be too many.
-func (b *Budget) take(n int64) bool {
+// take charges n bytes, unless there would be more than most.
+func (b *Budget) take(n, most int64) bool {
 	for {
 		held := b.held.Load()
-		if held+n > b.hard {
+		if held > most-n {
 			return false
 		}
 		if b.held.CompareAndSwap(held, held+n) {
@@ -65,98 +76,51 @@ func (b *Budget) take(n int64) bool {
 	}
 }
 
-// afford ends sessions if the budget is passed. It is called wherever a charge may have grown, with no session's mu held.
-func (s *Session) afford() {
-	if b := s.loop.Limits.Budget; b != nil && b.living() > b.limit {
-		b.reap()
-	}
-}
-
-// reap ends the sessions that hold the most, the fattest first. One that has got rid of half of it meanwhile is spared. Who
-// comes while a pass runs waits for it: it has to be over before more is queued.
-func (b *Budget) reap() {
-	b.reaping.Lock()
-	defer b.reaping.Unlock()
-	if b.living() <= b.limit {
-		return
-	}
-	b.mu.Lock()
-	for _, s := range b.sessions {
-		b.listed = append(b.listed, charge{s, s.slow().charged.Load()})
-	}
-	b.mu.Unlock()
-	slices.SortFunc(b.listed, func(x, y charge) int { return cmp.Compare(y.bytes, x.bytes) })
-	for _, c := range b.listed {
-		if b.living() <= b.limit-b.limit/8 {
-			break
-		}
-		if c.session.shed(b, c.bytes/2) {
-			c.session.schedule()
-		}
-	}
-	clear(b.listed)
-	b.listed = b.listed[:0]
-}
-
-// shed ends a session that is charged with more than that, and returns whether the loop has to know. The queue of a session
-// that is blocked goes at once: its loop has no hand on it, as it gathers only what it can write, and blocked is set when
-// it has written. Another's is given up when its loop comes to it, and is doomed until then.
-func (s *Session) shed(b *Budget, least int64) (visit bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	w := s.slow()
-	if w.charged.Load() <= least || w.doomed {
-		return false
-	}
-	s.open, s.aborted = false, true
-	s.because(ErrSendBudget)
+// sendBound returns up to what the session may lift the sum. The caller holds mu.
+func (s *Session) sendBound(b *Budget) int64 {
 	if s.blocked {
-		w.dropped += s.empty()
-	} else {
-		w.doomed = true
-		b.doomed.Add(w.charged.Load())
+		return b.slow
 	}
-	s.account()
-	return true
+	return b.hard
 }
 
-// reserve charges n bytes that are about to be queued, if the budget has room for them. The caller holds mu.
+// reserve charges n bytes of memory that are about to be queued, if the budget has room for them. The caller holds mu.
 func (s *Session) reserve(n int) bool {
 	b := s.loop.Limits.Budget
-	if b == nil || n == 0 || s.q.spare(n) {
+	if b == nil || n == 0 {
 		return true
 	}
 	w := s.slowly()
-	if !b.take(int64(n)) {
+	if !b.take(int64(n), s.sendBound(b)) {
 		return false
 	}
 	w.charged.Add(int64(n))
 	return true
 }
 
-// account brings the charge in line with the queue. It follows every change of the queue, and of blocked; the caller has
-// held mu over both. Nothing else but reserve changes a charge.
+// account brings the memory of the queue below its ceiling, and the charge in line with it. It follows every change of the queue,
+// and of blocked; the caller has held mu over both. Nothing else but reserve changes a charge.
 func (s *Session) account() {
+	if s.blocked && s.q.held > ceiling(s.loop.Limits.SendLimit) { // no loop has the segments in hand then
+		s.q.compact()
+	}
 	b := s.loop.Limits.Budget
 	if b == nil {
 		return
 	}
-	stored := int64(s.q.stored())
+	held := int64(s.q.held + s.framing().described())
 	w := s.slow()
 	if w == nil {
-		if stored == 0 {
+		if held == 0 {
 			return
 		}
 		w = s.slowly()
 	}
-	if more := stored - w.charged.Load(); more != 0 {
-		w.charged.Store(stored)
+	if more := held - w.common.Load() - w.charged.Load(); more != 0 {
+		w.charged.Add(more)
 		b.held.Add(more)
-		if w.doomed {
-			b.doomed.Add(more)
-		}
 	}
-	if worth := stored > 0 && !w.doomed && (s.blocked || stored > longQueue); worth != w.listed {
+	if worth := held > 0 && s.blocked; worth != w.listed {
 		b.list(s, w, worth)
 	}
 }
@@ -174,4 +138,48 @@ func (b *Budget) list(s *Session, w *slow, in bool) {
 	last := b.sessions[len(b.sessions)-1]
 	b.sessions[w.place], last.slow().place = last, w.place
 	b.sessions = pop(b.sessions)
+}
+
+// timeProgress notes since when the peer takes next to nothing. The caller is the loop, after its writes.
+func (s *Session) timeProgress() {
+	w := s.slow()
+	if w == nil || s.loop.Limits.Budget == nil {
+		return
+	}
+	switch {
+	case !w.behind:
+		w.since = 0
+	case w.since == 0 || w.took >= stuckProgress:
+		w.since, w.took = s.conn.Now(), 0
+	default:
+		return
+	}
+	w.stuck.Store(false)
+}
+
+// stuckBy returns when the session will be stuck, 0 if it is, or its kernel takes what it is offered.
+func (s *Session) stuckBy() time.Duration {
+	if w := s.slow(); w != nil && w.since > 0 && !w.stuck.Load() {
+		return w.since + stuckAfter
+	}
+	return 0
+}
+
+// checkStuck marks a session that stuckBy is over of, unless the kernel takes enough now: the loop may be late with the news that
+// there is room.
+func (s *Session) checkStuck() {
+	s.unblock()
+	if v := s.look(false); len(v.iov) > 0 {
+		s.write(v.iov)
+	}
+	if w := s.slow(); w.behind && w.took < stuckProgress {
+		w.stuck.Store(true)
+	}
+}
+
+// enforceBudget ends stuck sessions if they leave less room than others should have. No mu is held.
+func (s *Session) enforceBudget() {
+	if b := s.loop.Limits.Budget; b != nil && b.held.Load() > b.slow {
+		b.reap(s.conn.Now(), b.slow)
+	}
 }

@@ -56,6 +56,9 @@ func (s *Session) expire(now time.Duration) {
 	case softBy > 0 && now >= softBy:
 		s.tooLong(softBy)
 	}
+	if by := s.stuckBy(); by > 0 && now >= by {
+		s.checkStuck()
+	}
 	if by := s.silentBy(size); by > 0 && now >= by {
 		s.silent(now)
 	}
@@ -122,6 +125,7 @@ func (s *Session) rearm(v view) {
 	}
 	sooner(s.stallBy())
 	sooner(s.softBy())
+	sooner(s.stuckBy())
 	sooner(s.moreBy())
 	sooner(s.sampleBy(v.size))
 	if s.watching() || s.halfOpen {

@@ -33,10 +33,13 @@ var (
 	// was ended for it.
 	ErrSendLimit = errors.New("session: send limit reached, the peer takes less than it is sent")
 
-	// ErrSendBudget: all sessions together held more than Options.SendBudget, and this one was among those that held
-	// the most. It is also returned by a Send that the budget has no room for until they have gone. It matches
-	// ErrSendLimit.
+	// ErrSendBudget: the queues of all sessions together left too little of Options.SendBudget, the peer of this one took next to
+	// nothing, and it was among those that held the most. It is also returned by a Send that the budget has no room for. It
+	// matches ErrSendLimit.
 	ErrSendBudget error = &reason{"session: the budget of queued bytes is used up, the peer takes less than it is sent", ErrSendLimit}
+
+	// ErrPostLimit is returned by Post when too many functions wait to be run.
+	ErrPostLimit = errors.New("session: too many posted functions wait, the loop does not come to them")
 
 	// ErrRecvRate: the peer sent more than engine.RecvRate allows.
 	ErrRecvRate = errors.New("session: the peer sends faster than it may")

@@ -84,7 +84,7 @@ func (s *Session) sever(err error, unread int) {
 	}
 	dropped, messages := s.dropQueue(), s.messages
 	s.messages = 0
-	s.fell()
+	s.fell(0, nil)
 	s.mu.Unlock()
 	s.retry = false
 	s.loop.Counters.BytesDropped.Add(dropped)

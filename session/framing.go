@@ -18,7 +18,7 @@ type framed struct {
 	whole   bool         // part has all of it: OnRecv has it
 	scanned int          // bytes of part without the packet's end
 
-	sizes sizes // of the packets queued; under mu
+	sizes *sizes // of the packets queued, nil if there are none; under mu
 }
 
 // Framing is a framer that sessions have in common: a Broadcast frames its payload once for all of them.
@@ -98,7 +98,7 @@ func (s *Session) appetite() (ended, hungry bool) {
 	above := s.loop.Limits.PauseAbove
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ending || s.aborted, !s.paused.Load() && (above <= 0 || s.q.size <= above)
+	return s.ending || s.aborted, !s.paused.Load() && (above <= 0 || s.waiting() <= above)
 }
 
 // callSplit cuts the next packet out of data. The framer may be content's own.
@@ -214,14 +214,14 @@ func (s *Session) sendFramed(f *framed, payload []byte) error {
 		*mem = wire
 	}
 	s.mu.Lock()
-	if err = s.admit(len(wire)); err != nil {
+	if err = s.admit(len(wire), given{}, true); err != nil {
 		s.mu.Unlock()
 		if err == ErrSendLimit {
 			s.tooSlow()
 		}
 	} else {
 		s.q.push(wire, s.room())
-		f.sizes.push(len(wire), len(payload))
+		f.describe(len(wire), len(payload))
 		s.queued(len(wire))
 	}
 	wires.Put(mem)
@@ -233,63 +233,4 @@ func (s *Session) closed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.open
-}
-
-// size is what a packet is on the way and what content has sent of it.
-type size struct{ wire, payload int }
-
-// sizes are those of the packets queued, in their order. The list is lent from a pool while there are any.
-type sizes struct {
-	list    *[]size
-	first   int // of list, those before have left
-	left    int // bytes of the first that have left
-	payload int // the sum of those queued
-}
-
-var sizeLists = sync.Pool{New: func() any { return new([]size) }}
-
-// longList is the longest list, in sizes, that goes back to the pool.
-const longList = 4096
-
-func (q *sizes) push(wire, payload int) {
-	if q.list == nil {
-		q.list = sizeLists.Get().(*[]size)
-	}
-	l := *q.list
-	if len(l) == cap(l) && q.first >= (len(l)+1)/2 { // a move is paid for by as many that have left
-		l, q.first = l[:copy(l, l[q.first:])], 0
-	}
-	*q.list = append(l, size{wire, payload})
-	q.payload += payload
-}
-
-// consume notes that n bytes have left and returns how many packets are out with them, and the payload of these.
-func (q *sizes) consume(n int) (packets, payload int) {
-	if q.list == nil {
-		return 0, 0
-	}
-	l := *q.list
-	q.left += n
-	for q.first < len(l) && q.left >= l[q.first].wire {
-		p := l[q.first]
-		q.left -= p.wire
-		payload += p.payload
-		packets++
-		q.first++
-	}
-	if q.payload -= payload; q.first == len(l) {
-		q.drop()
-	}
-	return packets, payload
-}
-
-// drop empties the list and returns the payload that was queued.
-func (q *sizes) drop() int {
-	if l := q.list; l != nil && cap(*l) <= longList {
-		*l = (*l)[:0]
-		sizeLists.Put(l)
-	}
-	n := q.payload
-	*q = sizes{}
-	return n
 }

@@ -237,12 +237,7 @@ func (g *Group) Broadcast(p []byte, except ...Handler) (reached int) {
 	r := rounds.Get().(*round)
 	defer r.end()
 
-	g.mu.Lock() // over all of the queueing: one order for all members
-	for f, missing := r.missing(g.wires); missing; f, missing = r.missing(g.wires) {
-		g.mu.Unlock()
-		r.frame(f, p) // may be content's code (I3)
-		g.mu.Lock()
-	}
+	g.prepare(r, p) // mu is held over all of the queueing: one order for all members
 next:
 	for _, member := range g.members {
 		s := member.session
@@ -251,12 +246,13 @@ next:
 				continue next
 			}
 		}
+		r.clock = s.conn
 		f := s.framing()
-		wire := r.wire(f.shared())
-		if wire == nil {
+		form := r.form(f.shared())
+		if form == nil || form.wire == nil {
 			continue // refused by its framer
 		}
-		visit, err := s.share(f, wire, len(p))
+		visit, err := s.share(f, given{form.wire, form.charge(s.loop.Limits.Budget), false, shareFrom}, len(p))
 		switch err {
 		case nil:
 			reached++
@@ -276,17 +272,58 @@ next:
 	return reached
 }
 
+// prepare makes the forms that members need, and room for them in the budget of the first member, which is that of all members as
+// a rule. It returns with mu held.
+func (g *Group) prepare(r *round, p []byte) {
+	for made := false; ; {
+		g.mu.Lock()
+		if f, missing := r.missing(g.wires); missing {
+			g.mu.Unlock()
+			r.frame(f, p) // may be content's code (I3)
+			continue
+		}
+		if made || len(g.members) == 0 {
+			return
+		}
+		s := g.members[0].session
+		b, needs := s.loop.Limits.Budget, r.needs()
+		if b == nil || b.held.Load() <= b.hard-needs {
+			return
+		}
+		made = true
+		g.mu.Unlock()
+		b.reap(s.conn.Now(), b.hard-needs)
+	}
+}
+
 // round is a Broadcast under way: the forms in which its payload travels, and who has to be visited.
 type round struct {
 	forms []form
 	stops []stop
-	used  int // of stops; the rest keeps its memory for another round
+	used  int       // of stops; the rest keeps its memory for another round
+	clock Transport // of a member
 }
 
 // form is the payload as sessions with one framing get it.
 type form struct {
 	framing *Framing
 	wire    *pool.Buffer // nil if the framer refuses the payload
+	charges []*shared    // for it, one for each budget
+}
+
+// charge returns the charge for the form in that budget, nil for nil.
+func (f *form) charge(b *Budget) *shared {
+	if b == nil {
+		return nil
+	}
+	for _, h := range f.charges {
+		if h.budget == b {
+			return h
+		}
+	}
+	h := b.share(f.wire)
+	f.charges = append(f.charges, h)
+	return h
 }
 
 // stop is the sessions of one loop.
@@ -314,28 +351,44 @@ next:
 // frame makes the form for a framing, nil for plain bytes.
 func (r *round) frame(f *Framing, payload []byte) {
 	wire := pool.GetSize(len(payload) + f.header())
-	r.forms = append(r.forms, form{f, wire}) // before the framer is called: if that panics, end releases it
+	if n := len(r.forms); n < cap(r.forms) { // the memory for charges is used again
+		r.forms = r.forms[:n+1]
+	} else {
+		r.forms = append(r.forms, form{})
+	}
+	made := &r.forms[len(r.forms)-1]
+	made.framing, made.wire = f, wire // before the framer is called: if that panics, end releases it
 	if f == nil {
 		wire.B = append(wire.B, payload...)
 		return
 	}
 	b, err := f.framer.Append(wire.B, payload)
 	if err != nil {
-		r.forms[len(r.forms)-1].wire = nil
+		made.wire = nil
 		wire.Release()
 		return
 	}
 	wire.B = b
 }
 
-// wire returns the form for a framing. The buffer stays the round's.
-func (r *round) wire(f *Framing) *pool.Buffer {
+// form returns the form for a framing, nil if there is none.
+func (r *round) form(f *Framing) *form {
 	for i := range r.forms {
 		if r.forms[i].framing == f {
-			return r.forms[i].wire
+			return &r.forms[i]
 		}
 	}
 	return nil
+}
+
+// needs returns the memory of all forms.
+func (r *round) needs() (sum int64) {
+	for i := range r.forms {
+		if wire := r.forms[i].wire; wire != nil {
+			sum += int64(wire.Memory() + bufferMemory)
+		}
+	}
+	return sum
 }
 
 // add takes a session that was claimed. There are few loops, so they are looked through.
@@ -355,7 +408,7 @@ func (r *round) add(s *Session) {
 	stop.conns = append(stop.conns, s.conn)
 }
 
-// end has each loop visit its sessions, and gives back what the round was lent.
+// end has each loop visit its sessions, enforces budgets, and gives back what the round was lent.
 //
 // The sessions were claimed one by one, each after its bytes were queued, and are handed over together: nobody else asks
 // for a claimed session, and the loop clears the claim before it looks (I4). So each is in one round or mailbox at most,
@@ -367,12 +420,20 @@ func (r *round) end() {
 		clear(stop.conns)
 		stop.loop, stop.conns = nil, stop.conns[:0]
 	}
-	for _, f := range r.forms {
+	for i := range r.forms {
+		f := &r.forms[i]
+		for _, h := range f.charges {
+			if b := h.budget; b.held.Load() > b.slow {
+				b.reap(r.clock.Now(), b.slow)
+			}
+			h.release()
+		}
+		clear(f.charges)
 		if f.wire != nil {
 			f.wire.Release()
 		}
+		*f = form{charges: f.charges[:0]}
 	}
-	clear(r.forms)
-	r.forms, r.used = r.forms[:0], 0
+	r.forms, r.used, r.clock = r.forms[:0], 0, nil
 	rounds.Put(r)
 }

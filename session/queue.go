@@ -1,6 +1,8 @@
 package session
 
 import (
+	"math"
+	"math/bits"
 	"sync"
 
 	"github.com/servercore-go/servercore/pool"
@@ -15,7 +17,7 @@ const (
 	// scratchSize is the memory lent to a running callback; it matches the 64 KiB a loop reads at once, so that
 	// an echo of whatever arrived is one write without a pooled buffer.
 	scratchSize = 64 << 10
-	// longQueue is the length, in bytes, from which a queue goes on in larger segments than pages, each twice the last.
+	// longQueue is the length, in bytes, from which a queue goes on in larger segments than pages: up to an eighth of it.
 	longQueue = 32 << 10
 )
 
@@ -24,8 +26,19 @@ const (
 type segment struct {
 	next *segment
 	buf  *pool.Buffer
+	off  int  // bytes that have left; of the head only
+	cost int  // memory held with it, in bytes
 	own  bool // filled by Send: its spare room may be used. False for SendBuffer's, which others may hold.
+
+	shared *shared // the charge for a buffer that other queues hold too, nil if it is this session's own
+	slow   *slow   // of the session, if shared is not nil
 }
+
+// The memory, in bytes, of a segment, and of what package pool adds to a buffer.
+const (
+	segmentMemory = 64
+	bufferMemory  = 80
+)
 
 var segments = sync.Pool{New: func() any { return new(segment) }}
 
@@ -34,15 +47,27 @@ var segments = sync.Pool{New: func() any { return new(segment) }}
 //
 // Each segment is filled to its end before the next begins. The first 32 KiB are in pages, so that a short queue
 // wastes little at its ends; a longer one goes on in segments of up to 64 KiB, so that a long queue wastes little on
-// what describes it; and no segment is larger than what may still be queued. So a queue holds no more memory than
-// SendLimit, or one page if that is more, apart from the part of its first segment that has left. Where shared buffers stand
-// in it, what follows one of them begins small and doubles, for another may cut it short: at most about three times SendLimit
-// then, with what is left free in the shared ones (short ones of SendBuffer apart).
+// what describes it. From a page on, no segment is larger than an eighth of what waits already, than a sixteenth of SendLimit, or
+// than what may still be queued. So a queue of what Send has copied holds its bytes, the part of its first segment that has left,
+// and no more than an eighth besides, or a page.
+//
+// A buffer that is not the queue's own, of SendBuffer or of a Broadcast, holds all of its memory until its last byte has left. It
+// is copied instead of kept where that would lift the memory of the queue above its ceiling, or, if no other queue has it, where it
+// has more than a page and more than twice its bytes. A queue whose kernel is full and that holds more than the ceiling all the same is
+// copied as a whole (compact). So no queue that is bounded holds more than the ceiling for longer than its loop is busy.
 type queue struct {
 	head, tail *segment
-	off        int      // bytes of head that have left
 	size       int      // bytes that have not left
+	held       int      // memory of all segments
 	lent       *Scratch // of the callback that runs, nil otherwise; filled only while head is nil (I5)
+}
+
+// ceiling returns how much memory a queue may hold that is bounded by limit bytes: a quarter more, and four pages.
+func ceiling(limit int) int {
+	if limit <= 0 {
+		return math.MaxInt
+	}
+	return min(limit, math.MaxInt/2) + limit/4 + 4*pool.Page
 }
 
 // Scratch is memory of a goroutine that drives sessions, which it lends to the one it is at: what the running callback
@@ -115,7 +140,7 @@ func (q *queue) push(p []byte, room int) {
 	for len(p) > 0 {
 		t := q.tail
 		if t == nil || !t.own || len(t.buf.B) == cap(t.buf.B) {
-			t = q.extend(pool.GetSize(q.grow(len(p), room)), true)
+			t = q.extend(pool.GetSize(q.end().grow(len(p), q.size-len(p), room)), true)
 		}
 		n := min(len(p), cap(t.buf.B)-len(t.buf.B))
 		t.buf.B = append(t.buf.B, p[:n]...)
@@ -128,37 +153,102 @@ func (q *queue) push(p []byte, room int) {
 // it has bytes. Measured: docs/decisions/0008-rooms.md.
 const shareFrom = 512
 
-// share appends the bytes of b, which stays the caller's. room is as for push.
-func (q *queue) share(b *pool.Buffer, room int) {
-	n := len(b.B)
-	if n == 0 || n < shareFrom && (q.head != nil || q.lent != nil) {
-		q.push(b.B, room)
-		return
-	}
-	q.extend(b.Retain(), false)
-	q.size += n
+// given is a buffer that is not a queue's own: it may be kept instead of copied.
+type given struct {
+	buf    *pool.Buffer // stays the caller's; nil is none
+	charge *shared      // for it, nil without a budget, or if it is for one session alone
+	alone  bool         // nobody else has it
+	least  int          // its least length, in bytes, for which a segment behind others is worth it
 }
 
-// grow returns the size of the next segment, for n bytes that wait.
-func (q *queue) grow(n, room int) int {
-	switch t, queued := q.tail, q.size-n; {
-	case t == nil && n <= pool.Small:
-		return pool.Small
-	case t != nil && !t.own:
-		return min(n, pool.Large)
-	case t != nil && t != q.head && cap(t.buf.B) < pool.Page: // it follows a shared one
-		return 2 * cap(t.buf.B)
-	case t != nil && queued >= longQueue && room >= pool.Large:
-		return min(2*cap(t.buf.B), pool.Large)
+// add appends the bytes of g, and returns the segment if they are kept, with a reference of its own. room is as for push.
+func (q *queue) add(g given, room, limit int) *segment {
+	if !q.keeps(g, limit) {
+		q.push(g.buf.B, room)
+		return nil
+	}
+	q.size += len(g.buf.B)
+	return q.extend(g.buf.Retain(), false)
+}
+
+// keeps reports whether g should be kept rather than copied.
+func (q *queue) keeps(g given, limit int) bool {
+	if g.buf == nil {
+		return false
+	}
+	n := len(g.buf.B)
+	switch {
+	case n == 0, n < g.least && (q.head != nil || q.lent != nil):
+		return false
+	case limit <= 0:
+		return true
+	}
+	memory := g.buf.Memory()
+	if g.alone && memory > max(2*n, pool.Page) {
+		return false
+	}
+	return q.held+memory+bufferMemory+segmentMemory <= ceiling(limit)
+}
+
+// end is what the size of the next segment depends on.
+type end struct {
+	last int  // the capacity of the last segment, 0 without one
+	own  bool // it is one of Send's
+	head bool // it is the only one
+	free int  // its spare room
+}
+
+func (q *queue) end() end {
+	t := q.tail
+	if t == nil {
+		return end{}
+	}
+	e := end{last: cap(t.buf.B), own: t.own, head: t == q.head}
+	if t.own {
+		e.free = cap(t.buf.B) - len(t.buf.B)
+	}
+	return e
+}
+
+// grow returns the size of the next segment: for n bytes, behind queued others, with room for that many in all.
+func (e end) grow(n, queued, room int) (size int) {
+	switch {
+	case e.last == 0 && n <= pool.Small:
+		size = pool.Small
+	case e.last > 0 && !e.own:
+		size = min(n, pool.Large)
+	case e.last > 0 && !e.head && e.last < pool.Page: // it follows a shared one
+		size = 2 * e.last
+	case e.last > 0 && queued >= longQueue && room >= pool.Large:
+		size = min(2*e.last, pool.Large, 1<<(bits.Len(uint(queued))-4), max(room/16+queued/16, pool.Page))
 	default:
-		return pool.Page
+		size = pool.Page
+	}
+	return min(size, room)
+}
+
+// growth returns how much memory n more bytes will take. room is as for push.
+func (q *queue) growth(n, room int) (memory int) {
+	e, queued := q.end(), q.size
+	if q.lent != nil && q.head == nil {
+		e.free = max(0, cap(q.lent.memory)-len(q.lent.b))
+	}
+	for k := min(n, e.free); ; k = min(n, e.free) {
+		n, queued, room = n-k, queued+k, room-k
+		if n == 0 {
+			return memory
+		}
+		size := max(pool.Small, 1<<bits.Len(uint(e.grow(n, queued, room)-1))) // the pool's next
+		e = end{size, true, e.last == 0, size}
+		memory += size + segmentMemory + bufferMemory
 	}
 }
 
 // extend appends a segment that owns one reference of b. It does not count the bytes.
 func (q *queue) extend(b *pool.Buffer, own bool) *segment {
 	t := segments.Get().(*segment)
-	t.buf, t.own = b, own
+	t.buf, t.own, t.cost = b, own, b.Memory()+bufferMemory+segmentMemory
+	q.held += t.cost
 	if q.tail == nil {
 		q.head = t
 	} else {
@@ -177,10 +267,8 @@ func (q *queue) gather(iov [][]byte) [][]byte {
 		}
 	}
 	take(q.lent.rest())
-	off := q.off
 	for t := q.head; t != nil && len(iov) < maxSegments && budget > 0; t = t.next {
-		take(t.buf.B[off:])
-		off = 0
+		take(t.buf.B[t.off:])
 	}
 	return iov
 }
@@ -194,13 +282,12 @@ func (q *queue) consume(n int) {
 		n -= k
 	}
 	for t := q.head; t != nil; t = q.head {
-		rest := len(t.buf.B) - q.off
+		rest := len(t.buf.B) - t.off
 		if n < rest {
-			q.off += n
+			t.off += n
 			return
 		}
 		n -= rest
-		q.off = 0
 		q.pop()
 	}
 }
@@ -211,9 +298,27 @@ func (q *queue) pop() {
 	if q.head == nil {
 		q.tail = nil
 	}
+	q.held -= t.cost
+	if t.shared != nil {
+		t.slow.common.Add(-t.shared.bytes)
+		t.shared.release()
+	}
 	t.buf.Release()
-	t.next, t.buf = nil, nil
+	*t = segment{}
 	segments.Put(t)
+}
+
+// compact copies everything to segments of the queue's own. There must be no scratch memory, and nobody may have the segments in
+// hand.
+func (q *queue) compact() {
+	old := queue{head: q.head, tail: q.tail, held: q.held}
+	q.head, q.tail, q.held = nil, nil, 0
+	for left := q.size; old.head != nil; old.pop() {
+		rest := old.head.buf.B[old.head.off:]
+		q.size -= len(rest) // push counts them again
+		q.push(rest, left)
+		left -= len(rest)
+	}
 }
 
 // lend gives an empty queue scratch memory for the time of one callback. input is what OnRecv is given, if
@@ -230,9 +335,6 @@ func (q *queue) spare(n int) bool {
 	return q.lent != nil && q.head == nil && len(q.lent.b)+n <= cap(q.lent.memory)
 }
 
-// stored returns the bytes in segments.
-func (q *queue) stored() int { return q.size - len(q.lent.rest()) }
-
 // reclaim takes the scratch memory back. What the kernel did not take of it moves to the front of the segments.
 func (q *queue) reclaim() {
 	rest := q.lent.rest()
@@ -240,12 +342,12 @@ func (q *queue) reclaim() {
 	if len(rest) == 0 {
 		return
 	}
-	after, last, off := q.head, q.tail, q.off
-	q.head, q.tail, q.off = nil, nil, 0
+	after, last := q.head, q.tail
+	q.head, q.tail = nil, nil
 	q.size -= len(rest) // push counts them again
 	q.push(rest, len(rest))
-	if after != nil { // off is 0 here: the scratch comes first, so no byte behind it has left
-		q.tail.next, q.tail, q.off = after, last, off
+	if after != nil { // no byte of it has left: the scratch comes first
+		q.tail.next, q.tail = after, last
 	}
 }
 

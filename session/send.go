@@ -27,7 +27,7 @@ func (s *Session) Send(p []byte) error {
 		s.mu.Unlock()
 		return s.Send(p)
 	}
-	if err := s.admit(len(p)); err != nil {
+	if err := s.admit(len(p), given{}, true); err != nil {
 		s.mu.Unlock()
 		if err == ErrSendLimit {
 			s.tooSlow()
@@ -41,63 +41,118 @@ func (s *Session) Send(p []byte) error {
 
 // SendBuffer is Send without the copy: it takes the caller's reference over, also when it fails, and releases
 // it when the last byte has left or will not leave any more. To send one buffer to many, Retain it for each.
-// Nobody may write to b.B from here on. As long as it waits it holds all of b's memory, at least 512 bytes, though SendLimit
-// counts the bytes of b.B only: what is shorter costs less with Send. With a framer it is Send and Release. Any goroutine.
+// Nobody may write to b.B from here on. What counts for SendLimit are the bytes of b.B, as for Send; so a buffer with more than
+// 4 KiB that is not even half full is copied after all, and so is any whose memory, 512 bytes at least, would
+// make the queue hold more than SendLimit and a quarter. With a framer it is Send and Release. Any goroutine.
 func (s *Session) SendBuffer(b *pool.Buffer) error {
 	n := len(b.B) // a nil buffer panics here, not under the lock
+	defer b.Release()
 	if f := s.framing(); f != nil {
-		defer b.Release()
 		return s.sendFramed(f, b.B)
 	}
-	s.mu.Lock()
-	if s.framing() != nil { // bound meanwhile
-		s.mu.Unlock()
-		return s.SendBuffer(b)
+	if n == 0 || !s.bound.Load() {
+		return s.Send(b.B)
 	}
-	if err := s.admit(n); err != nil {
+	g := given{buf: b, alone: !b.Shared()}
+	if budget := s.loop.Limits.Budget; budget != nil && !g.alone {
+		g.charge = budget.lend(b)
+		defer g.charge.release()
+	}
+	s.mu.Lock()
+	if f := s.framing(); f != nil { // bound meanwhile
 		s.mu.Unlock()
-		b.Release()
+		return s.sendFramed(f, b.B)
+	}
+	if err := s.admit(n, g, true); err != nil {
+		s.mu.Unlock()
 		if err == ErrSendLimit {
 			s.tooSlow()
 		}
 		return err
 	}
-	if n == 0 {
-		s.mu.Unlock()
-		b.Release()
-		return nil
-	}
-	s.q.extend(b, false)
-	s.q.size += n
+	s.keep(g)
 	s.queued(n)
 	return nil
 }
 
-// admit decides whether n more bytes may be queued. The caller holds mu.
-func (s *Session) admit(n int) error {
-	if !s.open {
-		return ErrClosed
+// admit decides whether n more bytes may be queued, those of g if there is one, and charges their memory. The caller holds mu. If
+// it may wait, stuck sessions are ended to make room, and mu is given up meanwhile.
+func (s *Session) admit(n int, g given, wait bool) error {
+	for {
+		if !s.open {
+			return ErrClosed
+		}
+		if n > s.room() {
+			return ErrSendLimit
+		}
+		budget := s.loop.Limits.Budget
+		if budget == nil || n == 0 {
+			return nil
+		}
+		needs := s.charge(budget, n, g)
+		if needs == 0 {
+			return nil
+		}
+		if !wait {
+			return ErrSendBudget
+		}
+		wait = false
+		most := s.sendBound(budget) - int64(needs)
+		s.mu.Unlock()
+		made := budget.reap(s.conn.Now(), most)
+		s.mu.Lock()
+		if s.open && !made {
+			return ErrSendBudget
+		}
 	}
-	if n > s.room() {
-		return ErrSendLimit
+}
+
+// charge charges the memory of what is about to be queued, as for admit. It returns 0, or how much there is no room for. The caller
+// holds mu.
+func (s *Session) charge(budget *Budget, n int, g given) (needs int) {
+	h := g.charge
+	switch {
+	case !s.q.keeps(g, s.loop.Limits.SendLimit):
+		if s.q.spare(n) {
+			return 0
+		}
+		needs = s.q.growth(n, s.room())
+	case h == nil:
+		needs = g.buf.Memory() + bufferMemory + segmentMemory
+	default:
+		most := s.sendBound(budget)
+		if s.blocked && budget.held.Load() > most || !h.make(most) {
+			return int(h.bytes)
+		}
+		needs = segmentMemory
 	}
-	if !s.reserve(n) {
-		return ErrSendBudget
+	if s.reserve(needs) {
+		return 0
 	}
-	return nil
+	return needs
+}
+
+// keep queues the bytes of g. The caller holds mu.
+func (s *Session) keep(g given) {
+	if t := s.q.add(g, s.room(), s.loop.Limits.SendLimit); t != nil && g.charge != nil {
+		t.shared, t.slow = g.charge.hold(), s.slowly()
+		t.slow.common.Add(g.charge.bytes)
+	}
 }
 
 // room returns how many bytes may still be queued. The caller holds mu.
 func (s *Session) room() int {
 	if limit := s.loop.Limits.SendLimit; limit > 0 {
-		return limit - s.q.size
+		return limit - s.waiting()
 	}
 	return math.MaxInt
 }
 
 // queued ends a Send that queued n bytes: it unlocks mu and sees to it that the loop knows.
 func (s *Session) queued(n int) {
-	if s.counted(n) {
+	visit := s.counted(n)
+	s.enforceBudget()
+	if visit {
 		s.schedule()
 	}
 }
@@ -107,27 +162,26 @@ func (s *Session) counted(n int) (visit bool) {
 	s.messages++
 	// A blocked session gains nothing from a visit, but for the one that acts on a mark that was passed.
 	visit = n > 0 && !s.blocked
-	if s.q.size > s.loop.unmarked && s.rose(n) {
+	if s.waiting() > s.loop.unmarked && s.rose(n) {
 		visit = true
 	}
 	s.account()
 	s.mu.Unlock()
-	s.afford()
 	return visit
 }
 
-// share queues one more reference to b: a payload of that many bytes as f has framed it, or as it is if f is nil. It leaves
-// to the caller what follows: to claim the session if the loop has to know, and what happens to one that is too slow.
-func (s *Session) share(f *framed, b *pool.Buffer, payload int) (visit bool, err error) {
-	n := len(b.B)
+// share queues g: a payload of that many bytes as f has framed it, or as it is if f is nil. It leaves to the caller what follows: to
+// claim the session if the loop has to know, what happens to one that is too slow, and to enforce the budget.
+func (s *Session) share(f *framed, g given, payload int) (visit bool, err error) {
+	n := len(g.buf.B)
 	s.mu.Lock()
-	if err := s.admit(n); err != nil {
+	if err := s.admit(n, g, false); err != nil {
 		s.mu.Unlock()
 		return false, err
 	}
-	s.q.share(b, s.room())
+	s.keep(g)
 	if f != nil {
-		f.sizes.push(n, payload)
+		f.describe(n, payload)
 	}
 	return s.counted(n), nil
 }

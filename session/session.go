@@ -151,7 +151,7 @@ func (s *Session) Pending() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f := s.framing(); f != nil {
-		return f.sizes.payload
+		return f.pending()
 	}
 	return s.q.size
 }
@@ -170,7 +170,7 @@ func (s *Session) dropQueue() int {
 func (s *Session) empty() int {
 	n := s.q.drop()
 	if f := s.framing(); f != nil {
-		n = f.sizes.drop()
+		n = f.forget()
 	}
 	return n
 }
@@ -193,9 +193,13 @@ func (s *Session) ResumeRecv() {
 	}
 }
 
+// maxPosts is how many functions may wait.
+const maxPosts = 4096
+
 // Post has f run on the session's loop, after the callback that is running, never inside one, and before
 // OnDisconnected. If Post returns nil, f runs exactly once; functions run in the order they were posted. f may
-// do what a callback may do, and must not wait either. After the end Post returns ErrClosed. Any goroutine.
+// do what a callback may do, and must not wait either. After the end Post returns ErrClosed. As long as 4,096 functions wait, for
+// the loop, or for the callback that is running, it returns ErrPostLimit. Any goroutine.
 func (s *Session) Post(f func()) error {
 	if f == nil {
 		panic("session: Post of a nil function")
@@ -206,6 +210,10 @@ func (s *Session) Post(f func()) error {
 		return ErrClosed
 	}
 	r := s.rarely()
+	if len(r.posts) >= maxPosts {
+		s.mu.Unlock()
+		return ErrPostLimit
+	}
 	r.posts = append(r.posts, f)
 	s.mu.Unlock()
 	s.schedule()

@@ -67,6 +67,7 @@ type view struct {
 	finish          bool          // CloseWrite was called
 	timer           time.Duration // when the next AfterFunc is due, 0 if there is none
 	size            int           // bytes queued
+	waiting         int           // the same as limits count them
 	iov             [][]byte      // what the kernel should be offered, nil if nothing
 }
 
@@ -75,7 +76,7 @@ func (s *Session) look(posts bool) (v view) {
 	r, scratch := s.rare.Load(), s.conn.Scratch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v.aborted, v.ending, v.size = s.aborted, s.ending, s.q.size
+	v.aborted, v.ending, v.size, v.waiting = s.aborted, s.ending, s.q.size, s.waiting()
 	if r != nil {
 		v.finish, v.timer = r.finish, r.timers.next()
 	}
@@ -118,14 +119,14 @@ func (s *Session) write(iov [][]byte) {
 	s.mu.Lock()
 	if s.q.consume(n); f != nil {
 		var packets int
-		packets, told = f.sizes.consume(n)
+		packets, told = f.sent(n)
 		tell = packets > 0
 	}
 	s.q.reclaim()
 	messages := s.messages
 	s.messages = 0
 	s.blocked = err == ErrWouldBlock || err == ErrNoMemory
-	s.fell()
+	s.fell(n, err)
 	if n > 0 && !s.aborted {
 		s.q.lend(scratch, nil)
 	}
@@ -182,7 +183,8 @@ func (s *Session) unblock() {
 // conclude carries out what was asked for and what follows from the state. It returns true if it called
 // content, so that another round must look.
 func (s *Session) conclude(v view) bool {
-	s.afford()
+	s.timeProgress()
+	s.enforceBudget()
 	switch {
 	case v.aborted:
 		s.finish(true)
@@ -206,8 +208,8 @@ func (s *Session) conclude(v view) bool {
 	if s.marked && s.tellMark() {
 		return true
 	}
-	s.timeSoft(v.size)
-	delivered := s.steer(v.size)
+	s.timeSoft(v.waiting)
+	delivered := s.steer(v.waiting)
 	s.rearm(v)
 	return delivered
 }

@@ -15,8 +15,8 @@ import (
 // the session is being drained it does. Until the session is bound, and after the end, AfterFunc does nothing.
 //
 // stop returns true if it was in time: f has not begun and will not. Both are for any goroutine, inside callbacks too. A
-// timer takes some 100 bytes and no goroutine; setting and cancelling one takes time that grows with the logarithm of their
-// number in this session.
+// timer takes some 100 bytes and no goroutine until it has run or is stopped, and their number is not bounded: a handler should have few
+// for each session. Setting and cancelling one takes time that grows with the logarithm of their number in this session.
 func (s *Session) AfterFunc(d time.Duration, f func()) (stop func() bool) {
 	if f == nil {
 		panic("session: AfterFunc of a nil function")
@@ -117,10 +117,8 @@ func (h *timers) Push(x any) {
 
 // Pop implements heap.Interface.
 func (h *timers) Pop() any {
-	last := len(*h) - 1
-	t := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
+	t := (*h)[len(*h)-1]
+	*h = pop(*h)
 	t.place = -1
 	return t
 }

@@ -28,16 +28,20 @@ type Writability interface {
 type slow struct {
 	// Under mu.
 	high    bool  // the queue has risen above HighWater, and not fallen below LowWater since
-	doomed  bool  // it is ended for the budget, and its charge is in Budget.doomed
 	listed  bool  // in Budget.sessions
 	place   int32 // there, under Budget.mu
 	dropped int   // what the budget has dropped and the loop not yet counted
 
-	charged atomic.Int64 // to the budget; changes under mu
+	charged atomic.Int64 // to the budget, for this session alone; changes under mu
+	common  atomic.Int64 // memory of shared buffers in the queue, which have charges of their own; likewise
+	stuck   atomic.Bool  // the peer takes next to nothing; set by the loop
 
 	// The loop's own.
-	told  bool          // OnWritable(false) was the last word
-	above time.Duration // since when the queue is above SoftLimit, 0 if it is not
+	told   bool          // OnWritable(false) was the last word
+	behind bool          // the kernel has been full, and the queue not empty since
+	took   int           // bytes it has taken since since
+	since  time.Duration // since when it takes next to nothing, 0 if it is not behind
+	above  time.Duration // since when the queue is above SoftLimit, 0 if it is not
 }
 
 // slow returns the slow part, nil if there is none. Any goroutine.
@@ -61,10 +65,11 @@ func (s *Session) slowly() *slow {
 // rose notes which marks the queue has passed by n more bytes, and returns whether the loop has to know. The caller holds
 // mu.
 func (s *Session) rose(n int) (visit bool) {
-	l := &s.loop.Limits
-	passed := func(mark int) bool { return mark > 0 && s.q.size > mark && s.q.size-n <= mark }
+	l, size := &s.loop.Limits, s.waiting()
+	n += size - s.q.size // what describes packets may have grown too
+	passed := func(mark int) bool { return mark > 0 && size > mark && size-n <= mark }
 	visit = passed(l.PauseAbove) || passed(l.SoftLimit)
-	if s.marked && s.q.size > l.HighWater {
+	if s.marked && size > l.HighWater {
 		if w := s.slowly(); !w.high {
 			w.high, visit = true, true
 		}
@@ -72,10 +77,25 @@ func (s *Session) rose(n int) (visit bool) {
 	return visit
 }
 
-// fell follows what has left: what the peer owed by it is forgotten. The caller is the loop and holds mu.
-func (s *Session) fell() {
+// waiting returns the bytes that wait, as limits and marks count them: those of packets as they travel, and what describes them
+// if that takes more memory than an eighth of theirs. The caller holds mu.
+func (s *Session) waiting() int {
+	if f := s.framing(); f != nil {
+		return s.q.size + f.excess(s.q.size)
+	}
+	return s.q.size
+}
+
+// fell follows a write that took n bytes: what the peer owed by them is forgotten. The caller is the loop and holds mu.
+func (s *Session) fell(n int, err error) {
 	s.account()
-	if w := s.slow(); w != nil && s.q.size <= s.loop.Limits.SoftLimit {
+	w := s.slow()
+	if w == nil {
+		return
+	}
+	w.took += n
+	w.behind = s.q.size > 0 && err != ErrNoMemory && (w.behind || err == ErrWouldBlock)
+	if s.waiting() <= s.loop.Limits.SoftLimit {
 		w.above = 0
 	}
 }
@@ -92,7 +112,7 @@ func (s *Session) tellMark() bool {
 	case !s.open:
 	case !w.told && w.high:
 		w.told, tell = true, true
-	case w.told && s.q.size < s.loop.Limits.LowWater:
+	case w.told && s.waiting() < s.loop.Limits.LowWater:
 		w.told, w.high, tell = false, false, true
 	}
 	s.mu.Unlock()
