@@ -32,7 +32,9 @@ type Options struct {
 	// descriptors running out bounds them.
 	MaxSessions int
 
-	// SendLimit bounds the bytes one session may have queued. Default: 1 MiB. Off: no bound.
+	// SendLimit bounds the bytes one session may have queued, what frames add included. The memory that holds them is bounded with it,
+	// whatever is sent and by whichever method: a quarter more and 16 KiB at the most, a sixteenth more as a rule. Default:
+	// 1 MiB. Off: no bound.
 	SendLimit int
 
 	// SlowPeer is what a Send over SendLimit does. Default: RefuseSend.
@@ -52,12 +54,13 @@ type Options struct {
 	HighWater int
 	LowWater  int
 
-	// SendBudget bounds the bytes queued in all sessions together. When it is exceeded, the sessions with most queued are
-	// ended, until 7/8 of it are left: by a reset, Err matches session.ErrSendBudget and with it ErrSendLimit. Who sends
-	// makes room first, so that the budget is exceeded by no more than a sixteenth, whatever happens: a Send for which there
-	// is no room even so is refused with session.ErrSendBudget, and its session goes on. Bytes are counted, not the
-	// memory behind them: a queue wastes up to a page (4 KiB), a message to a Group is shared by its members. It must not
-	// be below SendLimit. Default: off.
+	// SendBudget bounds the memory of what is queued in all sessions together (Stats.Queued), in bytes; what sessions share, such as a
+	// message to a Group, is charged once. A Send for which there is no room is refused with session.ErrSendBudget, and its session
+	// goes on. There is none for a session whose peer does not take what it is offered from 7/8 of the budget on, and none for any other
+	// session above 17/16: that is the bound, but for 64 KiB per loop that a callback has sent and the kernel has not taken.
+	// When there is too little room, sessions are ended that are stuck, by a reset; Err matches session.ErrSendBudget
+	// and with it ErrSendLimit. Stuck is whose peer has left bytes waiting and taken less than 64 KiB for 250 ms. Those go first whose
+	// end gives most back, until 3/4 of the budget are left. It must not be below SendLimit. Default: off.
 	SendBudget int
 
 	// PauseAbove is the number of queued bytes above which a session is not read, until less than half of it

@@ -66,8 +66,8 @@ func newOrigin(network string, f session.Factory, opts []Option) (origin, error)
 // need the same framer. What it refuses on receipt (a packet over its maximum, refused on the header; a length that cannot
 // be) ends the session with a reset, and Err matches frame.ErrTooLarge or frame.ErrMalformed. A packet that was read whole
 // is not copied; the beginning of one that was not is held in one pooled buffer that grows with what arrives, up to the
-// framer's maximum. Each packet that waits to be sent takes 16 bytes besides, which SendLimit does not count: a queue of
-// packets of a byte or two takes several times its SendLimit.
+// framer's maximum. Each packet that waits to be sent takes a byte or two besides, if it is not as large as the one before it. Where that is
+// more than an eighth of the bytes queued, as with packets of a byte or two, it counts for SendLimit like these.
 //
 // For an answer to always find room, keep the framer's maximum below SendLimit - PauseAbove (768 KiB by default).
 func Framed(f frame.Framer) Option {

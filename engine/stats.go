@@ -18,7 +18,7 @@ type Stats struct {
 	DialErrors   uint64  // attempts to connect, those of Reconnect included, that brought no session, or one that Dial did not wait for
 	Working      int     // workers of Offload that are serving a session
 	Waiting      int     // sessions that are due and wait for one
-	Queued       int     // bytes that count for SendBudget: those queued, and not on their way out of a callback; 0 without it
+	Queued       int     // bytes that count for SendBudget: the memory of what is queued, and not on its way out of a callback; 0 without it
 	LogDropped   uint64  // log records that were not written: 256 waited for Options.Logger, or its handler panicked
 	Total        LoopStats
 	Loops        []LoopStats

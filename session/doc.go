@@ -82,13 +82,15 @@
 //	I6  After Transport.Close the connection is not touched: every path there goes through finish, which enters
 //	    closed first, and flush, steer and rearm do nothing then.
 //	I7  One owner per buffer reference: a segment owns one, pop releases it, nothing else does.
-//	I8  accepted = sent + pending + dropped: push, share and SendBuffer add to size, consume and drop take from it,
-//	    and nothing else does.
+//	I8  accepted = sent + pending + dropped: push and add add to size, consume and drop take from it,
+//	    and nothing else does; reclaim and compact move bytes and leave it as it is.
 //	I9  A membership is in the lists of its group and its session, or in neither: both change under the mu of both.
 //	    A group's mu comes before a session's; no two groups' are held together, nor two sessions'. A closed session
 //	    gets no new one.
-//	I10 A session's charge is what its segments hold, whenever its mu is free: account follows each change. A budget's
-//	    reaping comes before a session's mu, its mu after; a group's mu before both.
+//	I10 A session's charge is the memory its segments hold, but for buffers that have a charge in common with other queues, whenever its
+//	    mu is free: account follows each change. A budget's reaping comes before a session's mu, and nobody takes it who has a group's;
+//	    its mu and lending come after. Segments are replaced (compact) or dropped by others than the loop only while the session is
+//	    blocked: no loop has them in hand then.
 //	I11 A severed session delivers what was received and nothing else: sever empties the queue and ends Send once, drained tells when
 //	    all was delivered, and Disconnect, Abort or LingerTimeout of a pause end it before.
 //	I12 No orderly close while the kernel holds bytes of ours: finish(false) is reached from windUp, which has seen Unsent at 0, from a
