@@ -156,8 +156,12 @@ func TestGuardForgets(t *testing.T) {
 		t.Errorf("%d addresses are remembered, want the last 50", g.known)
 	}
 	g = mustGuard(t, Rules{AcceptRate: 1, AcceptBurst: 1})
-	v, _ := g.judge(netip.MustParseAddr("10.0.0.1"), g.now()-time.Minute)
-	other, _ := g.judge(netip.MustParseAddr("10.0.0.2"), g.now())
+	g.born = time.Now().Add(-time.Hour)
+	v, is := g.judge(netip.MustParseAddr("10.0.0.1"), g.now()-time.Minute)
+	other, is2 := g.judge(netip.MustParseAddr("10.0.0.2"), g.now()+time.Minute) // full again in a minute and a second
+	if is != welcome || is2 != welcome || g.known != 2 {
+		t.Fatalf("judged %d and %d, %d addresses are remembered", is, is2, g.known)
+	}
 	v.leave()
 	if g.known != 1 {
 		t.Errorf("%d addresses are remembered, want the one whose session goes on", g.known)
