@@ -65,3 +65,35 @@ func TestShedTakesNoPlace(t *testing.T) {
 	}
 	exchange(t, dial(t, l), 3)
 }
+
+// A refusal reads away 64 KiB of what has come, and no more: a peer that sends for ever does not hold the loop.
+func TestRefusalDiscardsSoMuch(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	if n, err := unix.Write(pair[1], make([]byte, 100<<10)); n != 100<<10 {
+		t.Fatalf("the kernel takes %d bytes, %v", n, err)
+	}
+	(&entry{guard: mustGuard(t, Rules{Farewell: []byte("busy")})}).farewell(pair[0])
+	left := 0
+	for b := make([]byte, 4<<10); ; {
+		n, err := unix.Read(pair[0], b)
+		if err != nil {
+			break
+		}
+		left += n
+	}
+	if left != 36<<10 {
+		t.Errorf("%d bytes are left of %d, want 64 KiB less", left, 100<<10)
+	}
+	b := make([]byte, 10)
+	if n, err := unix.Read(pair[1], b); string(b[:max(n, 0)]) != "busy" {
+		t.Errorf("the peer reads %q, %v", b[:max(n, 0)], err)
+	}
+	if n, err := unix.Read(pair[1], b); n != 0 || err != nil {
+		t.Errorf("then the peer reads %d, %v, want the end", n, err)
+	}
+}
