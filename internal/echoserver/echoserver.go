@@ -12,12 +12,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/servercore-go/servercore/engine"
@@ -50,69 +48,74 @@ func LimitHeap() {
 }
 
 // Main is the whole program; args are those after its name, environ is the environment as os.Environ has it, nil for a
-// server inside another program: that one takes no settings from there, knows no service manager and is not restarted.
-// Main drains and returns when ctx ends or on SIGINT or SIGTERM, and returns the exit code. The first line on stdout is
-// "listening on ADDRESS", in the form that -addr takes, one line for each socket; the status line follows there, the log
-// goes to stderr.
+// server inside another program: that one takes no settings from there, knows no service manager, is not restarted, and
+// takes no signal but SIGINT and SIGTERM. Main drains and returns when ctx ends or on a signal to stop, and returns the exit
+// code. The first line on stdout is "listening on ADDRESS", in the form that -addr takes, one line for each socket; the
+// status line follows there, the log goes to stderr. Nothing waits for the readers of the two, but that Main returns
+// flushTime late at most; a write that still hangs then goes on after it.
 func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	whole := environ != nil
+	caught := catchSignals(whole) // first, for one that comes early must not be lost
+	defer caught.release(whole)
+	screen := newScreen(stdout, stderr)
+	defer screen.close(flushTime)
+
+	before, err := findPredecessor(environ)
+	if err != nil {
+		fmt.Fprintf(screen.err, "echoserver: %v\n", err)
+		return exitFault
+	}
+	s, code := caught.during(ctx, before, screen, func() (*service, int) { return prepare(args, environ, before, screen) })
+	if s == nil {
+		return code
+	}
+	s.stops, s.restarts, s.program = caught.stop, caught.restarts, program{args, stdout, stderr}
+	s.stopStatus = func() {}
+	if s.config.stats > 0 {
+		s.stopStatus = sync.OnceFunc(screen.showStatus(s.config.stats, s.Stats))
+	}
+	defer func() { s.stopStatus() }()
+	defer func() { s.manager.close() }()
+	return s.run(ctx)
+}
+
+// prepare starts the server; it returns nil and the exit code if there is nothing to run.
+func prepare(args, environ []string, before *predecessor, screen *screen) (*service, int) {
 	cfg, err := parseFlags(args, environ)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, helpText())
-		return exitOK
+		fmt.Fprint(screen.out, helpText())
+		return nil, exitOK
 	case err != nil:
-		return usage(stderr, err)
+		return nil, usage(screen.err, err)
 	}
-
-	// Two signals at most mean something; room for both, so that neither is lost while the server starts.
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(signals)
-	restarts := make(chan os.Signal, 1)
-	if environ != nil { // to the end: one that comes too late must not kill
-		signal.Notify(restarts, syscall.SIGUSR2)
-	}
-
-	screen := newScreen(stdout, stderr)
 	log := slog.New(slog.NewTextHandler(screen.log(), &slog.HandlerOptions{Level: cfg.logLevel}))
-
 	e, err := engine.New(cfg.options(log))
 	if err != nil {
-		return usage(stderr, err)
+		return nil, usage(screen.err, err)
 	}
-	s := &service{config: cfg, Engine: e, log: log, signals: signals, restarts: restarts, manager: newManager(environ, log)}
+	s := &service{config: cfg, Engine: e, log: log, manager: newManager(environ, log), predecessor: before}
 	if environ != nil {
-		if err := s.inherit(environ); err != nil {
-			fmt.Fprintf(stderr, "echoserver: %v\n", err)
-			return exitFault
+		s.family, s.chain = newChildren(), newChain(environ)
+		if err := s.inherit(); err != nil {
+			fmt.Fprintf(screen.err, "echoserver: %v\n", err)
+			return nil, exitFault
 		}
 	}
 	if err := s.listen(); err != nil {
-		return usage(stderr, err)
+		return nil, usage(screen.err, err)
 	}
 	if err := e.Start(); err != nil {
-		fmt.Fprintf(stderr, "echoserver: cannot listen on %s: %v\n", cfg.addr, err)
-		return exitFault
+		fmt.Fprintf(screen.err, "echoserver: cannot listen on %s: %v\n", cfg.addr, err)
+		return nil, exitFault
 	}
 	for _, socket := range s.sockets {
 		_ = socket.file.Close() // the engine has its own
 	}
 	for _, l := range s.listeners {
-		fmt.Fprintf(stdout, "listening on %s\n", formatAddr(l.Addr()))
+		fmt.Fprintf(screen.out, "listening on %s\n", formatAddr(l.Addr()))
 	}
-	s.program = program{args: args, stdout: stdout, stderr: stderr}
-	if err := s.announce(); err != nil {
-		log.Error("start", "err", err)
-		_ = e.Close()
-		return exitFault
-	}
-	s.stopStatus = func() {}
-	if cfg.stats > 0 {
-		s.stopStatus = sync.OnceFunc(screen.showStatus(cfg.stats, e.Stats))
-	}
-	defer func() { s.stopStatus() }()
-	defer s.manager.leave()
-	return s.run(ctx)
+	return s, exitOK
 }
 
 func usage(stderr io.Writer, err error) int {
@@ -278,8 +281,8 @@ func helpText() string {
   echoserver -mode broadcast -stats 1s        a chat for nc, with a status line
   nc 127.0.0.1 7777                           a client
 
-SIGINT (Ctrl-C) or SIGTERM stops accepting, delivers what is queued and exits, within ` + drainTimeout.String() + `.
-A second signal aborts at once.
+SIGINT (Ctrl-C), SIGTERM or SIGHUP stops accepting, delivers what is queued and exits, within ` + drainTimeout.String() + `.
+A second SIGINT or SIGTERM aborts at once. Under nohup SIGHUP does nothing.
 
 SIGUSR2 restarts it and refuses nobody: the program is started anew with the same arguments and takes the listening
 sockets over; when it accepts, the old process stops accepting, serves its sessions for -drain more and exits. If the

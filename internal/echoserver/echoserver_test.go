@@ -25,8 +25,14 @@ const patience = 20 * time.Second
 // asServer makes the test binary behave as the program itself: the signal tests need a process of their own.
 const asServer = "ECHOSERVER_TEST_AS_SERVER"
 
+// shortTimes makes a program that runs so give up on a successor soon.
+const shortTimes = "ECHOSERVER_TEST_SHORT_TIMES"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asServer) != "" {
+		if os.Getenv(shortTimes) != "" {
+			startTimeout, endTimeout = 500*time.Millisecond, 500*time.Millisecond
+		}
 		os.Exit(Main(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 	}
 	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())

@@ -252,7 +252,7 @@ func TestNoSignOfLife(t *testing.T) {
 	if got, n := e.next(), asked.Load(); got != "WATCHDOG=1" || n < 4 {
 		t.Errorf("%q after %d questions", got, n)
 	}
-	m.leave()
+	m.close()
 	log.wait(t, "no sign of life", 3)
 }
 

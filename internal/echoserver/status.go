@@ -1,9 +1,12 @@
 package echoserver
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,18 +18,48 @@ import (
 // clearLine returns the cursor to the first column and erases what the line holds.
 const clearLine = "\r\x1b[K"
 
-// A screen keeps the status line and the log from running into each other: both often share one terminal, and a
-// line that is redrawn in place has no line feed behind it.
+// A screen is the two output streams of the program. It keeps the status line and the log from running into each other:
+// both often share one terminal, and a line that is redrawn in place has no line feed behind it. No method waits for a
+// reader of the streams but close.
 type screen struct {
-	out, err io.Writer
-	columns  func() int // width of the terminal behind out, 0 when there is none; asked at every line, it may change
+	out, err *asyncWriter // one and the same if both streams are one file
+	columns  func() int   // width of the terminal behind out, 0 when there is none; asked at every line, it may change
 
 	mu    sync.Mutex
 	drawn string // the status line as it stands on the terminal, "" for none
 }
 
 func newScreen(stdout, stderr io.Writer) *screen {
-	return &screen{out: stdout, err: stderr, columns: func() int { return terminalColumns(stdout) }}
+	s := &screen{columns: func() int { return terminalColumns(stdout) }}
+	s.err = newAsyncWriter(stderr, lostLog)
+	if s.out = s.err; !sameStream(stdout, stderr) {
+		s.out = newAsyncWriter(stdout, lostLines)
+	}
+	return s
+}
+
+func lostLog(lost int) []byte {
+	var b bytes.Buffer
+	slog.New(slog.NewTextHandler(&b, nil)).Warn("lines lost: the reader of the log did not take them", "lines", lost)
+	return b.Bytes()
+}
+
+func lostLines(lost int) []byte {
+	return fmt.Appendf(nil, "%d lines lost: the reader did not take them\n", lost)
+}
+
+// close writes what waits, for at most limit.
+func (s *screen) close(limit time.Duration) {
+	late := time.After(limit)
+	s.out.close()
+	s.err.close()
+	for _, a := range []*asyncWriter{s.out, s.err} {
+		select {
+		case <-a.done:
+		case <-late:
+			return
+		}
+	}
 }
 
 // terminalColumns asks for the window size, which only a terminal has, and with one request that every Unix
@@ -55,20 +88,18 @@ func (l screenLog) Write(line []byte) (int, error) {
 	s := l.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.drawn == "" {
+	if s.drawn == "" || s.out != s.err {
 		return s.err.Write(line)
 	}
-	io.WriteString(s.out, clearLine)
-	n, err := s.err.Write(line)
-	io.WriteString(s.out, s.drawn)
-	return n, err
+	s.err.Write(slices.Concat([]byte(clearLine), line, []byte(s.drawn)))
+	return len(line), nil
 }
 
 // status shows line: in the place of the last one on a terminal, below it elsewhere.
 func (s *screen) status(line string) {
+	columns := s.columns()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	columns := s.columns()
 	if columns == 0 {
 		fmt.Fprintln(s.out, line)
 		return

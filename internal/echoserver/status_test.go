@@ -46,6 +46,7 @@ func TestScreen(t *testing.T) {
 		io.WriteString(s.log(), "record\n")
 		s.status("two")
 		s.leave()
+		s.close(patience)
 		if out.String() != "one\ntwo\n" || err.String() != "record\n" {
 			t.Errorf("out %q, err %q", &out, &err)
 		}
@@ -60,10 +61,23 @@ func TestScreen(t *testing.T) {
 		io.WriteString(s.log(), "record\n")
 		s.leave()
 		io.WriteString(s.log(), "after\n")
+		s.close(patience)
 		const want = "before\n" + clearLine + "one" + clearLine + "two, wh" + // 7 of 8 columns
 			clearLine + "record\n" + "two, wh" + "\n" + "after\n"
 		if both.String() != want {
 			t.Errorf("\n got %q\nwant %q", &both, want)
+		}
+	})
+	t.Run("a log elsewhere leaves the terminal alone", func(t *testing.T) {
+		var out, err bytes.Buffer
+		s := newScreen(&out, &err)
+		s.columns = func() int { return 80 }
+		s.status("one")
+		io.WriteString(s.log(), "record\n")
+		s.leave()
+		s.close(patience)
+		if want := clearLine + "one\n"; out.String() != want || err.String() != "record\n" {
+			t.Errorf("out %q, err %q", &out, &err)
 		}
 	})
 	t.Run("a file is no terminal", func(t *testing.T) {

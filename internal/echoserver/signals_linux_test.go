@@ -1,0 +1,430 @@
+package echoserver
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// harmless are the signals that change nothing, at any moment after the start. Most of them end a process by default.
+var harmless = []syscall.Signal{
+	syscall.SIGUSR1, syscall.SIGPIPE, syscall.SIGALRM, syscall.SIGCHLD, syscall.SIGCONT, syscall.SIGTTOU, syscall.SIGURG, syscall.SIGXCPU,
+	syscall.SIGXFSZ, syscall.SIGVTALRM, syscall.SIGPROF, syscall.SIGWINCH, syscall.SIGIO, syscall.SIGPWR, syscall.Signal(40), syscall.Signal(64),
+}
+
+// withoutText returns a command that is the program on a unix socket, for tests that cannot read what it prints, and the
+// address.
+func withoutText(t *testing.T, args ...string) (*exec.Cmd, net.Addr) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(tempDir(t), "s")
+	cmd := exec.Command(self, append(args, "-addr", "unix:"+path)...)
+	cmd.Env = append(os.Environ(), asServer+"=1")
+	return cmd, &net.UnixAddr{Net: "unix", Name: path}
+}
+
+// tempDir is short, for the address of a unix socket is.
+func tempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "echo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// begin starts a command and returns where its exit code comes.
+func begin(t *testing.T, cmd *exec.Cmd) <-chan int {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exit, ended := make(chan int, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		cmd.Wait()
+		exit <- cmd.ProcessState.ExitCode()
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		<-ended
+	})
+	return exit
+}
+
+func wantCode(t *testing.T, exit <-chan int, want int) {
+	t.Helper()
+	select {
+	case got := <-exit:
+		if got != want {
+			t.Errorf("exit code %d, want %d", got, want)
+		}
+	case <-time.After(patience):
+		t.Error("it does not end")
+	}
+}
+
+// waitServed waits until the address echoes.
+func waitServed(t *testing.T, a net.Addr) {
+	t.Helper()
+	waitFor(t, func() bool { return call(a) == nil })
+}
+
+func TestHarmlessSignals(t *testing.T) {
+	reap(t)
+	p := spawn(t, "-addr", "127.0.0.1:0", "-drain", "1m")
+	c := p.dial()
+	try := func(pid int) {
+		t.Helper()
+		for _, sig := range harmless {
+			if err := syscall.Kill(pid, sig); err != nil {
+				t.Errorf("%v: %v", sig, err)
+			}
+			if err := call(p.addr()); err != nil {
+				t.Errorf("after %v: %v", sig, err)
+			}
+		}
+		if err := echoed(c); err != nil {
+			t.Error(err)
+		}
+	}
+	try(p.cmd.Process.Pid)
+	p.signal(syscall.SIGUSR2)
+	pid := p.successor(1)
+	try(p.cmd.Process.Pid) // it drains
+	try(pid)
+	p.signal(syscall.SIGTERM)
+	for _, sig := range append(harmless, syscall.SIGUSR2, syscall.SIGHUP) {
+		p.cmd.Process.Signal(sig)
+	}
+	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("%d bytes, %v, want the end", n, err)
+	}
+	c.Close()
+	p.wantExit(exitOK)
+	kill(t, pid)
+	wantExitOf(t, pid, exitOK)
+}
+
+// A terminal that goes away sends SIGHUP, and its shell sends another: together they are one wish to stop.
+func TestHangupStops(t *testing.T) {
+	p := spawn(t, "-addr", "127.0.0.1:0")
+	c := p.dial()
+	if err := echoed(c); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGHUP)
+	p.log.wait(t, "draining; a second signal aborts\" signal=hangup", 1)
+	p.signal(syscall.SIGHUP)
+	p.signal(syscall.SIGTERM) // as a service manager sends both
+	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("%d bytes, %v, want the end", n, err)
+	}
+	c.Close()
+	p.wantExit(exitOK)
+	if strings.Contains(p.log.String(), "aborting") {
+		t.Errorf("the second SIGHUP aborts:\n%s", p.log)
+	}
+}
+
+// As nohup starts it, and all that follow it.
+func TestHangupUnderNohup(t *testing.T) {
+	reap(t)
+	self, _ := os.Executable()
+	p := launch(t, exec.Command("/bin/sh", "-c", `trap "" HUP; exec "$0" -addr 127.0.0.1:0 -drain 1m`, self))
+	hangUp := func(pid int) {
+		t.Helper()
+		if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		if err := call(p.addr()); err != nil {
+			t.Error(err)
+		}
+	}
+	hangUp(p.cmd.Process.Pid)
+	p.signal(syscall.SIGUSR2)
+	pid := p.successor(1)
+	p.wantExit(exitOK)
+	hangUp(pid)
+	kill(t, pid)
+	wantExitOf(t, pid, exitOK)
+	if strings.Contains(p.log.String(), "signal=hangup") {
+		t.Errorf("SIGHUP stops it:\n%s", p.log)
+	}
+}
+
+// SIGQUIT is Go's own: every stack, and the end.
+func TestQuitPrintsStacks(t *testing.T) {
+	p := spawn(t, "-addr", "127.0.0.1:0")
+	p.signal(syscall.SIGQUIT)
+	p.log.wait(t, "SIGQUIT: quit", 1)
+	p.wantExit(2)
+}
+
+// Ctrl-Z stops the process, and afterwards it goes on.
+func TestStoppedAndContinued(t *testing.T) {
+	self, _ := os.Executable()
+	cmd := exec.Command(self, "-addr", "127.0.0.1:0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the system stops nobody whose shell is gone
+	p := launch(t, cmd)
+	for _, sig := range []syscall.Signal{syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGSTOP} {
+		p.signal(sig)
+		waitFor(t, func() bool { return stateOf(t, cmd.Process.Pid) == "T" })
+		p.signal(syscall.SIGCONT)
+		if err := call(p.addr()); err != nil {
+			t.Errorf("after %v: %v", sig, err)
+		}
+	}
+	p.signal(syscall.SIGTERM)
+	p.wantExit(exitOK)
+}
+
+// stateOf is the letter for the state of a process, "" if there is none.
+func stateOf(t *testing.T, pid int) string {
+	t.Helper()
+	return statusOf(pid, "State")
+}
+
+// statusOf returns the first word of a line of /proc/PID/status, "" if there is none.
+func statusOf(pid int, key string) string {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	found := regexp.MustCompile(`(?m)^` + key + `:\s+(\S+)`).FindSubmatch(text)
+	if found == nil {
+		return ""
+	}
+	return string(found[1])
+}
+
+// heldStart starts the program with a file of settings that waits for what the test writes, and returns that file once the
+// program reads it.
+func heldStart(t *testing.T) (cmd *exec.Cmd, a net.Addr, exit <-chan int, settings *os.File) {
+	t.Helper()
+	path := filepath.Join(tempDir(t), "settings")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd, a = withoutText(t, "-config", path)
+	exit = begin(t, cmd)
+	return cmd, a, exit, openFifo(t, path)
+}
+
+// openFifo opens a fifo for writing once somebody reads it.
+func openFifo(t *testing.T, path string) (f *os.File) {
+	t.Helper()
+	waitFor(t, func() bool {
+		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil && err != unix.ENXIO {
+			t.Fatal(err)
+		}
+		f = os.NewFile(uintptr(fd), path)
+		return err == nil
+	})
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// A signal to stop ends a start that hangs.
+func TestStopWhileItStarts(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		cmd, _, exit, _ := heldStart(t)
+		cmd.Process.Signal(sig)
+		wantCode(t, exit, exitOK)
+	}
+}
+
+// Signals that come while it starts are kept: SIGUSR2 restarts the server once it serves.
+func TestRestartWhileItStarts(t *testing.T) {
+	reap(t)
+	cmd, a, exit, settings := heldStart(t)
+	for _, sig := range append(harmless, syscall.SIGUSR2) {
+		cmd.Process.Signal(sig)
+	}
+	io.WriteString(settings, "drain = '0s'\n")
+	settings.Close()
+	next := waitChild(t, cmd.Process.Pid)
+	successorSettings := openFifo(t, settings.Name()) // they hold it too
+	if err := call(a); err != nil {
+		t.Error(err)
+	}
+	successorSettings.Close()
+	wantCode(t, exit, exitOK)
+	waitServed(t, a)
+	kill(t, next)
+	wantExitOf(t, next, exitOK)
+}
+
+// waitChild waits until a process has a child, and returns it.
+func waitChild(t *testing.T, pid int) (child int) {
+	t.Helper()
+	waitFor(t, func() bool {
+		children := childrenOf(t, pid)
+		if len(children) > 1 {
+			t.Fatalf("%d has the children %v, want one", pid, children)
+		}
+		if len(children) == 1 {
+			child = children[0]
+		}
+		return child != 0
+	})
+	return child
+}
+
+func childrenOf(t *testing.T, pid int) (children []int) {
+	t.Helper()
+	all, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range all {
+		if n, err := strconv.Atoi(entry.Name()); err == nil && statusOf(n, "PPid") == strconv.Itoa(pid) {
+			children = append(children, n)
+		}
+	}
+	return children
+}
+
+// A reader that is gone costs the text and nothing else, also in a restart.
+func TestReadersThatAreGone(t *testing.T) {
+	for _, streams := range []string{"stdout", "stderr", "stdout and stderr"} {
+		t.Run(streams, func(t *testing.T) {
+			reap(t)
+			cmd, a := withoutText(t, "-stats", "10ms", "-log-level", "debug", "-drain", "0s")
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Close()
+			if strings.Contains(streams, "stdout") {
+				cmd.Stdout = w
+			}
+			if strings.Contains(streams, "stderr") {
+				cmd.Stderr = w
+			}
+			serveAndRestart(t, cmd, a, w)
+		})
+	}
+}
+
+// A reader that does not read holds up nothing: the start, sessions, a restart, the stop.
+func TestReadersThatDoNotRead(t *testing.T) {
+	for _, streams := range []string{"stdout", "stderr", "stdout and stderr"} {
+		t.Run(streams, func(t *testing.T) {
+			reap(t)
+			cmd, a := withoutText(t, "-stats", "10ms", "-log-level", "debug", "-drain", "0s")
+			r, w := fullPipe(t)
+			defer r.Close()
+			if strings.Contains(streams, "stdout") {
+				cmd.Stdout = w
+			}
+			if strings.Contains(streams, "stderr") {
+				cmd.Stderr = w
+			}
+			serveAndRestart(t, cmd, a, w)
+		})
+	}
+}
+
+// fullPipe returns a pipe that takes nothing more.
+func fullPipe(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		t.Fatal(err)
+	}
+	chunk := make([]byte, 4096)
+	for {
+		if _, err := unix.Write(p[1], chunk); err == unix.EAGAIN {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	unix.SetNonblock(p[1], false)
+	return os.NewFile(uintptr(p[0]), "reader"), os.NewFile(uintptr(p[1]), "writer")
+}
+
+// serveAndRestart wants a process whose text nobody gets to serve, to be replaced and to stop.
+func serveAndRestart(t *testing.T, cmd *exec.Cmd, a net.Addr, w *os.File) {
+	t.Helper()
+	exit := begin(t, cmd)
+	w.Close()
+	waitServed(t, a)
+	c, err := net.Dial(a.Network(), a.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	serve := func() {
+		t.Helper()
+		for range 200 {
+			if err := call(a); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	serve()
+	if err := echoed(c); err != nil {
+		t.Error(err)
+	}
+	cmd.Process.Signal(syscall.SIGUSR2)
+	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF { // -drain is 0
+		t.Errorf("%d bytes, %v, want the end", n, err)
+	}
+	next := waitChild(t, cmd.Process.Pid)
+	c.Close()
+	wantCode(t, exit, exitOK)
+	serve()
+	kill(t, next)
+	wantExitOf(t, next, exitOK)
+}
+
+// Closed streams are no place for sockets: a line of the log must not reach a client.
+func TestClosedStreams(t *testing.T) {
+	reap(t)
+	self, a := withoutText(t, "-stats", "1ms", "-log-level", "debug", "-drain", "1m", "-mode", "discard")
+	cmd := exec.Command("/bin/sh", append([]string{"-c", `exec "$0" "$@" <&- >&- 2>&-`}, self.Args...)...)
+	cmd.Env = self.Env
+	exit := begin(t, cmd)
+	check := func(pid int) (c net.Conn) {
+		t.Helper()
+		waitFor(t, func() (ok bool) {
+			conn, err := net.Dial(a.Network(), a.String())
+			c = conn
+			return err == nil
+		})
+		for fd := range 3 {
+			if to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd)); to != os.DevNull {
+				t.Errorf("descriptor %d leads to %q, %v", fd, to, err)
+			}
+		}
+		c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if n, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%d bytes, %v, want none", n, err)
+		}
+		return c
+	}
+	c := check(cmd.Process.Pid)
+	cmd.Process.Signal(syscall.SIGUSR2)
+	next := waitChild(t, cmd.Process.Pid)
+	c.Close()
+	wantCode(t, exit, exitOK)
+	check(next).Close()
+	kill(t, next)
+	wantExitOf(t, next, exitOK)
+}
