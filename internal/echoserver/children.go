@@ -13,6 +13,7 @@ import (
 type children struct {
 	ended   chan os.Signal // SIGCHLD
 	mu      sync.Mutex
+	left    bool
 	waiting map[int]chan syscall.WaitStatus // by process number
 }
 
@@ -30,7 +31,7 @@ func newChildren() *children {
 func (c *children) reap() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for {
+	for !c.left {
 		var status syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
 		switch {
@@ -77,6 +78,13 @@ func (c *children) kill(pid int, sig syscall.Signal) {
 	if c.waiting[pid] != nil {
 		_ = syscall.Kill(pid, sig)
 	}
+}
+
+// leave ends the waiting, for good: a child that has not been waited for by then is the next parent's.
+func (c *children) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left = true
 }
 
 // forget ends follow.

@@ -100,6 +100,9 @@ func (s *service) run(ctx context.Context) int {
 			s.abort(gone)
 			return exitFault
 		case sig := <-s.stops:
+			if len(answer) > 0 && <-answer != refused { // it came together with the signal
+				s.lead()
+			}
 			return s.stop(s.stops, sig, "signal", sig.String())
 		case <-ctx.Done():
 			return s.stop(s.stops, nil, "err", ctx.Err())
@@ -237,7 +240,7 @@ func (s *service) retire(ctx context.Context, next *successor) int {
 	s.log.Info("replaced; the sessions of this process may go on", "by", next.pid, "sessions", s.Stats().Sessions,
 		"at_most", s.config.drain)
 	if s.chain.first {
-		return s.supervise(ctx, next)
+		return s.supervise(next)
 	}
 	return s.drain(ctx, next.pid, next.ended, s.stops, s.restarts)
 }
@@ -248,6 +251,19 @@ func (s *service) drain(ctx context.Context, successor int, ended <-chan syscall
 	defer tick.Stop()
 	late := time.NewTimer(s.config.drain)
 	defer late.Stop()
+	report := func(status syscall.WaitStatus) {
+		s.chain.tell("ended %d %d", successor, exitCode(status))
+		s.log.Warn("the process that has replaced this one has ended", "pid", successor, "how", describe(status))
+		ended = nil
+	}
+	defer func() { // its status is this process's to tell, or the first process's to wait for
+		if ended == nil {
+			return
+		}
+		if s.family.leave(); len(ended) > 0 {
+			report(<-ended)
+		}
+	}()
 	for {
 		select {
 		case <-s.Done():
@@ -260,9 +276,7 @@ func (s *service) drain(ctx context.Context, successor int, ended <-chan syscall
 		case <-restarts:
 			s.log.Warn("this process was replaced already", "by", successor)
 		case status := <-ended:
-			s.chain.tell("ended %d %d", successor, exitCode(status))
-			s.log.Warn("the process that has replaced this one has ended", "pid", successor, "how", describe(status))
-			ended = nil
+			report(status)
 		case <-late.C:
 			return s.stop(stops, nil, "sessions", s.Stats().Sessions)
 		case <-tick.C:

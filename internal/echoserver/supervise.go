@@ -63,13 +63,14 @@ type supervisor struct {
 	alive  map[int]bool   // the processes that have served and have not ended
 	main   int            // the one that serves, 0 for none
 	code   int            // of the last one that has ended as the main one
+	told   syscall.Signal // to stop, 0 for not
 	ended  chan ending
 }
 
 type ending struct{ pid, code int }
 
 // supervise drains the sessions of this process and returns the exit code when it may end: those that follow it have.
-func (s *service) supervise(ctx context.Context, next *successor) int {
+func (s *service) supervise(next *successor) int {
 	s.log.Info("this is the first process of a container and stays until its successors have ended")
 	v := &supervisor{family: s.family, own: make(chan os.Signal, 8), alive: make(map[int]bool), code: exitFault, ended: make(chan ending)}
 	v.adopt(next.pid, next.ended)
@@ -83,21 +84,21 @@ func (s *service) supervise(ctx context.Context, next *successor) int {
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
-		s.drain(context.WithoutCancel(ctx), next.pid, nil, v.own, nil)
+		s.drain(context.Background(), next.pid, nil, v.own, nil)
 	}()
 	draining := drained
 	var nothingServes, nobodyLeft <-chan time.Time
 	for draining != nil || lines != nil || v.main != 0 {
 		select {
 		case sig := <-s.stops:
-			v.pass(sig)
-		case <-ctx.Done():
-			ctx = context.WithoutCancel(ctx)
-			v.pass(syscall.SIGTERM)
+			v.told = sig.(syscall.Signal)
+			v.pass(v.told)
 		case <-s.restarts:
-			if v.main != 0 {
-				_ = syscall.Kill(v.main, syscall.SIGUSR2)
+			if v.main == 0 {
+				s.log.Warn("not restarted: no process serves now")
+				continue
 			}
+			_ = syscall.Kill(v.main, syscall.SIGUSR2)
 		case line, more := <-lines:
 			if !more {
 				lines, nobodyLeft = nil, time.After(orphanTime)
@@ -121,13 +122,13 @@ func (s *service) supervise(ctx context.Context, next *successor) int {
 }
 
 // pass hands a signal to this process and to all that follow it.
-func (v *supervisor) pass(sig os.Signal) {
+func (v *supervisor) pass(sig syscall.Signal) {
 	select {
 	case v.own <- sig:
 	default:
 	}
 	for pid := range v.alive {
-		_ = syscall.Kill(pid, sig.(syscall.Signal))
+		_ = syscall.Kill(pid, sig)
 	}
 }
 
@@ -149,6 +150,9 @@ func (v *supervisor) hear(line string) bool {
 // adopt makes a process the one that serves. Its status comes if it is, or becomes, a child of this one.
 func (v *supervisor) adopt(pid int, status <-chan syscall.WaitStatus) {
 	v.main, v.alive[pid] = pid, true
+	if v.told != 0 { // no process was there to be told
+		_ = syscall.Kill(pid, v.told)
+	}
 	go func() { v.ended <- ending{pid, exitCode(<-status)} }()
 }
 
