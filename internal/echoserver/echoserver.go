@@ -286,8 +286,8 @@ A second SIGINT or SIGTERM aborts at once. Under nohup SIGHUP does nothing.
 
 SIGUSR2 restarts it and refuses nobody: the program is started anew with the same arguments and takes the listening
 sockets over; when it accepts, the old process stops accepting, serves its sessions for -drain more and exits. If the
-new one does not come up, the old one says why and goes on. Systemd is told of all this, and may hand the sockets in
-(then -addr is not used).
+new one does not come up, the old one says why and goes on. As the first process of a container the old one stays until the
+new one has ended. Systemd is told of all this, and may hand the sockets in (then -addr is not used).
 
 Exit codes: 0 stopped on request; 1 could not listen, failed, or was aborted; 2 bad flags.
 

@@ -25,13 +25,16 @@ const patience = 20 * time.Second
 // asServer makes the test binary behave as the program itself: the signal tests need a process of their own.
 const asServer = "ECHOSERVER_TEST_AS_SERVER"
 
-// shortTimes makes a program that runs so give up on a successor soon.
+// shortTimes is how long such a program waits for a successor.
 const shortTimes = "ECHOSERVER_TEST_SHORT_TIMES"
+
+// hasty spares a program under the race detector its second of sleep at the end.
+const hasty = "GORACE=atexit_sleep_ms=0"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asServer) != "" {
-		if os.Getenv(shortTimes) != "" {
-			startTimeout, endTimeout = 500*time.Millisecond, 500*time.Millisecond
+		if d, err := time.ParseDuration(os.Getenv(shortTimes)); err == nil {
+			startTimeout, endTimeout = d, d
 		}
 		os.Exit(Main(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 	}

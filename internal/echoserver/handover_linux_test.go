@@ -425,7 +425,7 @@ func TestRestartDuringARestart(t *testing.T) {
 
 // A new process that does not come up in time is ended, and the next attempt may succeed.
 func TestSuccessorIsTooSlow(t *testing.T) {
-	h := holdSuccessor(t, shortTimes+"=1")
+	h := holdSuccessor(t, shortTimes+"=500ms")
 	h.ear.want("READY=1\nSTATUS=not restarted: the new process does not accept after 500ms")
 	if !gone(h.next) {
 		t.Error("it is left")
@@ -449,6 +449,31 @@ func TestSuccessorIsTooSlow(t *testing.T) {
 	wantExitOf(t, pid, exitOK)
 }
 
+// A process that was stopped while the successor began to accept does not hold that against it.
+func TestStoppedDuringTheHandOver(t *testing.T) {
+	h := holdSuccessor(t, shortTimes+"=3s")
+	h.signal(syscall.SIGSTOP)
+	late := time.After(3 * time.Second) // more than it has for its start
+	h.goOn()
+	h.out.wait(t, "listening on ", 2)
+	c := h.dial()
+	if err := echoed(c); err != nil {
+		t.Fatal(err)
+	}
+	<-late
+	h.signal(syscall.SIGCONT)
+	if pid := h.successor(1); pid != h.next {
+		t.Errorf("the successor is %d, not %d", pid, h.next)
+	}
+	if err := echoed(c); err != nil {
+		t.Error(err)
+	}
+	c.Close()
+	h.wantExit(exitOK)
+	kill(t, h.next)
+	wantExitOf(t, h.next, exitOK)
+}
+
 // deaf starts a server whose successor is a program that never says anything.
 func deaf(t *testing.T, env ...string) (p *process, next int) {
 	t.Helper()
@@ -470,7 +495,7 @@ func deaf(t *testing.T, env ...string) (p *process, next int) {
 }
 
 func TestSuccessorIsAnotherProgram(t *testing.T) {
-	p, next := deaf(t, shortTimes+"=1")
+	p, next := deaf(t, shortTimes+"=500ms")
 	p.log.wait(t, "not restarted; this process goes on\" err=\"the new process does not accept after 500ms\"", 1)
 	if !gone(next) {
 		t.Error("it is left")

@@ -251,40 +251,48 @@ func (n *successor) close() {
 
 // accepts waits until the new process accepts. On an error it is gone; hurry is for end.
 func (n *successor) accepts(ctx context.Context, hurry <-chan struct{}) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("the new process does not accept after %v", startTimeout))
-	defer cancel()
 	said := make(chan bool, 1)
 	go func() {
 		b := []byte{0}
 		_, _ = n.channel.Read(b)
 		said <- b[0] == ready
 	}()
+	late := time.NewTimer(startTimeout)
+	defer late.Stop()
+	var ok bool
 	select {
-	case ok := <-said:
-		if !ok { // it is gone, or it is not this program
-			n.family.kill(n.pid, syscall.SIGKILL)
-			break
+	case ok = <-said:
+	case <-late.C:
+		// This process may have been stopped meanwhile: what was said before now counts.
+		_ = n.channel.SetReadDeadline(time.Now().Add(lookTime))
+		if ok = <-said; !ok {
+			n.end(hurry)
+			return fmt.Errorf("the new process does not accept after %v", startTimeout)
 		}
-		select {
-		case status := <-n.ended:
-			_, _ = n.channel.Write([]byte{refused}) // for a child of it that has the channel
-			n.close()
-			return fmt.Errorf("the new process accepted and ended: %s", describe(status))
-		default:
-		}
-		if ctx.Err() == nil {
-			return nil
-		}
-		n.end(hurry)
-		return context.Cause(ctx)
 	case <-ctx.Done():
-		n.end(hurry)
-		return context.Cause(ctx)
 	}
-	status := <-n.ended
-	n.close()
-	return fmt.Errorf("the new process ended before it accepted: %s", describe(status))
+	switch {
+	case ctx.Err() != nil:
+		n.end(hurry)
+		return ctx.Err()
+	case !ok: // it is gone, or it is not this program
+		n.family.kill(n.pid, syscall.SIGKILL)
+		status := <-n.ended
+		n.close()
+		return fmt.Errorf("the new process ended before it accepted: %s", describe(status))
+	}
+	select {
+	case status := <-n.ended:
+		_, _ = n.channel.Write([]byte{refused}) // for a child of it that has the channel
+		n.close()
+		return fmt.Errorf("the new process accepted and ended: %s", describe(status))
+	default:
+		return nil
+	}
 }
+
+// lookTime is how long it may take to read what has come already.
+const lookTime = 100 * time.Millisecond
 
 // end refuses the new process, which may have sessions by now, and waits until it is gone. It is killed when it takes
 // longer than endTimeout, or when hurry is closed.

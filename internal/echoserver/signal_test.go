@@ -38,7 +38,7 @@ func launch(t *testing.T, cmd *exec.Cmd) *process {
 		cmd:    cmd,
 		exit:   make(chan int, 1),
 	}
-	p.cmd.Env = append(append(os.Environ(), asServer+"=1"), p.cmd.Env...)
+	p.cmd.Env = append(append(os.Environ(), asServer+"=1", hasty), p.cmd.Env...)
 	var copied sync.WaitGroup
 	collect := func(tr *transcript) *os.File {
 		r, w, err := os.Pipe()

@@ -34,7 +34,7 @@ func withoutText(t *testing.T, args ...string) (*exec.Cmd, net.Addr) {
 	}
 	path := filepath.Join(tempDir(t), "s")
 	cmd := exec.Command(self, append(args, "-addr", "unix:"+path)...)
-	cmd.Env = append(os.Environ(), asServer+"=1")
+	cmd.Env = append(os.Environ(), asServer+"=1", hasty)
 	return cmd, &net.UnixAddr{Net: "unix", Name: path}
 }
 
