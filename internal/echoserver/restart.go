@@ -291,7 +291,7 @@ func (n *successor) accepts(ctx context.Context, hurry <-chan struct{}) error {
 	}
 }
 
-// lookTime is how long it may take to read what has come already.
+// lookTime is how long it may take to hear what has come already: a byte of the channel, or a signal.
 const lookTime = 100 * time.Millisecond
 
 // end refuses the new process, which may have sessions by now, and waits until it is gone. It is killed when it takes

@@ -19,12 +19,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reap makes this process the parent of those whose parent has ended.
+// reap makes this process the parent of those whose parent has ended, and kills what a test that failed has left.
 func reap(t *testing.T) {
 	t.Helper()
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		for _, pid := range childrenOf(t, os.Getpid()) {
+			syscall.Kill(pid, syscall.SIGKILL)
+			unix.Wait4(pid, nil, 0, nil)
+		}
+	})
 }
 
 // successor waits for the nth process that follows and returns its number.

@@ -121,9 +121,13 @@ func (s *service) run(ctx context.Context) int {
 		case <-restarts:
 			s.restart(ctx)
 		case o := <-outcome:
-			if o.err == nil && len(s.stops) > 0 { // the stop comes first
-				s.attempt.outcome <- o
-				continue
+			if o.err == nil {
+				select { // a signal that was sent first may take longer to come than a byte; both processes accept meanwhile
+				case sig := <-s.stops:
+					s.attempt.outcome <- o
+					return s.stop(s.stops, sig, "signal", sig.String())
+				case <-time.After(lookTime):
+				}
 			}
 			s.attempt = nil
 			if o.err == nil {

@@ -40,14 +40,15 @@ func launch(t *testing.T, cmd *exec.Cmd) *process {
 	}
 	p.cmd.Env = append(append(os.Environ(), asServer+"=1", hasty), p.cmd.Env...)
 	var copied sync.WaitGroup
+	var readers []*os.File
 	collect := func(tr *transcript) *os.File {
 		r, w, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
 		}
+		readers = append(readers, r)
 		copied.Go(func() {
 			io.Copy(tr, r)
-			r.Close()
 			tr.close()
 		})
 		return w
@@ -69,6 +70,9 @@ func launch(t *testing.T, cmd *exec.Cmd) *process {
 	t.Cleanup(func() {
 		p.cmd.Process.Kill()
 		<-ended
+		for _, r := range readers { // a successor that a test has left may have the other end
+			r.Close()
+		}
 		copied.Wait()
 	})
 	p.out.wait(t, "\n", 1)

@@ -1,0 +1,150 @@
+package echoserver
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// environOf returns what a process was started with.
+func environOf(t *testing.T, pid int) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := make(map[string]string)
+	for v := range strings.SplitSeq(string(text), "\x00") {
+		name, value, _ := strings.Cut(v, "=")
+		env[name] = value
+	}
+	return env
+}
+
+// What the service manager said to one process is not said to the next: the number of the process that is watched, and the
+// sockets. The watchdog itself goes on, if it was about this process.
+func TestWatchdogOfTheSuccessor(t *testing.T) {
+	for who, watched := range map[string]bool{"$$": true, "1": false} {
+		t.Run(who, func(t *testing.T) {
+			reap(t)
+			e := newEar(t)
+			self, _ := os.Executable()
+			cmd := exec.Command("/bin/sh", "-c", "WATCHDOG_PID="+who+` exec "$0" -addr 127.0.0.1:0 -drain 1m`, self)
+			cmd.Env = []string{e.env, "WATCHDOG_USEC=40000", "LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=x", "LISTEN_PIDFDID=1"}
+			p := launch(t, cmd)
+			e.want("READY=1\nSTATUS=listening on .*")
+			sign := func() {
+				t.Helper()
+				if watched {
+					if got := e.next(); got != "WATCHDOG=1" {
+						t.Errorf("heard %q, want a sign of life", got)
+					}
+				} else {
+					e.conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+					if n, err := e.conn.Read(make([]byte, 100)); err == nil {
+						t.Errorf("%d bytes were sent by a process that is not watched", n)
+					}
+				}
+			}
+			sign()
+			p.signal(syscall.SIGUSR2)
+			pid := p.successor(1)
+			p.wantExit(exitOK)
+			e.want("RELOADING=1\n(.|\n)*")
+			e.want("MAINPID=.*\n(.|\n)*")
+			sign()
+			env := environOf(t, pid)
+			for _, name := range []string{"WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"} {
+				if value, there := env[name]; there {
+					t.Errorf("the successor has %s=%s", name, value)
+				}
+			}
+			if _, there := env["WATCHDOG_USEC"]; there != watched {
+				t.Errorf("the successor has WATCHDOG_USEC: %v", there)
+			}
+			if "NOTIFY_SOCKET="+env["NOTIFY_SOCKET"] != e.env {
+				t.Errorf("the successor has NOTIFY_SOCKET=%s", env["NOTIFY_SOCKET"])
+			}
+			kill(t, pid)
+			e.want("STOPPING=1")
+			wantExitOf(t, pid, exitOK)
+		})
+	}
+}
+
+// A service manager that does not read holds up nothing.
+func TestManagerThatDoesNotRead(t *testing.T) {
+	reap(t)
+	e := newEar(t)
+	_, path, _ := strings.Cut(e.env, "=")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	for err == nil {
+		err = unix.Sendto(fd, []byte("full"), 0, &unix.SockaddrUnix{Name: path})
+	}
+	if err != unix.EAGAIN {
+		t.Fatal(err)
+	}
+	self, _ := os.Executable()
+	cmd := exec.Command(self, "-addr", "127.0.0.1:0", "-drain", "1m")
+	cmd.Env = []string{e.env, "WATCHDOG_USEC=40000000"}
+	p := launch(t, cmd)
+	if err := call(p.addr()); err != nil {
+		t.Error(err)
+	}
+	p.signal(syscall.SIGUSR2)
+	pid := p.successor(1)
+	p.wantExit(exitOK)
+	if err := call(p.addr()); err != nil {
+		t.Error(err)
+	}
+	kill(t, pid)
+	wantExitOf(t, pid, exitOK)
+}
+
+// Restarts leave nothing behind: each process has the descriptors of the one before.
+func TestRestartsLeakNoDescriptor(t *testing.T) {
+	reap(t)
+	p := spawn(t, "-addr", "127.0.0.1:0", "-drain", "1m")
+	count := func(pid int) (n int) {
+		waitFor(t, func() bool { // what the start needed is closed before long
+			fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+			same := len(fds) == n && err == nil
+			n = len(fds)
+			time.Sleep(20 * time.Millisecond)
+			return same
+		})
+		return n
+	}
+	if err := call(p.addr()); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGUSR2)
+	pid := p.successor(1)
+	p.wantExit(exitOK)
+	call(p.addr())
+	first := count(pid)
+	for n := 2; n <= 4; n++ {
+		if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
+			t.Fatal(err)
+		}
+		next := p.successor(n)
+		wantExitOf(t, pid, exitOK)
+		pid = next
+	}
+	call(p.addr())
+	if now := count(pid); now != first {
+		t.Errorf("%d descriptors after one restart, %d after four", first, now)
+	}
+	kill(t, pid)
+	wantExitOf(t, pid, exitOK)
+}
