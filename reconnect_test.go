@@ -308,7 +308,7 @@ func TestReconnectDelaysGrow(t *testing.T) {
 				t.Errorf("dialled again after %v, want %v", took, delay)
 			}
 		}
-		time.Sleep(66 * base) // 64 times base is the next delay
+		time.Sleep(100 * base) // 64 times base is the next delay
 		at := time.Now()
 		must(t, remote.Close())
 		accept(t, l)
