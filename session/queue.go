@@ -247,7 +247,11 @@ func (q *queue) growth(n, room int) (memory int) {
 // extend appends a segment that owns one reference of b. It does not count the bytes.
 func (q *queue) extend(b *pool.Buffer, own bool) *segment {
 	t := segments.Get().(*segment)
-	t.buf, t.own, t.cost = b, own, b.Memory()+bufferMemory+segmentMemory
+	memory := cap(b.B)
+	if !own { // what Send fills is never moved
+		memory = b.Memory()
+	}
+	t.buf, t.own, t.cost = b, own, memory+bufferMemory+segmentMemory
 	q.held += t.cost
 	if q.tail == nil {
 		q.head = t
@@ -304,7 +308,7 @@ func (q *queue) pop() {
 		t.shared.release()
 	}
 	t.buf.Release()
-	*t = segment{}
+	t.next, t.buf, t.off, t.shared, t.slow = nil, nil, 0, nil, nil
 	segments.Put(t)
 }
 
