@@ -203,6 +203,7 @@ func TestStress(t *testing.T) {
 		}
 		for moved := true; moved; {
 			moved = false
+			l.Advance(time.Second) // until it is seen that the peers have everything
 			l.Run()
 			for _, x := range all {
 				if !x.c.Closed && (x.c.Held() > 0 || x.c.Full()) {
