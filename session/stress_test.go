@@ -203,7 +203,6 @@ func TestStress(t *testing.T) {
 		}
 		for moved := true; moved; {
 			moved = false
-			l.Advance(time.Second) // until it is seen that the peers have everything
 			l.Run()
 			for _, x := range all {
 				if !x.c.Closed && (x.c.Held() > 0 || x.c.Full()) {
@@ -218,6 +217,9 @@ func TestStress(t *testing.T) {
 			}
 			x.c.PeerFIN()
 		}
+		l.Run()
+		l.Advance(time.Second) // until it is seen that the peers have everything
+		l.Run()
 	}
 	sent, accepted := 0, 0
 	for _, x := range all {
