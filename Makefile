@@ -2,7 +2,7 @@
 
 TOOL := go tool -modfile=tools/go.mod
 
-.PHONY: all check fmt vet staticcheck imports test race trials soak bench mutants simulate
+.PHONY: all check fmt vet staticcheck imports test race trials soak bench mutants mutants-sample simulate
 
 all: check
 
@@ -28,9 +28,17 @@ test:
 race:
 	go test -race -shuffle=on ./...
 
-# make mutants           known mistakes in package session, and which seed of the simulator finds each: 4 minutes
+# make mutants               known mistakes in every package, one at a time, and whether a test notices each: half an hour
+# make mutants ONLY=frame/   those whose "file: name" the expression matches
+# make mutants-sample N=12   as many of them at random, as .ci/run does; SEED=17 chooses the same ones again
+ONLY ?=
+N    ?= 12
+SEED ?= 0
 mutants:
-	go -C tools run ./mutants
+	go -C tools run ./mutants -list -run '$(ONLY)'
+
+mutants-sample:
+	go -C tools run ./mutants -sample $(N) -seed $(SEED)
 
 # make simulate FOR=1h   the simulator on new seeds, for as long
 FOR ?= 1h

@@ -1,5 +1,6 @@
-// Command mutants proves that the simulator of package session can fail. It makes one mistake at a time in the code, by way
-// of go's -overlay, so that no file is changed, and runs the simulator on it. A mistake that is not found is an error.
+// Command mutants proves that the tests can fail. It makes one known mistake at a time in the code, by way of go's -overlay,
+// so that no file is changed, and runs the tests that must notice it. A mistake that nobody notices is an error, unless it is
+// explained in explained.go.
 //
 //	make mutants
 //
@@ -7,161 +8,193 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"runtime"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
 
 var (
-	root  = flag.String("root", "..", "the root of the repository")
-	seeds = flag.Int("seeds", 10_000, "how many seeds the simulator may take for each mistake")
-	only  = flag.String("run", "", "a regular expression for the names of the mistakes to make; empty: all")
+	rootFlag = flag.String("root", "..", "the root of the repository")
+	only     = flag.String("run", "", "a regular expression for \"file: name\" of the mistakes to make; empty: all")
+	sample   = flag.Int("sample", 0, "how many of them to make, chosen by -seed; 0: all")
+	seed     = flag.Uint64("seed", 0, "chooses the sample; 0: by the commit that is checked out, or the date")
+	jobs     = flag.Int("jobs", 2, "how many mistakes are made at a time")
+	limit    = flag.Duration("limit", time.Minute, "how long the tests of one mistake may take")
+	seeds    = flag.Int("seeds", 10_000, "how many seeds the simulator of package session may take for each mistake")
+	list     = flag.Bool("list", false, "print what has noticed each mistake, too")
 )
 
 func main() {
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "mutants makes known mistakes in package session, one at a time, and wants the simulator to find each.\n\nExit codes: 0 all were found; 1 one was not, or the code no longer has what is to be changed; 2 bad flags.\n\nFlags:")
+		fmt.Fprintln(flag.CommandLine.Output(), "mutants makes known mistakes, one at a time, and wants the tests to notice each.\n\n"+
+			"Exit codes: 0 all were noticed or are explained; 1 one was not, or the code no longer has what is to be changed; 2 bad flags.\n\nFlags:")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
 	pattern, err := regexp.Compile(*only)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "mutants: -run:", err)
+	if err != nil || *jobs < 1 || flag.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "mutants: bad flags:", err, *jobs, flag.Args())
 		os.Exit(2)
 	}
-	if err := run(pattern); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, pattern); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 		os.Exit(1)
 	}
 }
 
-func run(pattern *regexp.Regexp) error {
-	dir, err := filepath.Abs(*root)
+func run(ctx context.Context, pattern *regexp.Regexp) error {
+	root, err := filepath.Abs(*rootFlag)
 	if err != nil {
 		return err
 	}
+	chosen := choose(root, pattern)
 	work, err := os.MkdirTemp("", "mutants")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(work)
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
+	if *sample == 0 { // .ci/run has just run all tests when it takes its sample
+		if err := baseline(ctx, root, chosen); err != nil {
+			return err
+		}
+	}
+	results, err := tryAll(ctx, root, work, chosen)
+	if err != nil {
+		return err
+	}
+	return report(chosen, results)
+}
 
-	// Without a mistake nothing may be found.
-	if found, err := simulate(dir, work, nil); err != nil || found.seed != -1 {
-		return fmt.Errorf("the simulator fails on the code as it is: seed %d: %s %v", found.seed, found.message, err)
+// choose returns the mistakes to make.
+func choose(root string, pattern *regexp.Regexp) []mutant {
+	all := slices.DeleteFunc(mutants(), func(m mutant) bool { return !pattern.MatchString(m.file + ": " + m.name) })
+	if *sample == 0 {
+		return all
 	}
-	fmt.Printf("%s, %s. Each mistake is given %d seeds of 200 steps.\n\n", time.Now().Format(time.DateOnly), runtime.Version(), *seeds)
-	fmt.Println("| mistake | found after seeds | by |")
-	fmt.Println("|---|---|---|")
-	var missed []string
-	for _, m := range mutants {
-		if !pattern.MatchString(m.name) {
-			continue
-		}
-		select {
-		case <-stop:
-			return fmt.Errorf("interrupted")
-		default:
-		}
-		found, err := simulate(dir, work, &m)
-		switch {
-		case err != nil:
-			return fmt.Errorf("%s: %w", m.name, err)
-		case found.seed == unknown:
-			fmt.Printf("| %s | ? | %s |\n", m.name, found.message)
-		case found.seed < 0:
-			missed = append(missed, m.name)
-			fmt.Printf("| %s | **not found** | |\n", m.name)
-		default:
-			fmt.Printf("| %s | %d | %s |\n", m.name, found.seed+1, found.message)
+	if *seed == 0 {
+		*seed = seedOfToday(root)
+	}
+	all = slices.DeleteFunc(all, func(m mutant) bool { return explained[m.name] != "" })
+	chosen := draw(all, *sample, *seed)
+	fmt.Printf("%d of %d mistakes, by -seed %d\n", len(chosen), len(all), *seed)
+	return chosen
+}
+
+// draw returns n of the list at random, the same ones for the same seed.
+func draw(all []mutant, n int, seed uint64) []mutant {
+	r := rand.New(rand.NewPCG(seed, 0))
+	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:min(n, len(all))]
+}
+
+// seedOfToday differs from commit to commit.
+func seedOfToday(root string) uint64 {
+	out, err := exec.Command("git", "-C", root, "rev-parse", "--short=12", "HEAD").Output()
+	if err == nil {
+		if n, err := strconv.ParseUint(strings.TrimSpace(string(out)), 16, 64); err == nil {
+			return n
 		}
 	}
-	if missed != nil {
-		return fmt.Errorf("not found: %s", strings.Join(missed, "; "))
+	n, _ := strconv.ParseUint(time.Now().Format("20060102"), 10, 64)
+	return n
+}
+
+// baseline runs the tests on the code as it is: none may fail.
+func baseline(ctx context.Context, root string, chosen []mutant) error {
+	var packages []string
+	tests := make(map[string][]string)
+	for _, m := range chosen {
+		pkg, run := m.testPackage()
+		top, _, _ := strings.Cut(run, "/")
+		if tests[pkg] == nil {
+			packages = append(packages, pkg)
+		}
+		if !slices.Contains(tests[pkg], top) {
+			tests[pkg] = append(tests[pkg], top)
+		}
+	}
+	for _, pkg := range packages {
+		fmt.Fprintf(os.Stderr, "without a mistake: %s\n", pkg)
+		run := strings.Join(tests[pkg], "|")
+		out, err := goTest(ctx, root, pkg, run, 10*(*limit))
+		if err != nil && ctx.Err() == nil { // the machine may be busy
+			out, err = goTest(ctx, root, pkg, run, 10*(*limit))
+		}
+		if err != nil {
+			return fmt.Errorf("the tests of %s fail on the code as it is: %w\n%s", pkg, err, out)
+		}
 	}
 	return nil
 }
 
-// finding is where the simulator has failed.
-type finding struct {
-	seed    int // -1 if it has not
-	message string
-}
-
-// unknown is the seed of a run that had to be stopped.
-const unknown = -2
-
-var (
-	failure = regexp.MustCompile(`seed (\d+): (.*)`)
-	number  = regexp.MustCompile(`\d+`)
-)
-
-// simulate runs the simulator with a mistake in the code, or without.
-func simulate(dir, work string, m *mutant) (finding, error) {
-	args := []string{"test", "-count=1", "-timeout=5m"}
-	if m != nil {
-		overlay, err := m.overlay(dir, work)
+// tryAll makes the mistakes, some at a time, and tells of each. One that is not noticed is made once more: some show
+// themselves only if two things happen at the same time.
+func tryAll(ctx context.Context, root, work string, chosen []mutant) ([]verdict, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	results := make([]verdict, len(chosen))
+	next := make(chan int)
+	var mu sync.Mutex
+	var workers sync.WaitGroup
+	done := 0
+	for range *jobs {
+		dir, err := os.MkdirTemp(work, "job")
 		if err != nil {
-			return finding{}, err
+			return nil, err
 		}
-		args = append(args, "-overlay="+overlay)
+		workers.Go(func() {
+			for i := range next {
+				m := &chosen[i]
+				v, err := m.try(ctx, root, dir)
+				if err == nil && !v.noticed && explained[m.name] == "" {
+					v, err = m.try(ctx, root, dir)
+				}
+				if err != nil {
+					cancel(fmt.Errorf("%s: %s: %w", m.file, m.name, err))
+					continue
+				}
+				results[i] = v
+				mu.Lock()
+				done++
+				fmt.Fprintf(os.Stderr, "[%3d/%d] %4.1f s  %s  %s: %s\n", done, len(chosen), v.took.Seconds(), v.word(m), m.file, m.name)
+				mu.Unlock()
+			}
+		})
 	}
-	args = append(args, "-run=^TestSimulator$", "./session", fmt.Sprintf("-seeds=%d", *seeds))
-	cmd := exec.Command("go", args...)
-	cmd.Dir = dir
-	out, err := cmd.CombinedOutput()
-	if err == nil {
-		return finding{seed: -1}, nil
-	}
-	if f := failure.FindSubmatch(out); f != nil {
-		var seed int
-		_, _ = fmt.Sscan(string(f[1]), &seed)
-		message := strings.ReplaceAll(string(f[2]), "|", `\|`)
-		if len(message) > 100 {
-			message = message[:100] + "..."
+	for i := range chosen {
+		select {
+		case next <- i:
+			continue
+		case <-ctx.Done():
 		}
-		return finding{seed, message}, nil
+		break
 	}
-	if strings.Contains(string(out), "panic: test timed out") {
-		return finding{unknown, "the simulator never ends"}, nil
-	}
-	if strings.Contains(string(out), "seeds: {") { // the sums at its end: something never happened any more
-		message := strings.TrimSpace(regexp.MustCompile(`simulator_test.go:\d+: ([a-z -]+: only .*)`).FindString(string(out)))
-		return finding{*seeds - 1, number.ReplaceAllString(message, "n")}, nil
-	}
-	_, _ = os.Stderr.Write(out)
-	return finding{}, fmt.Errorf("go test: %w", err)
+	close(next)
+	workers.Wait()
+	return results, context.Cause(ctx)
 }
 
-// overlay writes the changed file, and what tells go to take it, and returns the path of that.
-func (m *mutant) overlay(dir, work string) (string, error) {
-	path := filepath.Join(dir, "session", m.file)
-	source, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
+// word is the verdict in a word.
+func (v verdict) word(m *mutant) string {
+	switch {
+	case v.noticed:
+		return "noticed  "
+	case explained[m.name] != "":
+		return "explained"
 	}
-	if n := strings.Count(string(source), m.was); n != 1 {
-		return "", fmt.Errorf("session/%s has the following %d times, want once; adapt tools/mutants/list.go:\n%s", m.file, n, m.was)
-	}
-	changed := filepath.Join(work, m.file)
-	if err := os.WriteFile(changed, []byte(strings.Replace(string(source), m.was, m.becomes, 1)), 0o600); err != nil {
-		return "", err
-	}
-	replace, err := json.Marshal(map[string]map[string]string{"Replace": {path: changed}})
-	if err != nil {
-		return "", err
-	}
-	overlay := filepath.Join(work, "overlay.json")
-	return overlay, os.WriteFile(overlay, replace, 0o600)
+	return "SURVIVES "
 }
