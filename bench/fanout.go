@@ -97,8 +97,8 @@ func (f *fan) advance(w *worker, now int64) {
 			w.rec.time(roundTime, now-sent)
 		}
 	}
-	upto := f.published.Load() // what is pending goes on even after the end
-	if now < w.run.end.Load() {
+	upto := f.published.Load()          // what is pending goes on even after the end
+	if w.run.now() < w.run.end.Load() { // asked under mu, and anew: see idle
 		upto = slowest + f.window
 	}
 	f.publishLocked(w, upto)
@@ -191,8 +191,12 @@ func (f *fan) caughtUp() bool {
 	return true
 }
 
+// idle reports whether every subscriber here has got everything. After the end nothing more is published: the publishing worker has asked the clock
+// under mu, and this worker takes mu after the end.
 func (l *fanLoad) idle(w *worker, _ int64) bool {
+	l.f.mu.Lock()
 	published := l.f.published.Load()
+	l.f.mu.Unlock()
 	for i := range w.conns {
 		c := &w.conns[i]
 		if c.state == open && !isPublisher(w, c) && c.v.next < published {
