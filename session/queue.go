@@ -17,7 +17,7 @@ const (
 	// scratchSize is the memory lent to a running callback; it matches the 64 KiB a loop reads at once, so that
 	// an echo of whatever arrived is one write without a pooled buffer.
 	scratchSize = 64 << 10
-	// longQueue is the length, in bytes, from which a queue goes on in larger segments than pages: up to an eighth of it.
+	// longQueue is the length, in bytes, from which a queue goes on in larger segments than pages: up to a quarter of it.
 	longQueue = 32 << 10
 )
 
@@ -47,9 +47,9 @@ var segments = sync.Pool{New: func() any { return new(segment) }}
 //
 // Each segment is filled to its end before the next begins. The first 32 KiB are in pages, so that a short queue
 // wastes little at its ends; a longer one goes on in segments of up to 64 KiB, so that a long queue wastes little on
-// what describes it. From a page on, no segment is larger than an eighth of what waits already, than a sixteenth of SendLimit, or
+// what describes it. From a page on, no segment is larger than a quarter of what waits already, than a sixteenth of SendLimit, or
 // than what may still be queued. So a queue of what Send has copied holds its bytes, the part of its first segment that has left,
-// and no more than an eighth besides, or a page.
+// and no more than a quarter besides, or a page.
 //
 // A buffer that is not the queue's own, of SendBuffer or of a Broadcast, holds all of its memory until its last byte has left. It
 // is copied instead of kept where that would lift the memory of the queue above its ceiling, or, if no other queue has it, where it
@@ -219,8 +219,8 @@ func (e end) grow(n, queued, room int) (size int) {
 		size = min(n, pool.Large)
 	case e.last > 0 && !e.head && e.last < pool.Page: // it follows a shared one
 		size = 2 * e.last
-	case e.last > 0 && queued >= longQueue && room >= pool.Large:
-		size = min(2*e.last, pool.Large, 1<<(bits.Len(uint(queued))-4), max(room/16+queued/16, pool.Page))
+	case e.last > 0 && queued >= longQueue && room > pool.Page: // near SendLimit in halves, each of which is filled
+		size = min(max(2*e.last, 2*pool.Page), pool.Large, 1<<(bits.Len(uint(queued))-3), max(room/16+queued/16, pool.Page), 1<<(bits.Len(uint(room))-1))
 	default:
 		size = pool.Page
 	}
