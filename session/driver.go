@@ -186,8 +186,18 @@ func (d *Driver) Expire(now time.Duration) {
 	s.settle()
 }
 
-// End is DisconnectWith for the engine, on any goroutine.
-func (d *Driver) End(reason error) { (*Session)(d).DisconnectWith(reason) }
+// End is DisconnectWith for the engine, on any goroutine. A callback that is running is not disturbed: what it sends is still
+// accepted, and packets of the same read are still delivered (E4). The end begins when the loop looks next.
+func (d *Driver) End(reason error) {
+	s := (*Session)(d)
+	if !s.bound.Load() {
+		return
+	}
+	s.mu.Lock()
+	s.rarely().end = reason
+	s.mu.Unlock()
+	s.schedule()
+}
 
 // Kill is Abort with a reason, for the engine, on any goroutine.
 func (d *Driver) Kill(reason error) { (*Session)(d).kill(reason) }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/servercore-go/servercore/frame"
 	"github.com/servercore-go/servercore/internal/testkit"
 	"github.com/servercore-go/servercore/pool"
 	"github.com/servercore-go/servercore/session"
@@ -314,7 +315,10 @@ func TestFirstReasonStands(t *testing.T) {
 		{session.ErrDisconnected, func(h *testkit.Handler, _ *testkit.Conn) { h.DisconnectWith(nil) }},
 		{kicked, func(h *testkit.Handler, _ *testkit.Conn) { h.DisconnectWith(fmt.Errorf("spam: %w", kicked)) }},
 		{session.ErrAborted, func(h *testkit.Handler, _ *testkit.Conn) { h.Abort() }},
-		{session.ErrShutdown, func(_ *testkit.Handler, c *testkit.Conn) { c.Driver.End(session.ErrShutdown) }},
+		{session.ErrShutdown, func(_ *testkit.Handler, c *testkit.Conn) {
+			c.Driver.End(session.ErrShutdown)
+			c.Serve(testkit.Turn)
+		}},
 		{session.ErrPeerClosed, func(_ *testkit.Handler, c *testkit.Conn) { c.Serve(testkit.FIN) }},
 		{session.ErrPeerReset, func(_ *testkit.Handler, c *testkit.Conn) {
 			c.PeerReset(errors.New("reset"))
@@ -342,6 +346,44 @@ func TestFirstReasonStands(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// E4: the end that the engine asks for does not disturb a callback that is running. What was read before is answered.
+func TestEndSparesTheCallback(t *testing.T) {
+	for name, framing := range map[string]*session.Framing{"bytes": nil, "packets": session.NewFraming(frame.Varint{})} {
+		t.Run(name, func(t *testing.T) {
+			l := newLoop(t, session.Limits{Linger: time.Second})
+			h := &testkit.Handler{Quiet: true}
+			c, err := l.Bind(h, framing)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Connected()
+			calls := 0
+			h.Recv = func(h *testkit.Handler, p []byte) {
+				if calls++; calls == 1 {
+					c.Driver.End(session.ErrShutdown)
+				}
+				wantErr(t, "Err in the callback", h.Err())
+				wantErr(t, "Send in the callback", h.Send(p))
+			}
+			wire, want := "ab", 1
+			if framing != nil {
+				wire, want = "\x01a\x01b", 2 // both come in one read
+			}
+			c.PeerWrite([]byte(wire))
+			l.Run()
+			if calls != want {
+				t.Errorf("%d OnRecv, want %d", calls, want)
+			}
+			wantWire(t, c, wire)
+			wantErr(t, "Err", h.Err(), session.ErrShutdown)
+			wantErr(t, "Send after the callback", h.Send([]byte("x")), session.ErrClosed)
+			c.PeerFIN()
+			l.Run()
+			wantClosed(t, c, false)
+		})
 	}
 }
 

@@ -207,6 +207,7 @@ func TestEndedCounters(t *testing.T) {
 		session.CausePanic: func(h *testkit.Handler, _ *testkit.Conn) { _ = h.Post(func() { panic("boom") }) },
 		session.CauseShutdown: func(_ *testkit.Handler, c *testkit.Conn) {
 			c.Driver.End(session.ErrShutdown)
+			l.Run()
 			c.PeerFIN()
 		},
 		session.CauseAborted: func(h *testkit.Handler, _ *testkit.Conn) { h.Abort() },

@@ -63,6 +63,7 @@ type Session struct {
 type rare struct {
 	// Under mu.
 	reason error    // why the session ends
+	end    error    // why it is to end, once no callback runs
 	posts  []func() // accepted by Post and not yet run
 	timers timers   // of AfterFunc, not yet run
 	set    uint64   // how many were set

@@ -76,6 +76,12 @@ func (s *Session) look(posts bool) (v view) {
 	r, scratch := s.rare.Load(), s.conn.Scratch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if r != nil && r.end != nil {
+		if s.open, s.ending = false, true; r.reason == nil {
+			s.record(r.end)
+		}
+		r.end = nil
+	}
 	v.aborted, v.ending, v.size, v.waiting = s.aborted, s.ending, s.q.size, s.waiting()
 	if r != nil {
 		v.finish, v.timer = r.finish, r.timers.next()

@@ -182,10 +182,13 @@ type simSession struct {
 	wishes   bool    // its content asks for things in callbacks
 	member   [3]bool // of the groups, until its end
 	paused   bool    // last asked: PauseRecv
-	late     bool    // that, or the end, was asked for while the loop was at work: an OnRecv may be on its way
+	late     bool    // that, or the end, was asked for while the loop was at work: an OnRecv, or OnHalfClose, may be on its way
 	closed   bool    // Send has returned ErrClosed
 	ending   bool    // Disconnect or Abort was called
 	aborted  bool
+	stopped  bool // Driver.End was called
+	calling  int  // its callbacks that run
+	spared   bool // End was called in one of them: Send goes on until it returns
 	fin      bool // the peer has finished
 	broken   bool // the peer has reset, or a write was told so
 	failing  bool // content has failed
@@ -421,6 +424,8 @@ func (m *simSession) recv(h *testkit.Handler, p []byte) {
 		s.failf("%d: OnRecv after the end was asked for", m.n)
 	case m.paused && !late:
 		s.failf("%d: OnRecv after PauseRecv", m.n)
+	case m.stopped && errors.Is(h.Err(), session.ErrShutdown):
+		s.failf("%d: OnRecv after the end has begun", m.n)
 	}
 	m.late = false
 	if m.got+len(p) > len(m.sent) || !bytes.Equal(p, m.sent[m.got:m.got+len(p)]) {
@@ -464,7 +469,7 @@ func (m *simSession) onSend(h *testkit.Handler, n int) {
 
 func (m *simSession) halfClose(*testkit.Handler) {
 	s := m.sim
-	if m.halved || !m.fin || m.got < len(m.sent) || m.ending || m.finished {
+	if m.halved || !m.fin || m.got < len(m.sent) || m.ending && !m.late || m.finished {
 		s.failf("%d: OnHalfClose: again %t, finished by the peer %t, %d of %d bytes brought, ending %t, finished %t", m.n, m.halved,
 			m.fin, m.got, len(m.sent), m.ending, m.finished)
 	}
@@ -529,7 +534,12 @@ func (m *simSession) inside(callback string) {
 		return
 	}
 	s.depth++
-	defer func() { s.depth-- }()
+	m.calling++
+	defer func() {
+		s.depth--
+		m.calling--
+		m.spared = false
+	}()
 	for s.IntN(3) == 0 {
 		if s.IntN(5) == 0 {
 			s.sessions[s.IntN(len(s.sessions))].act() // any session's methods may be called
@@ -621,6 +631,14 @@ func (m *simSession) act() {
 		s.note("%d: Abort", m.n)
 		m.ending, m.aborted = true, true
 		h.Abort()
+	default:
+		if s.IntN(3) > 0 {
+			return
+		}
+		s.note("%d: End", m.n)
+		m.stopped = true
+		m.spared = m.calling > 0 && h.Err() == nil && !m.closed && !m.finished && s.limits.Budget == nil
+		m.c.Driver.End(session.ErrShutdown)
 	}
 }
 
@@ -720,6 +738,9 @@ func (m *simSession) accept(err error, p []byte) {
 		m.closed = true
 		if m.h.Err() == nil && !m.finished {
 			s.failf("%d: ErrClosed without a reason", m.n)
+		}
+		if m.spared && !m.ending && !m.finished { // E4
+			s.failf("%d: ErrClosed in the callback that the end finds running", m.n)
 		}
 	case errors.Is(err, session.ErrSendLimit):
 		s.stats.refused++
@@ -910,6 +931,7 @@ func (m *simSession) check() {
 	case c.FINSent && size > 0 && !c.Closed:
 		s.failf("%d: FIN with %d bytes waiting", m.n, size)
 	}
+	m.ending = m.ending || m.stopped && errors.Is(err, session.ErrShutdown)
 	m.mayMiss = m.mayMiss || m.broken && (m.paused || m.rate != nil)
 	if errors.Is(err, session.ErrIdle) && !m.idle { // T4
 		m.idle = true
@@ -930,6 +952,8 @@ func (m *simSession) check() {
 	case c.Closed:
 	case m.ran < m.posted:
 		s.failf("%d: forgets a Post", m.n)
+	case m.stopped && err == nil:
+		s.failf("%d: forgets to end", m.n)
 	case m.failing && m.nextTimer() > 0 && (c.Armed == 0 || c.Armed > m.nextTimer()):
 		s.failf("%d: forgets a timer", m.n)
 	case m.finished && size == 0 && !c.FINSent:
@@ -1120,7 +1144,7 @@ func (m *simSession) atEnd() {
 	case broken && !m.broken, c.WasReset && !cut,
 		cut && !c.WasReset && !m.broken && !c.FINSent && !(m.fin && c.Took == len(m.wire)): // an Abort may come when all is over
 		s.failf("%d: reset by us %t, by the peer %t, Err %v", m.n, c.WasReset, m.broken, err)
-	case broken && errors.Is(c.Driver.Reason(), session.ErrPeerReset) && !cut && !m.ending && !m.failing && !m.mayMiss && !m.garbled && m.got != len(m.sent): // E2c
+	case broken && errors.Is(c.Driver.Reason(), session.ErrPeerReset) && !cut && !m.ending && !m.stopped && !m.failing && !m.mayMiss && !m.garbled && m.got != len(m.sent): // E2c
 		s.failf("%d: OnRecv brought %d of %d bytes before the reset", m.n, m.got, len(m.sent))
 	case cut || broken:
 		s.stats.resets++

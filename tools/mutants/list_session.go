@@ -2,6 +2,9 @@ package main
 
 // inSession has the mistakes that the simulator of package session finds.
 var inSession = []mutant{
+	{"the engine's end cuts into a callback", "session/driver.go", "	s.rarely().end = reason\n	s.mu.Unlock()\n",
+		"	s.rarely().end, s.open = reason, false\n	s.mu.Unlock()\n", simulator},
+	{"the engine's end is forgotten", "session/settle.go", "	if r != nil && r.end != nil {\n", "	if r != nil && r.end != nil && s.severed {\n", simulator},
 	{"a wake-up is lost: the loop looks first and lets others ask then", "session/settle.go",
 		"	for writes, posts := 0, 0; ; {\n		s.release()\n",
 		"	for writes, posts := 0, 0; ; {\n", simulator},
