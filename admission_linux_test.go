@@ -17,7 +17,7 @@ import (
 func TestRefusalMessageIsNotReset(t *testing.T) {
 	onLoops(t, func(t *testing.T, loops int) {
 		sent := make(chan struct{}, 1)
-		s := serve(t, "tcp", engine.Options{Loops: loops}, hooks{}, engine.Guard(engine.Rules{Farewell: []byte(goAway)}),
+		s := serve(t, "tcp", engine.Options{Loops: loops}, hooks{}, engine.Guard(engine.Rules{RefusalMessage: []byte(goAway)}),
 			engine.Admit(func(netip.AddrPort) error { <-sent; return errors.New("no") }))
 		for i := range 5 {
 			c := s.dial()

@@ -33,10 +33,10 @@ func prefixes(s ...string) (list []netip.Prefix) {
 }
 
 // refused reads what a refused connection is told, to its end in order.
-func refused(t testing.TB, c net.Conn, farewell string) {
+func refused(t testing.TB, c net.Conn, message string) {
 	t.Helper()
-	if got, err := io.ReadAll(c); err != nil || string(got) != farewell {
-		t.Errorf("a refused connection reads %q, %v, want %q and its end", got, err, farewell)
+	if got, err := io.ReadAll(c); err != nil || string(got) != message {
+		t.Errorf("a refused connection reads %q, %v, want %q and its end", got, err, message)
 	}
 }
 
@@ -78,12 +78,12 @@ const goAway = "go away\n"
 func TestGuardLetsIn(t *testing.T) {
 	onLoops(t, func(t *testing.T, loops int) {
 		s := serve(t, "tcp", engine.Options{Loops: loops, LingerTimeout: 50 * time.Millisecond}, hooks{recv: echo}, engine.Guard(engine.Rules{
-			Allow:         prefixes("127.0.0.0/16", "127.1.0.1/32"),
-			Deny:          prefixes("127.0.9.0/24"),
-			MaxPerAddress: 2,
-			AcceptRate:    0.001,
-			AcceptBurst:   4,
-			Farewell:      []byte(goAway),
+			Allow:          prefixes("127.0.0.0/16", "127.1.0.1/32"),
+			Deny:           prefixes("127.0.9.0/24"),
+			MaxPerAddress:  2,
+			AcceptRate:     0.001,
+			AcceptBurst:    4,
+			RefusalMessage: []byte(goAway),
 		}))
 		refused(t, s.dialWith(from("127.0.9.1")), goAway)
 		refused(t, s.dialWith(from("127.2.0.1")), goAway)
@@ -171,7 +171,7 @@ func TestAdmit(t *testing.T) {
 func TestRefusalMessageWhenFull(t *testing.T) {
 	onLoops(t, func(t *testing.T, loops int) {
 		s := serve(t, "tcp", engine.Options{Loops: loops, MaxSessions: 1}, hooks{recv: echo},
-			engine.Guard(engine.Rules{MaxPerAddress: 2, Farewell: []byte(goAway)}))
+			engine.Guard(engine.Rules{MaxPerAddress: 2, RefusalMessage: []byte(goAway)}))
 		c, p := s.connect()
 		for range 3 { // being refused by MaxSessions is no session of the address
 			refused(t, s.dial(), goAway)

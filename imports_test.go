@@ -51,6 +51,8 @@ var rooms = []room{
 	{dir: "frame", // bytes in, packets out
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io", "time"}},
 	{dir: "internal", may: []string{sys}, tests: []string{"internal/"}},
+	{dir: "internal/guard", // decisions about addresses: no socket, no file; the clock is the caller's
+		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io"}},
 	{dir: echoserver, may: []string{"engine", "session", "pool", sys, systemd, tomlFile}, tests: []string{testkit}}, // a command's inside
 	{dir: testkit, may: append([]string{"session", "pool", "frame", sys}, testLibraries...), tests: []string{"internal/"}},
 	{dir: "bench", may: []string{sys, histogram}, tests: []string{"bench"}}, // nothing of ours: it can load any server
@@ -254,6 +256,10 @@ func TestImportRule(t *testing.T) {
 		{"bench/plan_test.go", module + "/bench", true},
 		{"internal/wheel/wheel.go", sys, true},
 		{"internal/wheel/wheel.go", module + "/session", false},
+		{"internal/guard/guard.go", "net/netip", true},
+		{"internal/guard/guard.go", "net", false},
+		{"internal/guard/guard.go", sys, false},
+		{"engine/guard.go", module + "/internal/guard", true},
 		{testkit + "/peer.go", module + "/session", true},
 		{testkit + "/peer.go", testLibraries[0], true},
 		{testkit + "/peer.go", module + "/engine", false},

@@ -45,7 +45,7 @@ func serveBehind(t *testing.T, address string, allow ...string) *behind {
 		},
 		recv: echo,
 	}, engine.ProxyProtocol(prefixes("127.0.0.1/32", "::1/128")...), engine.Guard(engine.Rules{
-		Allow: prefixes(append(allow, clientNetwork)...), MaxPerAddress: 1, Farewell: []byte(goAway),
+		Allow: prefixes(append(allow, clientNetwork)...), MaxPerAddress: 1, RefusalMessage: []byte(goAway),
 	}))
 	must(t, b.Start())
 	t.Cleanup(func() {

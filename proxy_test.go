@@ -116,7 +116,7 @@ func splitBy(b []byte, n int) func(func([]byte) bool) {
 func TestProxyGuard(t *testing.T) {
 	onLoops(t, func(t *testing.T, loops int) {
 		s := serve(t, "tcp", engine.Options{Loops: loops}, hooks{recv: echo}, behindProxy, engine.Guard(engine.Rules{
-			Deny: prefixes("192.0.2.0/24"), MaxPerAddress: 1, Farewell: []byte(goAway),
+			Deny: prefixes("192.0.2.0/24"), MaxPerAddress: 1, RefusalMessage: []byte(goAway),
 		}))
 		as := func(source string) net.Conn {
 			c := s.dial()

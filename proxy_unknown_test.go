@@ -125,7 +125,7 @@ func TestProxyUnknownClientOnAllAddresses(t *testing.T) {
 func TestProxyUnknownClientIsRefused(t *testing.T) {
 	onLoops(t, func(t *testing.T, loops int) {
 		s := serve(t, "tcp", engine.Options{Loops: loops, MaxSessions: 2}, hooks{recv: echo}, behindProxy,
-			engine.Guard(engine.Rules{Allow: prefixes("192.0.2.0/24"), Farewell: []byte(goAway)}),
+			engine.Guard(engine.Rules{Allow: prefixes("192.0.2.0/24"), RefusalMessage: []byte(goAway)}),
 			engine.Admit(func(a netip.AddrPort) error {
 				if !a.IsValid() {
 					return errors.New("no health checks here")

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/servercore-go/servercore/internal/guard"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -22,11 +23,11 @@ type newcomer struct {
 	origin        *origin
 	fd            int
 	local, remote net.Addr
-	attempt       *attempt // of Dial, nil for an accepted one
-	visitor       *visitor // what a Guard knows of the address, nil without
-	clientUnknown bool     // its PROXY header tells of no client: remote is the proxy
-	registered    bool     // the poller tells of it already
-	shared        bool     // accepted on a socket that others have too: it may have inherited any option
+	attempt       *attempt      // of Dial, nil for an accepted one
+	source        *guard.Source // the address as a Guard counts it, nil without
+	clientUnknown bool          // its PROXY header tells of no client: remote is the proxy
+	registered    bool          // the poller tells of it already
+	shared        bool          // accepted on a socket that others have too: it may have inherited any option
 }
 
 // maxKnocks bounds the newcomers a door lets in before it looks at its connections again.
@@ -146,12 +147,12 @@ func (e *Engine) admit(n newcomer, lp *loop) {
 	case n.origin.entry != nil && !e.pass(&n):
 	case !e.enter():
 		e.log.limited(fullLine, "refusing connections: MaxSessions reached", "max", e.maxSessions)
-		n.visitor.leave()
+		n.source.Release(time.Now())
 		e.refused.full.Add(1)
-		n.origin.entry.farewell(n.fd)
+		n.origin.entry.sendRefusal(n.fd)
 		_ = unix.Close(n.fd)
 	case !e.spareKept():
-		n.visitor.leave()
+		n.source.Release(time.Now())
 		e.refused.descriptors.Add(1)
 		e.shed(n.fd)
 		e.leave()
@@ -170,8 +171,8 @@ func (e *Engine) pass(n *newcomer) bool {
 		if e.judge(n) {
 			return true
 		}
-		en.farewell(n.fd)
-	case en.trusted.contain(addrPort(n.remote).Addr()):
+		en.sendRefusal(n.fd)
+	case en.trusted.Contains(addrPort(n.remote).Addr()):
 		return true
 	default:
 		e.refused.untrusted.Add(1)
@@ -231,7 +232,7 @@ func (c *conn) open(n newcomer) {
 		return
 	}
 	if n.origin.entry != nil && n.origin.entry.admit != nil && !l.callAdmit(n) {
-		n.origin.entry.farewell(n.fd)
+		n.origin.entry.sendRefusal(n.fd)
 		return
 	}
 	h, err := l.callFactory(n)

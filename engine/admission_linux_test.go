@@ -54,10 +54,7 @@ func TestShedTakesNoPlace(t *testing.T) {
 		t.Errorf("refused %+v, %d sessions, want one for want of descriptors, and none", s.Refused, s.Sessions)
 	}
 	g := l.origin.entry.guard
-	g.mu.Lock()
-	known := g.known
-	g.mu.Unlock()
-	if known != 0 {
+	if known := g.Known(); known != 0 {
 		t.Errorf("the Guard remembers %d addresses", known)
 	}
 	if n, err := unix.Read(pair[1], make([]byte, 1)); n != 0 {
@@ -77,7 +74,7 @@ func TestRefusalDiscardsSoMuch(t *testing.T) {
 	if n, err := unix.Write(pair[1], make([]byte, 100<<10)); n != 100<<10 {
 		t.Fatalf("the kernel takes %d bytes, %v", n, err)
 	}
-	(&entry{guard: mustGuard(t, Rules{Farewell: []byte("busy")})}).farewell(pair[0])
+	(&entry{refusalMessage: []byte("busy")}).sendRefusal(pair[0])
 	left := 0
 	for b := make([]byte, 4<<10); ; {
 		n, err := unix.Read(pair[0], b)

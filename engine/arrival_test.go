@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/servercore-go/servercore/internal/guard"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -232,7 +233,7 @@ func TestHeaderOfAnEngineThatEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.engine.sessions.Add(1)
-		l.welcome(newcomer{fd: pair[0], origin: &origin{network: "tcp", entry: &entry{trusted: new(prefixes)}}})
+		l.welcome(newcomer{fd: pair[0], origin: &origin{network: "tcp", entry: &entry{trusted: new(guard.Prefixes)}}})
 		end(l)
 		l.turn()
 		if s := l.engine.Stats(); len(l.arrivals) != 0 || l.expected.Load() != 0 || s.Sessions != 0 || s.Refused != (Refused{Closing: 1}) {

@@ -211,7 +211,7 @@ func (c *conn) leave() {
 	l := c.on()
 	l.delist(c)
 	l.live.Add(-1)
-	l.farewell(c)
+	l.releaseSource(c)
 	l.engine.leave()
 	if link := l.links[c]; link != nil {
 		delete(l.links, c)

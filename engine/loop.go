@@ -11,6 +11,7 @@ import (
 	gerrors "github.com/panjf2000/gnet/v2/pkg/errors"
 	"github.com/panjf2000/gnet/v2/pkg/netpoll"
 
+	"github.com/servercore-go/servercore/internal/guard"
 	"github.com/servercore-go/servercore/internal/wheel"
 	"github.com/servercore-go/servercore/session"
 )
@@ -62,14 +63,14 @@ type loop struct {
 	ended      error             // what Polling returned
 	wheel      *wheel.Wheel[*conn]
 	timer      *time.Timer
-	timerAt    time.Duration      // when the timer fires, 0 if it is not set
-	again      []*conn            // sessions for a later turn
-	links      map[*conn]*link    // sessions that are followed by another one
-	visitors   map[*conn]*visitor // what a Guard knows of the addresses of those it has let in
-	arrivals   map[int32]*arrival // by descriptor: connections whose PROXY header has not come
-	seat       seat               // of its connections that are not offloaded
-	served     int                // events since the last breath
-	progress   progress           // of the turn that runs
+	timerAt    time.Duration           // when the timer fires, 0 if it is not set
+	again      []*conn                 // sessions for a later turn
+	links      map[*conn]*link         // sessions that are followed by another one
+	sources    map[*conn]*guard.Source // of the sessions that a Guard counts
+	arrivals   map[int32]*arrival      // by descriptor: connections whose PROXY header has not come
+	seat       seat                    // of its connections that are not offloaded
+	served     int                     // events since the last breath
+	progress   progress                // of the turn that runs
 }
 
 const (
@@ -85,7 +86,7 @@ func newLoop(e *Engine, index int, limits session.Limits) (_ *loop, err error) {
 		wheel:    wheel.New[*conn](tick, tickSlots),
 		doors:    make(map[int]*Listener),
 		links:    make(map[*conn]*link),
-		visitors: make(map[*conn]*visitor),
+		sources:  make(map[*conn]*guard.Source),
 		arrivals: make(map[int32]*arrival),
 		quit:     make(chan struct{}),
 		gone:     make(chan struct{}),

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/servercore-go/servercore/frame"
+	"github.com/servercore-go/servercore/internal/guard"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -31,8 +32,10 @@ type origin struct {
 // entry is what a listener asks of those who come in; each may be nil.
 type entry struct {
 	admit   func(netip.AddrPort) error
-	guard   *guard
-	trusted *prefixes // the proxies
+	guard   *guard.Guard
+	trusted *guard.Prefixes // the proxies
+
+	refusalMessage []byte
 }
 
 // enter returns what the listener asks, for an option to add to it.

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/servercore-go/servercore/internal/guard"
 	"github.com/servercore-go/servercore/internal/proxyproto"
 )
 
@@ -38,7 +39,7 @@ import (
 // what is wrong and quotes the beginning of what came. A connection that ends without having sent a byte, as health checks do,
 // counts in ProxyHeader and is not logged.
 func ProxyProtocol(trusted ...netip.Prefix) Option {
-	set, err := newPrefixes(trusted)
+	set, err := guard.NewPrefixes(trusted)
 	return func(o *origin) error {
 		switch {
 		case err != nil:
@@ -187,7 +188,7 @@ func (l *loop) receive(a *arrival, h proxyproto.Header) {
 		n.local = net.TCPAddrFromAddrPort(h.Destination)
 	}
 	if !l.engine.judge(&n) {
-		n.origin.entry.farewell(n.fd)
+		n.origin.entry.sendRefusal(n.fd)
 		l.drop(a)
 		return
 	}

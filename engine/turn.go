@@ -151,8 +151,8 @@ func (l *loop) guests() bool {
 
 // introduce opens a newcomer.
 func (l *loop) introduce(c *conn, n newcomer) {
-	if n.visitor != nil {
-		l.visitors[c] = n.visitor
+	if n.source != nil {
+		l.sources[c] = n.source
 	}
 	l.progress.opening, l.progress.attempt = c, n.attempt
 	l.seatFor(c, n.origin)
@@ -160,11 +160,11 @@ func (l *loop) introduce(c *conn, n newcomer) {
 	l.begin()
 }
 
-// farewell tells a Guard that a connection it has let in is no more.
-func (l *loop) farewell(c *conn) {
-	if v := l.visitors[c]; v != nil {
-		delete(l.visitors, c)
-		v.leave()
+// releaseSource tells the Guard that has counted a connection that it has ended.
+func (l *loop) releaseSource(c *conn) {
+	if s := l.sources[c]; s != nil {
+		delete(l.sources, c)
+		s.Release(time.Now())
 	}
 }
 
@@ -177,7 +177,7 @@ func (l *loop) begin() {
 	}
 	l.progress.opening, l.progress.attempt = nil, nil
 	if c.driver == nil { // refused
-		l.farewell(c)
+		l.releaseSource(c)
 		_ = unix.Close(int(c.fd))
 		l.engine.leave()
 		a.settle()
