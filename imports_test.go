@@ -43,7 +43,7 @@ var rooms = []room{
 	{dir: ".", tests: []string{"engine", "session", "pool", "frame", "bench", testkit, sys}},
 	{dir: "cmd", may: []string{"engine", "session", "bench", echoserver, sys}, tests: []string{"pool", testkit}},
 	{dir: "examples", may: []string{"engine", "session", "frame", "pool"}},
-	{dir: "engine", may: []string{"session", "pool", "frame", "internal/", gnet + "/pkg/", sys}},
+	{dir: "engine", may: []string{"session", "pool", "frame", "internal/", sys}, tests: []string{gnet + "/pkg/logging"}},
 	{dir: "session", may: []string{"pool", "frame"}, tests: []string{"session", testkit},
 		// It opens no socket and asks no operating system: the loop does.
 		not: []string{"syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
@@ -51,6 +51,7 @@ var rooms = []room{
 	{dir: "frame", // bytes in, packets out
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io", "time"}},
 	{dir: "internal", may: []string{sys}, tests: []string{"internal/"}},
+	{dir: "internal/reactor", may: []string{"internal/wheel", gnet + "/pkg/", sys}}, // gnet's poller; no session, no engine
 	{dir: "internal/guard", // decisions about addresses: no socket, no file; the clock is the caller's
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io"}},
 	{dir: echoserver, may: []string{"engine", "session", "pool", sys, systemd, tomlFile}, tests: []string{testkit}}, // a command's inside
@@ -180,7 +181,7 @@ func TestImportDirectionsCanFail(t *testing.T) {
 	}
 	tree := fstest.MapFS{
 		"go.mod":                   {Data: []byte("module " + module)},
-		"engine/reactor.go":        source(gnet + "/pkg/netpoll"),
+		"internal/reactor/run.go":  source(gnet + "/pkg/netpoll"),
 		"session/bad_darwin.go":    source(gnet),
 		"session/testdata/x/x.go":  source(gnet),
 		"tools/go.mod":             {Data: []byte("module " + module + "/tools")},
@@ -218,7 +219,16 @@ func TestImportRule(t *testing.T) {
 		{"cmd/netbench/main.go", module + "/cmd/echoserver/part", false},
 		{"cmd/netbench/main.go", module + "/cmd/netbench/part", true},
 		{"engine/loop.go", gnet, false},
-		{"engine/loop.go", gnet + "/pkg/errors", true},
+		{"engine/loop.go", gnet + "/pkg/errors", false},
+		{"engine/gnetlog_test.go", gnet + "/pkg/logging", true},
+		{"engine/loop.go", module + "/internal/reactor", true},
+		{"internal/reactor/run.go", gnet + "/pkg/netpoll", true},
+		{"internal/reactor/run.go", gnet, false},
+		{"internal/reactor/loop.go", module + "/internal/wheel", true},
+		{"internal/reactor/loop.go", module + "/session", false},
+		{"internal/reactor/loop.go", module + "/engine", false},
+		{"internal/reactor/loop.go", module + "/pool", false},
+		{"internal/reactor/loop.go", module + "/internal/proxyproto", false},
 		{"engine/loop.go", module + "/internal/wheel", true},
 		{"engine/loop.go", module + "/" + testkit, false},
 		{"engine/loop_test.go", module + "/" + testkit, true},

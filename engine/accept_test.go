@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/servercore-go/servercore/internal/reactor"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -32,7 +33,7 @@ func (f *faults) accept(listener int) (int, unix.Sockaddr, error) {
 		f.left = f.left[1:]
 		return -1, nil, err
 	}
-	return accept(listener)
+	return reactor.Accept(listener)
 }
 
 func (f *faults) set(n int, err error) {
@@ -59,7 +60,7 @@ func TestAcceptPassesOverTheBroken(t *testing.T) {
 	for _, err := range []error{unix.ECONNABORTED, unix.EINTR} {
 		f.set(maxBroken-1, err)
 		client := dial(t, l)
-		n, got := l.try()
+		n, got := l.tryAccept()
 		if got != nil {
 			t.Fatalf("after %d times %v: %v", maxBroken-1, err, got)
 		}
@@ -68,18 +69,18 @@ func TestAcceptPassesOverTheBroken(t *testing.T) {
 		}
 		_ = unix.Close(n.fd)
 		f.set(10*maxBroken, err)
-		if _, got = l.try(); !errors.Is(got, err) || f.called() != maxBroken {
+		if _, got = l.tryAccept(); !errors.Is(got, err) || f.called() != maxBroken {
 			t.Errorf("%v after %d calls, want %v after %d", got, f.called(), err, maxBroken)
 		}
 	}
 	for _, err := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EPERM, unix.EPROTO, unix.ENETDOWN} {
 		f.set(1, err)
-		if _, got := l.try(); !errors.Is(got, err) || f.called() != 1 {
+		if _, got := l.tryAccept(); !errors.Is(got, err) || f.called() != 1 {
 			t.Errorf("%v after %d calls, want %v after one", got, f.called(), err)
 		}
 	}
 	f.set(1, unix.EAGAIN)
-	if _, got := l.try(); got != unix.EAGAIN {
+	if _, got := l.tryAccept(); got != unix.EAGAIN {
 		t.Errorf("%v, want EAGAIN", got)
 	}
 }
@@ -89,7 +90,7 @@ func TestAcceptPassesOverTheNameless(t *testing.T) {
 	l := bound(t, "tcp", "127.0.0.1:0")
 	nameless := true
 	l.engine.acceptSocket = func(listener int) (int, unix.Sockaddr, error) {
-		fd, sa, err := accept(listener)
+		fd, sa, err := reactor.Accept(listener)
 		if nameless {
 			sa = nil
 		}
@@ -97,7 +98,7 @@ func TestAcceptPassesOverTheNameless(t *testing.T) {
 		return fd, sa, err
 	}
 	first, second := dial(t, l), dial(t, l)
-	n, err := l.try()
+	n, err := l.tryAccept()
 	if err != nil || n.remote.String() != second.LocalAddr().String() {
 		t.Fatalf("%v, %v, want the second", n.remote, err)
 	}
@@ -212,7 +213,7 @@ func TestShedKeepsNoPlace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.admit(newcomer{origin: &origin{network: "unix"}, fd: fds[0]}, l)
+		e.admit(pendingConn{origin: &origin{network: "unix"}, fd: fds[0]}, l)
 		_ = unix.SetNonblock(fds[1], true) // for the deadline
 		client = os.NewFile(uintptr(fds[1]), "client")
 		t.Cleanup(func() { _ = client.Close() })
@@ -228,20 +229,20 @@ func TestShedKeepsNoPlace(t *testing.T) {
 	for range 3 {
 		gone(admit())
 	}
-	if n := e.sessions.Load(); n != 0 || e.refused.descriptors.Load() != 3 || len(l.newcomers) != 0 {
-		t.Errorf("%d places are taken, %d shed, %d are handed on", n, e.refused.descriptors.Load(), len(l.newcomers))
+	if n := e.sessions.Load(); n != 0 || e.refused.descriptors.Load() != 3 || len(l.pending) != 0 {
+		t.Errorf("%d places are taken, %d shed, %d are handed on", n, e.refused.descriptors.Load(), len(l.pending))
 	}
 	missing = nil
 	admit()
-	if n := e.sessions.Load(); n != 1 || len(l.newcomers) != 1 || l.opening.Load() != 1 {
-		t.Fatalf("%d places are taken, %d are handed on", n, len(l.newcomers))
+	if n := e.sessions.Load(); n != 1 || len(l.pending) != 1 || l.opening.Load() != 1 {
+		t.Fatalf("%d places are taken, %d are handed on", n, len(l.pending))
 	}
 	gone(admit())
-	if n := e.sessions.Load(); n != 1 || e.refused.full.Load() != 1 || len(l.newcomers) != 1 {
-		t.Errorf("%d places are taken, %d refused, %d are handed on", n, e.refused.full.Load(), len(l.newcomers))
+	if n := e.sessions.Load(); n != 1 || e.refused.full.Load() != 1 || len(l.pending) != 1 {
+		t.Errorf("%d places are taken, %d refused, %d are handed on", n, e.refused.full.Load(), len(l.pending))
 	}
-	_ = unix.Close(l.newcomers[0].fd)
-	l.newcomers = nil
+	_ = unix.Close(l.pending[0].fd)
+	l.pending = nil
 	e.stop()
 	gone(admit())
 	if n := e.refused.closing.Load(); n != 1 || e.sessions.Load() != 1 {
@@ -315,10 +316,10 @@ func TestRoomiest(t *testing.T) {
 	} {
 		for l, n := range map[*loop][3]int32{first: tt.first, second: tt.second} {
 			l.opening.Store(n[0])
-			l.live.Store(n[1])
-			l.expected.Store(n[2])
+			liveOf(l).Store(n[1])
+			l.awaiting.Store(n[2])
 		}
-		if got := e.roomiest(maxOpening); got != tt.want {
+		if got := e.leastLoaded(maxOpening); got != tt.want {
 			t.Errorf("%v and %v: another loop", tt.first, tt.second)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/internal/reactor"
 )
 
 // One listener may be handed connections to several ports: with IP_TRANSPARENT, or by a socket lookup.
@@ -23,7 +25,7 @@ func TestLocalAddressOfEachConnection(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer client.Close()
-			fd, err := duplicate(client.(*net.TCPConn))
+			fd, err := reactor.Duplicate(client.(*net.TCPConn))
 			if err != nil {
 				t.Fatal(err)
 			}

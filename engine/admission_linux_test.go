@@ -44,7 +44,7 @@ func TestShedTakesNoPlace(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}
-	n := newcomer{origin: &l.origin, fd: pair[0], remote: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, local: l.Addr()}
+	n := pendingConn{origin: &l.origin, fd: pair[0], remote: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, local: l.Addr()}
 	e.admit(n, e.loops[0])
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
 		t.Fatal(err)

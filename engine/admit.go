@@ -30,19 +30,19 @@ func Admit(f func(remote netip.AddrPort) error) Option {
 }
 
 // callAdmit asks the application, whatever that does.
-func (l *loop) callAdmit(n newcomer) (admitted bool) {
+func (l *loop) callAdmit(p pendingConn) (admitted bool) {
 	e := l.engine
 	returned := false
 	var err error
 	defer func() {
-		l.seat.scratch.Leave()
+		l.scratch.Leave()
 		l.making.Store(nil)
 		if admitted {
 			return
 		}
 		e.refused.admit.Add(1)
 		if returned {
-			e.log.limited(admitLine, "connection refused by Admit", "err", err, "remote", n.remote)
+			e.log.limited(admitLine, "connection refused by Admit", "err", err, "remote", p.remote)
 			return
 		}
 		value := recover()
@@ -50,20 +50,20 @@ func (l *loop) callAdmit(n newcomer) (admitted bool) {
 			value = "runtime.Goexit"
 		}
 		e.log.limited(panicLine, "Admit failed, the connection is refused", "panic", value, "stack", string(debug.Stack()),
-			"remote", n.remote)
+			"remote", p.remote)
 	}()
-	if a, ok := n.remote.(*net.TCPAddr); ok {
+	if a, ok := p.remote.(*net.TCPAddr); ok {
 		l.making.Store(a)
 	}
 	began := time.Duration(0)
-	if l.seat.scratch.Enter(session.CallAdmit, nil) {
+	if l.scratch.Enter(session.CallAdmit, nil) {
 		began = e.now()
 	}
-	client := addrPort(n.remote)
-	if n.clientUnknown {
+	client := addrPort(p.remote)
+	if p.clientUnknown {
 		client = netip.AddrPort{}
 	}
-	err = n.origin.entry.admit(client)
+	err = p.origin.entry.admit(client)
 	returned = true
 	if began > 0 {
 		l.shared.Times[session.CallAdmit].Record(e.now() - began)

@@ -12,11 +12,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/servercore-go/servercore/internal/reactor"
 	"github.com/servercore-go/servercore/session"
 )
 
 // The way of an outbound connection: Dial takes a place among the sessions, package net connects, and from there it is a
-// newcomer like one that was accepted: a loop opens it. docs/decisions/0007 weighs the ways.
+// pending connection like one that was accepted: a loop opens it. docs/decisions/0007 weighs the ways.
 
 // ErrFull is what Dial returns when MaxSessions are open.
 var ErrFull = errors.New("engine: MaxSessions reached")
@@ -71,15 +72,15 @@ func (e *Engine) Dial(ctx context.Context, network, address string, f session.Fa
 
 // attempt is an attempt to connect, as its caller and the loop share it.
 type attempt struct {
-	link    *link         // what it is made for, nil without Reconnect
-	follows bool          // it is not Dial's: nobody waits for OnConnected
-	claimed atomic.Bool   // see claim
-	fate    atomic.Uint32 // made or abandoned, whichever came first, once it was claimed
-	driver  atomic.Pointer[session.Driver]
-	settled chan struct{} // closed when there is an outcome: with a session, after OnConnected
+	link     *link         // what it is made for, nil without Reconnect
+	follows  bool          // it is not Dial's: nobody waits for OnConnected
+	claimed  atomic.Bool   // see claim
+	fate     atomic.Uint32 // made or abandoned, whichever came first, once it was claimed
+	driver   atomic.Pointer[session.Driver]
+	resolved chan struct{} // closed when there is an outcome: with a session, after OnConnected
 
-	// The loop's until settled, or the worker's.
-	told    bool // settled is closed
+	// The loop's until resolved, or the worker's.
+	told    bool // resolved is closed
 	handler session.Handler
 	err     error
 }
@@ -92,7 +93,7 @@ const (
 
 // attempt makes one.
 func (e *Engine) attempt(ctx context.Context, o *origin, address string, a *attempt) (session.Handler, error) {
-	a.settled = make(chan struct{})
+	a.resolved = make(chan struct{})
 	err := e.connect(ctx, o, address, a)
 	if err == nil {
 		err = a.outcome(ctx, e.life)
@@ -107,23 +108,23 @@ func (e *Engine) attempt(ctx context.Context, o *origin, address string, a *atte
 	return nil, fmt.Errorf("engine: dial %s %s: %w", o.network, address, err)
 }
 
-// connect connects and hands the newcomer to a loop. On an error nothing is left of it.
+// connect connects and hands the connection to a loop. On an error nothing is left of it.
 func (e *Engine) connect(ctx context.Context, o *origin, address string, a *attempt) error {
 	if err := e.board(); err != nil {
 		return err
 	}
 	defer e.dials.Done()
-	if !e.enter() { // before there is a socket: T2 bounds descriptors
+	if !e.takePlace() { // before there is a socket: T2 bounds descriptors
 		e.refused.full.Add(1)
 		return ErrFull
 	}
-	n := newcomer{origin: o, attempt: a}
-	if err := e.reach(ctx, address, &n); err != nil {
-		e.leave()
+	p := pendingConn{origin: o, attempt: a}
+	if err := e.reach(ctx, address, &p); err != nil {
+		e.freePlace()
 		return err
 	}
-	// Not bounded by maxOpening: that is for who cannot be asked to wait.
-	e.roomiest(math.MaxInt32).welcome(n)
+	// Not bounded by maxOpening: that is for peers that cannot be asked to wait.
+	e.leastLoaded(math.MaxInt32).enqueue(p)
 	return nil
 }
 
@@ -143,7 +144,7 @@ func (e *Engine) board() error {
 
 // reach makes the connection and its addresses. Package net knows how: it looks names up, tries their addresses in turn
 // and can be interrupted. Its own descriptor, which the Go runtime watches, is closed then.
-func (e *Engine) reach(ctx context.Context, address string, n *newcomer) error {
+func (e *Engine) reach(ctx context.Context, address string, p *pendingConn) error {
 	within, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(e.life, cancel)()
@@ -152,15 +153,15 @@ func (e *Engine) reach(ctx context.Context, address string, n *newcomer) error {
 		Control:   e.prepareSocket,
 	}
 	dialer.SetMultipathTCP(false) // its sockets take none of our options
-	c, err := dialer.DialContext(within, n.origin.network, address)
+	c, err := dialer.DialContext(within, p.origin.network, address)
 	if err != nil {
 		return e.why(ctx, err)
 	}
 	defer c.Close()
-	if n.local, n.remote = c.LocalAddr(), c.RemoteAddr(); n.local == nil || n.remote == nil {
+	if p.local, p.remote = c.LocalAddr(), c.RemoteAddr(); p.local == nil || p.remote == nil {
 		return fmt.Errorf("the connection has broken already: %w", unix.ENOTCONN)
 	}
-	n.fd, err = duplicate(c.(syscall.Conn))
+	p.fd, err = reactor.Duplicate(c.(syscall.Conn))
 	if err != nil {
 		return e.why(ctx, err)
 	}
@@ -186,14 +187,14 @@ func (e *Engine) why(ctx context.Context, err error) error {
 	return err
 }
 
-// claim decides between the loop, about to open the newcomer, and the dialler, who gives it up: the first one has it.
+// claim decides between the loop, about to open the connection, and the dialler, who gives it up: the first one has it.
 func (a *attempt) claim() bool { return !a.claimed.Swap(true) }
 
 // outcome waits for the loop, and for OnConnected, but no longer than for ctx and for the engine.
 func (a *attempt) outcome(ctx, life context.Context) error {
 	var why error
 	select {
-	case <-a.settled:
+	case <-a.resolved:
 		return a.err
 	case <-life.Done():
 		why = ErrClosed
@@ -206,7 +207,7 @@ func (a *attempt) outcome(ctx, life context.Context) error {
 	case a.abandon(ctx.Err() != nil):
 		return why
 	}
-	<-a.settled // no callback is in between
+	<-a.resolved // no callback is in between
 	return a.err
 }
 
@@ -220,7 +221,7 @@ func (a *attempt) abandon(kill bool) bool {
 		return true // the loop will see it
 	}
 	select {
-	case <-a.settled:
+	case <-a.resolved:
 		return false
 	default:
 	}
@@ -234,21 +235,21 @@ func (a *attempt) abandon(kill bool) bool {
 }
 
 // succeed notes that there is a session. OnConnected follows.
-func (a *attempt) succeed(c *conn, h session.Handler) {
+func (a *attempt) succeed(l *loop, c *conn, h session.Handler) {
 	a.handler = h
-	a.driver.Store(c.driver)
+	a.driver.Store(c.Context)
 	if !a.fate.CompareAndSwap(0, made) {
-		if !c.on().engine.stopping() { // else open ends it
-			c.driver.Kill(errAbandoned)
+		if !l.engine.stopping() { // else OnOpen ends it
+			c.Context.Kill(errAbandoned)
 		}
 		return
 	}
 	if a.link != nil {
-		a.link.since = c.Now()
-		c.on().links[c] = a.link
+		a.link.since = l.Now()
+		l.links[c] = a.link
 	}
 	if a.follows {
-		a.settle()
+		a.resolve()
 	}
 }
 
@@ -259,10 +260,10 @@ func (a *attempt) fail(err error) {
 	}
 }
 
-// settle tells the dialler, if there is one.
-func (a *attempt) settle() {
+// resolve tells the dialler that there is an outcome, if there is a dialler.
+func (a *attempt) resolve() {
 	if a != nil && !a.told {
 		a.told = true
-		close(a.settled)
+		close(a.resolved)
 	}
 }

@@ -5,9 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"testing"
-	"time"
 
-	gerrors "github.com/panjf2000/gnet/v2/pkg/errors"
 	"golang.org/x/sys/unix"
 
 	"github.com/servercore-go/servercore/session"
@@ -24,11 +22,11 @@ func unstarted(t *testing.T) *loop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(l.release)
+	t.Cleanup(l.Close)
 	return l
 }
 
-// bring has a newcomer wait for the loop.
+// bring has a connection wait for the loop.
 func bring(t *testing.T, l *loop, null *os.File) {
 	t.Helper()
 	fd, err := unix.Dup(int(null.Fd()))
@@ -36,13 +34,13 @@ func bring(t *testing.T, l *loop, null *os.File) {
 		t.Fatal(err)
 	}
 	l.engine.sessions.Add(1)
-	l.welcome(newcomer{fd: fd, origin: &origin{network: "tcp", factory: func() session.Handler {
+	l.enqueue(pendingConn{fd: fd, origin: &origin{network: "tcp", factory: func() session.Handler {
 		t.Error("a session was made")
 		return nil
 	}}})
 }
 
-// T5: a loop that ends refuses all newcomers, however many; a turn has not the time for more than some hundreds.
+// T5: a loop that ends refuses all pending connections, however many; a turn has not the time for more than some hundreds.
 func TestSweepRefusesAllNewcomers(t *testing.T) {
 	l := unstarted(t)
 	null, err := os.Open(os.DevNull)
@@ -54,14 +52,14 @@ func TestSweepRefusesAllNewcomers(t *testing.T) {
 		bring(t, l, null)
 	}
 	l.engine.stop()
-	l.ended = gerrors.ErrEngineShutdown
-	l.sweep()
+	go l.Run()
+	l.Halt()
 	if waiting, counted := l.opening.Load(), l.engine.sessions.Load(); waiting != 0 || counted != 0 {
-		t.Errorf("%d newcomers wait still, %d are counted", waiting, counted)
+		t.Errorf("%d connections wait still, %d are counted", waiting, counted)
 	}
 }
 
-// T5: a loop whose poller has failed makes no session any more, though the engine does not know it yet; and it refuses whoever
+// T5: a loop whose poller has failed makes no session any more, though the engine does not know it yet; and it refuses what
 // is brought to it until it is told to end.
 func TestFaultRefusesNewcomers(t *testing.T) {
 	l := unstarted(t)
@@ -71,30 +69,21 @@ func TestFaultRefusesNewcomers(t *testing.T) {
 	}
 	defer null.Close()
 	bring(t, l, null)
-	l.ended = errors.New("the poller has failed")
-	go l.run(false)
-	emptied := func() { // and nobody has said that it should end
-		t.Helper()
-		for range 5000 {
-			if l.engine.sessions.Load() == 0 {
-				return
-			}
-			time.Sleep(time.Millisecond)
+	fault := errors.New("the poller has failed")
+	for range 2 { // as the reactor does until Halt
+		l.OnShutdown(fault)
+		l.Turn()
+		if waiting, counted := l.opening.Load(), l.engine.sessions.Load(); waiting != 0 || counted != 0 {
+			t.Errorf("%d connections wait still, %d are counted", waiting, counted)
 		}
-		t.Fatal("the newcomer was not refused within 5 s")
+		bring(t, l, null)
 	}
-	emptied()
-	bring(t, l, null)
-	emptied()
-	close(l.quit)
-	receive(t, l.gone)
-}
-
-// L4: a loop that was told to end while content took its goroutine down ends: the notice may be lost with the goroutine.
-func TestGoexitLosesNoEnd(t *testing.T) {
-	l := unstarted(t)
-	l.woken.Store(true) // nobody wakes it any more
-	close(l.quit)
-	go l.run(true)
-	receive(t, l.gone)
+	l.Turn()
+	if n := l.engine.refused.closing.Load(); n != 3 {
+		t.Errorf("%d were refused because of the end, want 3", n)
+	}
+	receive(t, l.engine.done)
+	if err := l.engine.Err(); !errors.Is(err, fault) {
+		t.Errorf("the engine ends with %v", err)
+	}
 }

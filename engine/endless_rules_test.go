@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
+
+	"github.com/servercore-go/servercore/internal/reactor"
 )
 
 // T3: a session whose peer sends as fast as it is read, so that there is always more, does not keep the events of others waiting.
@@ -33,12 +35,12 @@ func TestEndlessInputLeavesRoomForEvents(t *testing.T) {
 	other := dial(t, l)
 	receive(t, sessions)
 	release := hold(t, flooded)
-	if _, err := feed.Write(make([]byte, readSize)); err != nil {
+	if _, err := feed.Write(make([]byte, reactor.ReadSize)); err != nil {
 		t.Fatal(err)
 	}
 	write(t, other, "x")
 	release()
-	if n := receive(t, heard); n > 2*pumpReads {
+	if n := receive(t, heard); n > 2*reactor.PumpReads {
 		t.Errorf("an event waited for %d reads of another session, want some", n)
 	}
 }

@@ -6,14 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/servercore-go/servercore/internal/reactor"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -23,7 +22,7 @@ import (
 type Engine struct {
 	options Options
 	log     *logger
-	born    time.Time
+	clock   reactor.Clock
 
 	mu        sync.Mutex
 	state     state
@@ -37,7 +36,7 @@ type Engine struct {
 	tuning       []socketOption                                             // what Options ask of each TCP socket
 	refusal      sync.Map                                                   // names of socket options that the system has refused
 	setsockopt   func(fd, level, option, value int) error                   // unix.SetsockoptInt
-	acceptSocket func(listener int) (fd int, peer unix.Sockaddr, err error) // accept
+	acceptSocket func(listener int) (fd int, peer unix.Sockaddr, err error) // reactor.Accept
 	spare        spare
 	life         context.Context    // ends when the end begins: no new session
 	stop         context.CancelFunc // ends life
@@ -47,11 +46,11 @@ type Engine struct {
 	hurry context.CancelFunc // ends grace
 
 	acceptors sync.WaitGroup
-	dials     sync.WaitGroup // those that may still hand a newcomer to a loop, and links at rest; see board
+	dials     sync.WaitGroup // those that may still hand a connection to a loop, and links at rest; see board
 
 	maxSessions int
 	sessions    atomic.Int64
-	landing     chan struct{} // a newcomer has been opened, for acceptors that wait for room
+	room        chan struct{} // a loop has begun to open a connection: it can take another one, see awaitLoop
 	emptied     chan struct{} // the last session has left
 
 	unwatch   chan struct{} // closed to end the watchdog, nil without one
@@ -59,7 +58,7 @@ type Engine struct {
 
 	accepted, acceptErrors atomic.Uint64
 	dialed, dialErrors     atomic.Uint64
-	offloaded              struct{ working, waiting atomic.Int64 }
+	offloaded              reactor.Offloaded
 	refused                struct {
 		full, descriptors, factory, closing, failed                    atomic.Uint64
 		denied, perAddress, acceptRate, admit, untrusted, header, late atomic.Uint64
@@ -91,14 +90,14 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{
 		options:      o,
 		log:          newLogger(o.Logger),
-		born:         time.Now(),
+		clock:        reactor.NewClock(),
 		done:         make(chan struct{}),
-		landing:      make(chan struct{}, 1),
+		room:         make(chan struct{}, 1),
 		emptied:      make(chan struct{}, 1),
 		tuning:       o.tuning(),
 		setsockopt:   unix.SetsockoptInt,
 		spare:        spare{make: openSpare},
-		acceptSocket: accept,
+		acceptSocket: reactor.Accept,
 	}
 	if o.SendBudget > 0 {
 		e.budget = session.NewBudget(o.SendBudget)
@@ -109,7 +108,7 @@ func New(o Options) (*Engine, error) {
 }
 
 // now is the engine's clock: monotonic, and never 0, which stands for "no time" everywhere.
-func (e *Engine) now() time.Duration { return time.Since(e.born) + time.Second }
+func (e *Engine) now() time.Duration { return e.clock.Now() }
 
 // Listen adds an address, to be bound by Start, whose connections become sessions made by f. network is tcp, tcp4,
 // tcp6 or unix; a tcp address is host:port, port 0 lets the system choose; a unix address is a path, or a name
@@ -165,7 +164,7 @@ func (e *Engine) Start() error {
 		if l.bound {
 			l.keepPath()
 			e.acceptors.Add(1)
-			go l.accept()
+			go l.acceptFallback()
 		}
 	}
 	return nil
@@ -196,12 +195,12 @@ func (e *Engine) start() error {
 		if !l.bound { // closed already
 			continue
 		}
-		if err := e.loops[i%len(e.loops)].attend(l); err != nil {
+		if err := e.loops[i%len(e.loops)].watchListener(l); err != nil {
 			return fmt.Errorf("engine: listen %s %s: %w%s", l.origin.network, l.address, err, hint("", err))
 		}
 	}
 	for _, l := range e.loops { // last: what the loops see does not change any more
-		go l.run(false)
+		go l.Run()
 	}
 	if e.options.StallWarning > 0 {
 		e.unwatch, e.unwatched = make(chan struct{}), make(chan struct{})
@@ -216,7 +215,7 @@ func (e *Engine) undo() {
 		l.unbind()
 	}
 	for _, l := range e.loops {
-		l.release()
+		l.Close()
 	}
 	e.spare.close()
 	e.loops = nil
@@ -278,8 +277,8 @@ func (e *Engine) Err() error {
 func (e *Engine) Sessions() iter.Seq[session.Handler] {
 	return func(yield func(session.Handler) bool) {
 		for _, l := range e.running() {
-			for _, d := range l.snapshot() {
-				if !yield(d.Handler()) {
+			for _, c := range l.Conns() {
+				if !yield(c.Context.Handler()) {
 					return
 				}
 			}
@@ -295,74 +294,15 @@ func (e *Engine) running() []*loop {
 
 func (e *Engine) eachSession(f func(*session.Driver)) {
 	for _, l := range e.running() {
-		for _, d := range l.snapshot() {
-			f(d)
+		for _, c := range l.Conns() {
+			f(c.Context)
 		}
 	}
 }
-
-// enter takes a place among the sessions, if there is one (T2).
-func (e *Engine) enter() bool {
-	for {
-		n := e.sessions.Load()
-		if e.maxSessions > 0 && n >= int64(e.maxSessions) {
-			return false
-		}
-		if e.sessions.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
-// leave gives it back.
-func (e *Engine) leave() {
-	if e.sessions.Add(-1) == 0 {
-		notify(e.emptied)
-	}
-}
-
-func (e *Engine) landed() { notify(e.landing) }
 
 func notify(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
 	}
-}
-
-// callFactory makes a newcomer's handler, whatever content does.
-func (l *loop) callFactory(n newcomer) (h session.Handler, err error) {
-	e := l.engine
-	returned := false
-	defer func() {
-		l.seat.scratch.Leave()
-		l.making.Store(nil)
-		if returned {
-			return
-		}
-		value := recover()
-		left := value == nil
-		if left {
-			value = "runtime.Goexit"
-		}
-		err = fmt.Errorf("%w: factory: %v", session.ErrPanic, value)
-		if left { // nobody above will count it, nor tell
-			e.refused.factory.Add(1)
-			n.attempt.fail(err)
-		}
-		e.log.limited(panicLine, "session factory failed, the connection is refused", "panic", value, "stack", string(debug.Stack()))
-	}()
-	if a, ok := n.remote.(*net.TCPAddr); ok {
-		l.making.Store(a)
-	}
-	began := time.Duration(0)
-	if l.seat.scratch.Enter(session.CallFactory, nil) {
-		began = e.now()
-	}
-	h = n.origin.factory()
-	returned = true
-	if began > 0 {
-		l.shared.Times[session.CallFactory].Record(e.now() - began)
-	}
-	return h, nil
 }

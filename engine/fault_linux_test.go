@@ -16,9 +16,9 @@ func breakPoller(t *testing.T, l *loop) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	epoll := int(reflect.ValueOf(l.poller).Elem().FieldByName("fd").Int())
+	epoll := int(reflect.ValueOf(l.eventLoop).Elem().FieldByName("poller").Elem().FieldByName("fd").Int())
 	if err := unix.Dup3(int(null.Fd()), epoll, unix.O_CLOEXEC); err != nil {
 		t.Fatal(err)
 	}
-	l.wake()
+	l.Wake()
 }

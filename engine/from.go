@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/internal/reactor"
 )
 
 // From has Listen take a socket that listens already, instead of binding one at Start: a net.Listener of package net, or an
@@ -112,7 +114,7 @@ func (l *Listener) File() (*os.File, error) {
 		}
 		return nil, errors.New("engine: file of a listener: Start comes first")
 	}
-	fd, err := duplicate(l.socket)
+	fd, err := reactor.Duplicate(l.socket)
 	if err != nil {
 		return nil, fmt.Errorf("engine: file of a listener: %w", err)
 	}

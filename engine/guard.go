@@ -83,7 +83,7 @@ const maxRefusalMessage = 4 << 10
 
 // judge asks the listener's Guard, if it has one, about an accepted connection, and counts a refusal. A connection whose client is not
 // known passes.
-func (e *Engine) judge(n *newcomer) bool {
+func (e *Engine) judge(n *pendingConn) bool {
 	g := n.origin.entry.guard
 	if g == nil || n.clientUnknown {
 		return true

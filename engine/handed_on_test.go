@@ -107,12 +107,12 @@ func TestOptionsAreKept(t *testing.T) {
 func TestSendBudgetIsHandedOn(t *testing.T) {
 	const budget = 100_000
 	_, c := connect(t, Options{SendBudget: budget, SendLimit: budget, PauseAbove: -1, HighWater: -1})
-	e := c.on().engine
-	if e.budget == nil || c.on().shared.Limits.Budget != e.budget {
+	e := loopOf(c).engine
+	if e.budget == nil || loopOf(c).shared.Limits.Budget != e.budget {
 		t.Fatal("the loop does not have the engine's budget")
 	}
 	_, other := connect(t, Options{})
-	if e := other.on().engine; e.budget != nil || other.on().shared.Limits.Budget != nil {
+	if e := loopOf(other).engine; e.budget != nil || loopOf(other).shared.Limits.Budget != nil {
 		t.Error("there is a budget that nobody has asked for")
 	}
 }
@@ -162,24 +162,24 @@ func TestEveryOptionIsHandedOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.framing == nil || o.rate == nil || o.policy == nil || o.crew == nil || o.crew.limit != 3 || o.entry == nil || o.entry.admit == nil ||
+	if o.framing == nil || o.rate == nil || o.policy == nil || o.workers == nil || reflect.ValueOf(o.workers).Elem().FieldByName("limit").Int() != 3 || o.entry == nil || o.entry.admit == nil ||
 		o.entry.guard == nil || o.entry.trusted == nil {
 		t.Errorf("something is missing: %+v, %+v", o, o.entry)
 	}
 	for name, option := range map[string]Option{"framing": Framed(frame.Line{}), "rate": RecvRate(Rate{BytesPerSecond: 1}),
-		"policy": Reconnect(Policy{}), "crew": Offload(1), "entry": Admit(admit)} {
+		"policy": Reconnect(Policy{}), "workers": Offload(1), "entry": Admit(admit)} {
 		o, err := newOrigin("tcp", nil, []Option{option})
 		if err != nil {
 			t.Fatal(err)
 		}
 		v := reflect.ValueOf(o)
-		for _, field := range []string{"framing", "rate", "policy", "crew", "entry"} {
+		for _, field := range []string{"framing", "rate", "policy", "workers", "entry"} {
 			if set := !v.FieldByName(field).IsNil(); set != (field == name) {
 				t.Errorf("an option for %s: %s is set: %t", name, field, set)
 			}
 		}
 	}
-	if o, err := newOrigin("tcp", nil, nil); err != nil || o.framing != nil || o.rate != nil || o.policy != nil || o.crew != nil || o.entry != nil {
+	if o, err := newOrigin("tcp", nil, nil); err != nil || o.framing != nil || o.rate != nil || o.policy != nil || o.workers != nil || o.entry != nil {
 		t.Errorf("without options: %+v, %v", o, err)
 	}
 }

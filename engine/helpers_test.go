@@ -4,6 +4,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"reflect"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,16 +48,22 @@ func connect(t testing.TB, o Options, opts ...Option) (net.Conn, *conn) {
 		t.Fatal("no OnConnected within 5 s")
 	}
 	lp := e.loops[0]
-	lp.connsMu.Lock()
-	defer lp.connsMu.Unlock()
-	return c, lp.conns[0]
+	return c, lp.Conns()[0]
 }
+
+// counterOf returns a counter of the reactor's part of a loop.
+func counterOf[T any](l *loop, name string) *T {
+	return (*T)(reflect.ValueOf(l.eventLoop).Elem().FieldByName(name).Addr().UnsafePointer())
+}
+
+// liveOf returns the number of a loop's sessions.
+func liveOf(l *loop) *atomic.Int32 { return counterOf[atomic.Int32](l, "size") }
 
 // onLoop runs ask on the connection's loop: its fields are the loop's.
 func onLoop[T any](t testing.TB, c *conn, ask func() T) (v T) {
 	t.Helper()
 	done := make(chan struct{})
-	if err := c.driver.Session().Post(func() { v = ask(); close(done) }); err != nil {
+	if err := c.Context.Session().Post(func() { v = ask(); close(done) }); err != nil {
 		t.Fatal(err)
 	}
 	select {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/servercore-go/servercore/internal/reactor"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -118,12 +119,10 @@ func TestInheritedOptions(t *testing.T) {
 		defer client.Close()
 		<-receive(t, sessions).connected
 		lp := e.loops[0]
-		lp.connsMu.Lock()
-		c := lp.conns[0]
-		lp.connsMu.Unlock()
+		c := lp.Conns()[0]
 		for _, s := range strange {
 			got := onLoop(t, c, func() int {
-				n, err := unix.GetsockoptInt(int(c.fd), s.level, s.option)
+				n, err := unix.GetsockoptInt(c.Fd(), s.level, s.option)
 				if err != nil {
 					t.Error(err)
 				}
@@ -136,10 +135,10 @@ func TestInheritedOptions(t *testing.T) {
 				t.Errorf("%s is %d, want %d", s.name, got, s.accepted)
 			}
 		}
-		if n, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_PEEK_OFF); err != unix.EOPNOTSUPP && (n != -1 || err != nil) {
+		if n, err := unix.GetsockoptInt(c.Fd(), unix.SOL_SOCKET, unix.SO_PEEK_OFF); err != unix.EOPNOTSUPP && (n != -1 || err != nil) {
 			t.Errorf("SO_PEEK_OFF is %d, %v", n, err)
 		}
-		if linger := onLoop(t, c, func() unix.Linger { return lingerOf(t, int(c.fd)) }); linger.Onoff != 0 {
+		if linger := onLoop(t, c, func() unix.Linger { return lingerOf(t, c.Fd()) }); linger.Onoff != 0 {
 			t.Errorf("SO_LINGER is %+v", linger)
 		}
 		exchange(t, client, 3)
@@ -186,7 +185,7 @@ func TestAcceptedNeverWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer client.Close()
-		n, err := l.try()
+		n, err := l.tryAccept()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +219,7 @@ func TestAcceptNeverWaits(t *testing.T) {
 				defer file.Close()
 				other = file
 			}
-			fd, err := duplicate(other)
+			fd, err := reactor.Duplicate(other)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -229,7 +228,7 @@ func TestAcceptNeverWaits(t *testing.T) {
 				t.Fatal(err)
 			}
 			result := make(chan error, 1)
-			go func() { _, err := l.try(); result <- err }()
+			go func() { _, err := l.tryAccept(); result <- err }()
 			select {
 			case err := <-result:
 				if err != unix.EAGAIN {
@@ -240,7 +239,7 @@ func TestAcceptNeverWaits(t *testing.T) {
 				t.Fatal("accept waits")
 			}
 			dial(t, l)
-			n, err := l.try()
+			n, err := l.tryAccept()
 			if err != nil {
 				t.Fatal(err)
 			}

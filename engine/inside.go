@@ -8,8 +8,8 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
-	"sync/atomic"
 
+	"github.com/servercore-go/servercore/internal/reactor"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -22,10 +22,11 @@ var ErrInCallback = errors.New("called from a callback")
 
 var (
 	enginePath  = reflect.TypeFor[Engine]().PkgPath() + "."
+	reactorPath = reflect.TypeFor[reactor.Clock]().PkgPath() + "."
 	sessionPath = reflect.TypeFor[session.Session]().PkgPath() + "."
 
-	loopFunc   = enginePath + "(*loop).run"
-	workerFunc = enginePath + "(*crew).serve"
+	loopFunc   = reactor.RunFunc
+	workerFunc = reactor.WorkFunc
 
 	// callFuncs are the functions that call the application's code.
 	callFuncs = map[string]session.Callback{
@@ -48,7 +49,7 @@ type function struct {
 	loop, worker bool
 	calls        bool // it calls the application's code
 	callback     session.Callback
-	ours         bool // of package engine, session or runtime
+	ours         bool // of package engine, reactor, session or runtime
 }
 
 // functionAt returns what is at a return address.
@@ -61,7 +62,7 @@ func functionAt(pc uintptr) (f function) {
 	if strings.HasPrefix(name, "runtime.") {
 		return function{ours: true}
 	}
-	if !strings.HasPrefix(name, enginePath) && !strings.HasPrefix(name, sessionPath) {
+	if !strings.HasPrefix(name, enginePath) && !strings.HasPrefix(name, reactorPath) && !strings.HasPrefix(name, sessionPath) {
 		return f
 	}
 	f = function{loop: name == loopFunc, worker: name == workerFunc, ours: true}
@@ -117,9 +118,6 @@ func ownRole() role {
 	return roleOf(pcs[:n], functionAt)
 }
 
-// atWork counts the workers, of all engines, that are serving a session.
-var atWork atomic.Int64
-
 // inCallback returns an error that matches ErrInCallback if the goroutine that calls runs a callback of this engine. For a
 // worker that is not certain if those of another engine are at work too: then certain decides.
 func (e *Engine) inCallback(method, advice string, certain bool) error {
@@ -131,13 +129,13 @@ func (e *Engine) inCallback(method, advice string, certain bool) error {
 		if l == nil {
 			return nil
 		}
-		running := l.seat.scratch.Running()
-		if s := l.seat.scratch.Whose(running); s != nil && running.Call != 0 {
+		running := l.scratch.Running()
+		if s := l.scratch.Whose(running); s != nil && running.Call != 0 {
 			whose = fmt.Sprintf(" of session %d", s.ID())
 		}
 	case is.worker:
-		working := e.offloaded.working.Load()
-		if working == 0 || certain && working != atWork.Load() {
+		working := e.offloaded.Working.Load()
+		if working == 0 || certain && working != reactor.AtWork() {
 			return nil
 		}
 		whose = ", offloaded"

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/internal/reactor"
 )
 
 // Listener is one address an engine accepts on.
@@ -23,7 +25,7 @@ type Listener struct {
 	address string
 	origin  origin // of its sessions
 
-	acceptMu sync.Mutex        // the door's loop or the listener's goroutine; guards the next two
+	acceptMu sync.Mutex        // of the accepting loop and the listener's goroutine; guards the next two
 	lastAddr *net.TCPAddr      // the local address of the last connection accepted
 	zones    map[uint32]string // names of interfaces
 
@@ -35,7 +37,7 @@ type Listener struct {
 	addr   net.Addr // stays
 	socket *os.File
 	conn   syscall.RawConn // of socket
-	door   *loop           // it accepts, nil before it attends
+	loop   *loop           // the accepting loop, nil before Start; under acceptMu
 	path   string          // of a unix socket, absolute
 	file   os.FileInfo     // at the path: removed at the end only if it is still ours; under the engine's mu
 }
@@ -137,7 +139,7 @@ func (l *Listener) listen() (net.Listener, error) {
 // adopt takes a descriptor of its own of what package net listens on: package net's listener allows no accept but its own.
 // The Go runtime watches it, so that await needs no thread.
 func (l *Listener) adopt(ln syscall.Conn) error {
-	fd, err := duplicate(ln)
+	fd, err := reactor.Duplicate(ln)
 	if err != nil {
 		return err
 	}
@@ -158,8 +160,8 @@ func (l *Listener) adopt(ln syscall.Conn) error {
 }
 
 // await waits until a connection waits, or one has come in since this call, or fails when the listener is closed. It looks
-// for itself first: what the runtime was told of before Read it forgets, and the door, which was told of it once, may have failed.
-// Once it has waited it does not look: at the rate at which newcomers come the door is as a rule just taking them.
+// for itself first: what the runtime was told of before Read it forgets, and the accepting loop, which was told of it once, may have failed.
+// Once it has waited it does not look: as a rule the accepting loop is just taking the connection.
 func (l *Listener) await() error {
 	looked := false
 	return l.conn.Read(func(fd uintptr) bool {
@@ -173,19 +175,22 @@ func (l *Listener) await() error {
 	})
 }
 
-// try takes a connection if one waits, EAGAIN if none does. Any goroutine.
-func (l *Listener) try() (newcomer, error) {
+// tryAccept accepts a connection if one waits, EAGAIN if none does. Any goroutine.
+func (l *Listener) tryAccept() (pendingConn, error) {
 	l.acceptMu.Lock()
 	defer l.acceptMu.Unlock()
-	return l.next()
+	return l.accept()
 }
 
-// next is try for who holds acceptMu; net.ErrClosed when the listener is closed.
-func (l *Listener) next() (n newcomer, err error) {
-	if l.conn.Control(func(fd uintptr) { n, err = l.acceptOn(int(fd)) }) != nil {
-		return n, net.ErrClosed
+// errListenerClosed is what accept returns when the listener is closed.
+var errListenerClosed = net.ErrClosed
+
+// accept is tryAccept for a caller that holds acceptMu.
+func (l *Listener) accept() (p pendingConn, err error) {
+	if l.conn.Control(func(fd uintptr) { p, err = l.acceptOn(int(fd)) }) != nil {
+		return p, errListenerClosed
 	}
-	return n, err
+	return p, err
 }
 
 // descriptor returns the number of what is listened on.
@@ -198,12 +203,12 @@ func (l *Listener) descriptor() (fd int) {
 const maxBroken = 64
 
 // acceptOn takes a connection that waits on the listener's descriptor; EAGAIN if there is none.
-func (l *Listener) acceptOn(listener int) (n newcomer, err error) {
+func (l *Listener) acceptOn(listener int) (p pendingConn, err error) {
 	shared := l.shared.Load()
 	for range maxBroken {
 		if shared {
 			if err := l.poll(listener); err != nil {
-				return newcomer{}, err
+				return pendingConn{}, err
 			}
 		}
 		var fd int
@@ -215,24 +220,24 @@ func (l *Listener) acceptOn(listener int) (n newcomer, err error) {
 			err = os.NewSyscallError("accept", err)
 			continue
 		case unix.EAGAIN:
-			return newcomer{}, err
+			return pendingConn{}, err
 		default:
-			return newcomer{}, os.NewSyscallError("accept", err)
+			return pendingConn{}, os.NewSyscallError("accept", err)
 		}
 		if shared {
 			neverWait(fd)
 		}
-		n = newcomer{origin: &l.origin, fd: fd, remote: l.netAddr(sa), shared: shared}
-		n.local, err = l.local(fd)
-		if err == nil && n.remote == nil {
+		p = pendingConn{origin: &l.origin, fd: fd, remote: l.netAddr(sa), shared: shared}
+		p.local, err = l.local(fd)
+		if err == nil && p.remote == nil {
 			err = fmt.Errorf("the peer has an address of an unknown kind (%T)", sa)
 		}
 		if err == nil {
-			return n, nil
+			return p, nil
 		}
 		_ = unix.Close(fd) // the BSDs have no address of a connection that was reset
 	}
-	return newcomer{}, err
+	return pendingConn{}, err
 }
 
 // poll returns EAGAIN if no connection waits on a shared socket. Another holder may have ended the non-blocking mode, which belongs
@@ -253,17 +258,17 @@ func (l *Listener) poll(listener int) error {
 }
 
 // unbind stops to listen, if it was; what waits to be accepted is reset by the kernel, unless somebody shares the socket. It
-// waits for nobody's callback: who holds acceptMu takes a connection and hands it on. The caller holds the engine's mu.
+// waits for no callback: a goroutine that holds acceptMu accepts a connection and hands it on. The caller holds the engine's mu.
 func (l *Listener) unbind() {
 	if !l.bound {
 		return
 	}
 	l.bound = false
-	l.acceptMu.Lock() // see letIn
-	if l.door != nil {
+	l.acceptMu.Lock() // see acceptOne
+	if l.loop != nil {
 		// Closing ends the registration of a socket only when it is the last descriptor of it.
-		l.door.ignore(l)
-		l.door = nil
+		l.loop.Unlisten(l.descriptor())
+		l.loop = nil
 	}
 	l.removePath() // while the socket is open
 	_ = l.socket.Close()

@@ -1,233 +1,238 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	gerrors "github.com/panjf2000/gnet/v2/pkg/errors"
-	"github.com/panjf2000/gnet/v2/pkg/netpoll"
-
 	"github.com/servercore-go/servercore/internal/guard"
-	"github.com/servercore-go/servercore/internal/wheel"
+	"github.com/servercore-go/servercore/internal/reactor"
 	"github.com/servercore-go/servercore/session"
 )
 
-// loop is one event loop: a goroutine, gnet's poller, the sessions that live on it, and what they share.
+// loop is an event loop of the reactor together with what its sessions share, and the connections that are about to become
+// sessions. It is its reactor's Handler: see adapter.go.
 //
-// Whatever happens on a loop happens in one of two ways: the reactor has news of a connection, or somebody woke the loop
-// and it makes a turn. A turn serves, in this order, the newcomers, the sessions left over from earlier turns, the
-// mailbox, and the deadlines.
-//
-// Content may take the loop's goroutine down in the midst of either (see run). Every step of a turn therefore keeps its
-// place in the loop, not in local variables: a turn that was cut short is simply run again.
+// A handler of the application may end the loop's goroutine in the midst of anything, and another carries on. So progress is kept in the
+// loop, not in local variables.
 type loop struct {
-	engine *Engine
-	index  int
-	shared *session.Loop
+	*eventLoop
+	engine  *Engine
+	index   int
+	shared  *session.Loop
+	scratch *session.Scratch // of the loop's goroutine
 
 	// Any goroutine.
-	mailbox   atomic.Pointer[conn] // sessions that want a turn, last come first
-	woken     atomic.Bool          // a turn is on its way: one wake-up, however many wait (S3)
-	wakeups   atomic.Uint64
-	opening   atomic.Int32                // newcomers, not yet opened
-	live      atomic.Int32                // opened, not yet done
-	expected  atomic.Int32                // waiting for a PROXY header
+	opening   atomic.Int32                // pending connections
+	awaiting  atomic.Int32                // connections that await their PROXY header
 	stalls    atomic.Uint64               // callbacks that held it
 	stalled   atomic.Int64                // how long they did, nanoseconds
 	goroutine atomic.Pointer[string]      // its number, as stacks have it
-	making    atomic.Pointer[net.TCPAddr] // the newcomer whose factory runs, if it has such an address
-	quit      chan struct{}               // closed to end the loop
-	gone      chan struct{}               // closed when it has ended, its sessions too
+	making    atomic.Pointer[net.TCPAddr] // the remote address of the session whose factory runs, if it has such an address
 
-	wakeMu  sync.Mutex
-	waker   waker
-	stopped bool // under wakeMu: the waker is closed
-
-	welcomeMu sync.Mutex
-	newcomers []newcomer    // from the acceptors
-	pong      chan struct{} // closed by the next turn: all who ping wait for it. nil if nobody does
-
-	connsMu sync.Mutex
-	conns   []*conn // every session of the loop, for snapshots; changed by the loop only
+	pendingMu sync.Mutex
+	pending   []pendingConn // not yet seen by the loop
 
 	// The loop's own.
-	poller     *netpoll.Poller
-	attachment netpoll.PollAttachment
-	watched    []*conn           // by descriptor
-	doors      map[int]*Listener // by descriptor; fixed when the loop starts
-	knocked    []*Listener       // doors where newcomers wait
-	ended      error             // what Polling returned
-	wheel      *wheel.Wheel[*conn]
-	timer      *time.Timer
-	timerAt    time.Duration           // when the timer fires, 0 if it is not set
-	again      []*conn                 // sessions for a later turn
-	links      map[*conn]*link         // sessions that are followed by another one
-	sources    map[*conn]*guard.Source // of the sessions that a Guard counts
-	arrivals   map[int32]*arrival      // by descriptor: connections whose PROXY header has not come
-	seat       seat                    // of its connections that are not offloaded
-	served     int                     // events since the last breath
-	progress   progress                // of the turn that runs
+	taken   []pendingConn           // pending connections that the loop has taken over
+	opened  int                     // how many of them were opened
+	links   map[*conn]*link         // sessions that are followed by another one
+	sources map[*conn]*guard.Source // of the connections that a Guard counts
+	headers map[*conn]*headerReader // connections that await their PROXY header
+	fault   error                   // why it has ended by itself
 }
 
-const (
-	tick      = 20 * time.Millisecond // resolution of deadlines
-	tickSlots = 512                   // one rotation is about 10 s; longer deadlines are looked at once each
-)
-
-func newLoop(e *Engine, index int, limits session.Limits) (_ *loop, err error) {
+func newLoop(e *Engine, index int, limits session.Limits) (*loop, error) {
 	l := &loop{
-		engine:   e,
-		index:    index,
-		shared:   session.NewLoop(limits),
-		wheel:    wheel.New[*conn](tick, tickSlots),
-		doors:    make(map[int]*Listener),
-		links:    make(map[*conn]*link),
-		sources:  make(map[*conn]*guard.Source),
-		arrivals: make(map[int32]*arrival),
-		quit:     make(chan struct{}),
-		gone:     make(chan struct{}),
+		engine:  e,
+		index:   index,
+		shared:  session.NewLoop(limits),
+		scratch: session.NewScratch(),
+		links:   make(map[*conn]*link),
+		sources: make(map[*conn]*guard.Source),
+		headers: make(map[*conn]*headerReader),
 	}
-	l.seat = seat{loop: l, workspace: newWorkspace()}
-	l.seat.scratch.Watched(e.options.StallWarning > 0)
-	if l.waker, err = newWaker(); err != nil {
-		return nil, err
-	}
-	filterGnetLog()
-	if l.poller, err = netpoll.OpenPoller(); err != nil {
-		l.waker.close()
-		return nil, err
-	}
-	if err := l.poller.AddRead(&netpoll.PollAttachment{FD: l.waker.descriptor()}, true); err != nil {
-		l.waker.close()
-		_ = l.poller.Close()
-		return nil, err
-	}
-	l.timer = time.AfterFunc(time.Hour, func() { l.wake() })
-	l.timer.Stop()
-	return l, nil
+	watched := e.options.StallWarning > 0
+	l.scratch.Watched(watched)
+	var err error
+	l.eventLoop, err = reactor.New(reactor.Config[*session.Driver]{
+		Handler:   l,
+		Clock:     e.clock,
+		Scratch:   l.scratch,
+		Lend:      func(scratch any) { scratch.(*session.Scratch).Watched(watched) }, // the last session may have been another engine's
+		Offloaded: &e.offloaded,
+	})
+	return l, err
 }
 
-// post puts a chain of connections on the mailbox, from last to first as the mailbox has them. The first chain in an empty
-// mailbox wakes the loop.
-func (l *loop) post(last, first *conn) {
-	for {
-		head := l.mailbox.Load()
-		first.next = head
-		if l.mailbox.CompareAndSwap(head, last) {
-			if head == nil && l.wake() {
-				l.wakeups.Add(1)
-			}
-			return
-		}
-	}
+// enqueue hands a connection to the loop, to be opened. Any goroutine.
+func (l *loop) enqueue(p pendingConn) {
+	l.opening.Add(1)
+	l.pendingMu.Lock()
+	l.pending = append(l.pending, p)
+	l.pendingMu.Unlock()
+	l.Wake()
 }
 
-// wake has the loop make a turn, unless one is on its way. The turn clears woken before it looks at anything, so
-// whoever finds woken set has published before that look. It returns false if a turn was on its way.
-func (l *loop) wake() bool {
-	if l.woken.Swap(true) {
-		return false
-	}
-	l.signal()
-	return true
-}
-
-// signal interrupts the loop if it waits.
-func (l *loop) signal() {
-	l.wakeMu.Lock()
-	defer l.wakeMu.Unlock()
-	if !l.stopped {
-		l.waker.signal()
-	}
-}
-
-// arm has c looked at when its deadline passes.
-func (l *loop) arm(c *conn, at time.Duration) {
-	l.wheel.Arm(c, at)
-	l.setTimer(at)
-}
-
-func (l *loop) setTimer(at time.Duration) {
-	if l.timerAt == 0 || at < l.timerAt {
-		l.timerAt = at
-		l.timer.Reset(max(at-l.engine.now(), 0))
-	}
-}
-
-func (l *loop) enlist(c *conn) {
-	l.connsMu.Lock()
-	c.index = int32(len(l.conns))
-	l.conns = append(l.conns, c)
-	l.connsMu.Unlock()
-}
-
-func (l *loop) delist(c *conn) {
-	l.connsMu.Lock()
-	last := len(l.conns) - 1
-	moved := l.conns[last]
-	l.conns[c.index], moved.index = moved, c.index
-	l.conns[last] = nil
-	l.conns = l.conns[:last]
-	l.connsMu.Unlock()
-}
-
-// snapshot returns the loop's sessions as they are now. Any goroutine.
-func (l *loop) snapshot() []*session.Driver {
-	l.connsMu.Lock()
-	defer l.connsMu.Unlock()
-	drivers := make([]*session.Driver, len(l.conns))
-	for i, c := range l.conns {
-		drivers[i] = c.driver
-	}
-	return drivers
-}
-
-// halt ends the loop and waits until it has ended: for the callback that runs, and for the last OnDisconnected.
-func (l *loop) halt() {
-	close(l.quit)
-	l.signal()
-	<-l.gone
-}
-
-// release frees what a loop holds that has ended, or never began.
-func (l *loop) release() {
-	l.timer.Stop()
-	l.wakeMu.Lock()
-	l.stopped = true
-	l.waker.close()
-	l.wakeMu.Unlock()
-	_ = l.poller.Close()
-}
-
-func (l *loop) halted() bool {
-	select {
-	case <-l.quit:
+// hasPending reports whether connections wait to be opened, the first of them at opened in taken. If it does not, the next one that
+// is enqueued wakes the loop.
+func (l *loop) hasPending() bool {
+	if l.opened < len(l.taken) {
 		return true
-	default:
-		return false
+	}
+	l.pendingMu.Lock()
+	defer l.pendingMu.Unlock()
+	clear(l.taken)
+	l.taken, l.pending, l.opened = l.pending, l.taken[:0], 0
+	return len(l.taken) > 0
+}
+
+// openPending opens pending connections until that time. It returns whether some are left.
+func (l *loop) openPending(until time.Duration) bool {
+	for l.hasPending() && l.Now() < until {
+		p := l.taken[l.opened]
+		l.opened++
+		l.opening.Add(-1)
+		l.engine.notifyRoom()
+		c := l.NewConn(p.fd)
+		if p.origin.entry != nil && p.origin.entry.trusted != nil {
+			l.awaitHeader(c, p)
+			continue
+		}
+		l.open(c, p)
+	}
+	return l.opened < len(l.taken)
+}
+
+// open makes a connection a session: Admit and the factory are asked, and OnConnected follows. A connection that is refused is
+// closed, also if the application's code has ended the goroutine.
+func (l *loop) open(c *conn, p pendingConn) {
+	defer func() {
+		if c.Context == nil {
+			l.refuse(c, p)
+		}
+	}()
+	if p.source != nil {
+		l.sources[c] = p.source
+	}
+	handler := l.bind(c, p)
+	if handler == nil {
+		return
+	}
+	if p.origin.workers != nil {
+		l.Offload(c, p.origin.workers)
+	}
+	if p.origin.network == "unix" {
+		c.ReadsEndShort()
+	}
+	if p.attempt == nil {
+		l.engine.accepted.Add(1)
+		l.Open(c, nil)
+		return
+	}
+	l.engine.dialed.Add(1)
+	p.attempt.succeed(l, c, handler)
+	l.Open(c, p.attempt.resolve)
+}
+
+// bind asks whether the connection may become a session, makes that session and binds it to the connection. It returns nil if
+// the connection is refused, the reason having been counted.
+func (l *loop) bind(c *conn, p pendingConn) session.Handler {
+	e := l.engine
+	if p.attempt != nil && !p.attempt.claim() { // Dial has given it up
+		return nil
+	}
+	if e.stopping() || l.fault != nil {
+		e.refused.closing.Add(1)
+		p.attempt.fail(ErrClosed)
+		return nil
+	}
+	if p.origin.entry != nil && p.origin.entry.admit != nil && !l.callAdmit(p) {
+		p.origin.entry.sendRefusal(p.fd)
+		return nil
+	}
+	h, err := l.callFactory(p)
+	if err != nil {
+		l.noteRefused(p, &e.refused.factory, err)
+		return nil
+	}
+	// Before Bind: a session that is bound may have accepted bytes, and can no longer be refused. Events come when this is over.
+	if err = l.Register(c); err != nil {
+		l.noteRefused(p, &e.refused.failed, err)
+		return nil
+	}
+	d, err := session.Bind(h, (*transport)(c), l.shared, p.origin.framing, p.local, p.remote)
+	if err != nil {
+		l.noteRefused(p, &e.refused.factory, err)
+		return nil
+	}
+	if p.origin.rate != nil {
+		d.LimitRecv(p.origin.rate)
+	}
+	c.Context = d
+	return h
+}
+
+// noteRefused counts a connection that does not become a session, and tells Dial or the log why.
+func (l *loop) noteRefused(p pendingConn, cause *atomic.Uint64, err error) {
+	cause.Add(1)
+	if p.attempt != nil {
+		p.attempt.fail(err)
+		return
+	}
+	l.engine.log.limited(factoryLine, "connection refused: its session cannot be made", "err", err, "remote", p.remote)
+}
+
+// refuse closes a connection that does not become a session.
+func (l *loop) refuse(c *conn, p pendingConn) {
+	l.releaseSource(c)
+	c.Close(false)
+	l.engine.freePlace()
+	p.attempt.resolve()
+}
+
+// release takes a session off the books that has ended.
+func (l *loop) release(c *conn) {
+	l.releaseSource(c)
+	l.engine.freePlace()
+	if link := l.links[c]; link != nil {
+		delete(l.links, c)
+		link.lost(c.Context)
 	}
 }
 
-// fault reports a loop whose poller has failed (T5).
-func (l *loop) fault() {
-	l.ended = fmt.Errorf("engine: event loop %d ended by itself: waiting for events: %w", l.index, l.ended)
-	l.engine.fail(l.ended)
+// releaseSource tells the Guard that has counted a connection that it has ended.
+func (l *loop) releaseSource(c *conn) {
+	if s := l.sources[c]; s != nil {
+		delete(l.sources, c)
+		s.Release(time.Now())
+	}
 }
 
-// sweep ends what is left when there are no events any more. Newcomers that were not opened are refused.
-func (l *loop) sweep() {
+// shutdown ends what is left on a loop that has no events any more: err is why if nobody asked for it (T5). Pending connections are
+// refused.
+func (l *loop) shutdown(err error) {
 	reason := errClosing
-	if !errors.Is(l.ended, gerrors.ErrEngineShutdown) {
-		reason = fmt.Errorf("%w: %w", session.ErrShutdown, l.ended)
+	if err != nil {
+		if l.fault == nil {
+			l.fault = fmt.Errorf("engine: event loop %d ended by itself: waiting for events: %w", l.index, err)
+			l.engine.fail(l.fault)
+		}
+		reason = fmt.Errorf("%w: %w", session.ErrShutdown, l.fault)
 	}
-	for _, c := range l.conns {
-		c.driver.Kill(reason)
+	for _, c := range l.Conns() {
+		c.Context.Kill(reason)
 	}
-	for l.turn(); len(l.conns) > 0 || l.opening.Load() > 0; l.turn() {
-		time.Sleep(time.Millisecond) // workers are at them, or a turn was too short, and there is no poller to wait with
+}
+
+// logFailure logs that a callback panicked with that value, or called runtime.Goexit if it is nil.
+func (l *loop) logFailure(s *session.Session, callback string, value any, stack []byte) {
+	if value == nil {
+		value = "runtime.Goexit"
 	}
+	l.engine.log.limited(panicLine, "callback failed, the session is reset",
+		"callback", callback, "panic", value, "session", s.ID(), "remote", s.RemoteAddr(), "loop", l.index,
+		"stack", string(stack))
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/servercore-go/servercore/internal/reactor"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -59,7 +60,7 @@ func hold(t *testing.T, s *recorder) (release func()) {
 
 // T3: however many sessions were told something at once, the events of others are served in between.
 func TestMailboxLeavesRoomForEvents(t *testing.T) {
-	const many = 2*turnMail + 50
+	const many = 2*reactor.TurnWakes + 50
 	sessions, received := make(chan *recorder, many+1), make(chan int32, 1)
 	var told atomic.Int32
 	_, l := oneLoop(t, func() *recorder {
@@ -87,8 +88,8 @@ func TestMailboxLeavesRoomForEvents(t *testing.T) {
 	}
 	write(t, client, "x")
 	release()
-	if n := receive(t, received); n > turnMail {
-		t.Errorf("an event waited for %d sessions of the mailbox, want %d at most", n, turnMail)
+	if n := receive(t, received); n > reactor.TurnWakes {
+		t.Errorf("an event waited for %d sessions of the mailbox, want %d at most", n, reactor.TurnWakes)
 	}
 	receive(t, last) // and nobody is forgotten
 }
@@ -106,7 +107,7 @@ func TestNewcomersLeaveRoomForEvents(t *testing.T) {
 				received <- served.Load()
 				return
 			}
-			time.Sleep(turnTime)
+			time.Sleep(reactor.TurnTime)
 			if served.Add(1) == many+more {
 				close(last)
 			}
@@ -141,7 +142,7 @@ func TestPingAmongNewcomers(t *testing.T) {
 		s := &recorder{}
 		s.connected = func() { sessions <- s }
 		s.recv = func([]byte) {
-			time.Sleep(4 * turnTime)
+			time.Sleep(4 * reactor.TurnTime)
 			if served.Add(1) == many {
 				close(last)
 			}
@@ -187,7 +188,7 @@ func TestDeadlinesLeaveRoomForEvents(t *testing.T) {
 	}
 	for _, s := range all[:many] {
 		s.AfterFunc(later, func() {
-			time.Sleep(turnTime)
+			time.Sleep(reactor.TurnTime)
 			if over.Add(1) == many {
 				close(last)
 			}
@@ -195,81 +196,11 @@ func TestDeadlinesLeaveRoomForEvents(t *testing.T) {
 	}
 	release := hold(t, all[many])
 	before := over.Load() // all, on a machine that stood still
-	time.Sleep(later + 2*tick)
+	time.Sleep(later + 2*reactor.Tick)
 	write(t, client, "x")
 	release()
 	if n := receive(t, received) - before; n > 2 {
 		t.Errorf("an event waited for %d deadlines, want 2 at most", n)
 	}
 	receive(t, last)
-}
-
-// T3: however many sessions have much to be read, the events of those who have little are served in between.
-func TestBulkLeavesRoomForEvents(t *testing.T) {
-	const many, each = 20, 2 * readSize
-	type heard struct {
-		s *recorder
-		n int
-	}
-	sessions, received := make(chan *recorder, many+1), make(chan heard, 10*many)
-	var bulk atomic.Int32 // reads of much, since the loop was held
-	var before atomic.Int32
-	e, l := oneLoop(t, func() *recorder {
-		s := &recorder{}
-		s.connected = func() { sessions <- s }
-		s.recv = func(data []byte) {
-			if len(data) == 1 {
-				before.Store(bulk.Load())
-			} else {
-				bulk.Add(1)
-				time.Sleep(turnTime) // what content takes for so much
-			}
-			received <- heard{s, len(data)}
-		}
-		return s
-	})
-	var all []*recorder
-	var clients []net.Conn
-	for range many + 1 {
-		clients = append(clients, dial(t, l))
-		all = append(all, receive(t, sessions))
-	}
-	left := make(map[*recorder]int)
-	bring := func() { // each of the many sends
-		for i, c := range clients[:many] {
-			left[all[i]] += each
-			if _, err := c.Write(make([]byte, each)); err != nil {
-				t.Error(err)
-			}
-		}
-	}
-	drain := func() { // and all of it is read
-		for n := 1; n > 0; {
-			h := receive(t, received)
-			left[h.s] -= h.n
-			n = 0
-			for _, c := range all[:many] {
-				n += max(left[c], 0)
-			}
-		}
-	}
-	bring()
-	drain() // from here on it is known that they bring much, but for those whose last piece was a small one
-	for range 3 {
-		release := hold(t, all[many])
-		bulk.Store(0)
-		allowed := int32(2)
-		for _, c := range e.loops[0].conns { // the loop is held
-			if !c.bulky && c.driver.Session() != &all[many].Session {
-				allowed++
-			}
-		}
-		bring()
-		write(t, clients[many], "x")
-		release()
-		drain()
-		if n := before.Load(); n > allowed {
-			t.Errorf("who sent a byte waited for %d reads of others, want %d at most", n, allowed)
-		}
-	}
 }

@@ -62,15 +62,15 @@ func TestTimeoutsWithoutEnd(t *testing.T) {
 	client, c := connect(t, Options{IdleTimeout: ever, FirstByteTimeout: ever, WriteTimeout: ever, DrainTimeout: ever, LingerTimeout: ever,
 		SoftLimit: 1000, SoftLimitFor: ever, UserTimeout: ever, SendBudget: ever})
 	exchange(t, client, 1)
-	o := &c.on().engine.options
+	o := &loopOf(c).engine.options
 	for _, d := range []time.Duration{o.IdleTimeout, o.FirstByteTimeout, o.WriteTimeout, o.DrainTimeout, o.LingerTimeout, o.SoftLimitFor} {
-		if now := c.Now(); d < 50*365*24*time.Hour || now+d < now {
+		if now := c.Loop().Now(); d < 50*365*24*time.Hour || now+d < now {
 			t.Errorf("a timeout became %v", d)
 		}
 	}
 	ran := make(chan struct{})
-	c.driver.Session().Disconnect() // has a deadline that never comes
-	c.driver.Session().AfterFunc(10*time.Millisecond, func() { close(ran) })
+	c.Context.Session().Disconnect() // has a deadline that never comes
+	c.Context.Session().AfterFunc(10*time.Millisecond, func() { close(ran) })
 	receive(t, ran)
 }
 

@@ -21,7 +21,7 @@ type origin struct {
 	factory session.Factory
 	framing *session.Framing // nil for plain bytes
 	policy  *Policy          // of Reconnect, nil without
-	crew    *crew            // of Offload, nil without
+	workers *workers         // of Offload, nil without
 	rate    *session.Rate    // of RecvRate, nil without
 	entry   *entry           // of Admit, Guard and ProxyProtocol, nil without
 

@@ -20,7 +20,7 @@ func (e *Engine) Ping(ctx context.Context) error {
 	}
 	answers := make([]<-chan struct{}, len(loops))
 	for i, l := range loops { // first all of them, so that the slowest decides how long it takes
-		answers[i] = l.ping()
+		answers[i] = l.Ping()
 	}
 	for i, answer := range answers {
 		select {
@@ -38,16 +38,4 @@ func (e *Engine) Ping(ctx context.Context) error {
 		return err
 	}
 	return errors.New("engine: Start comes before Ping")
-}
-
-// ping has the loop's next turn close the channel that it returns. There is one for all who ask before that turn.
-func (l *loop) ping() <-chan struct{} {
-	l.welcomeMu.Lock()
-	if l.pong == nil {
-		l.pong = make(chan struct{})
-	}
-	answer := l.pong
-	l.welcomeMu.Unlock()
-	l.wake()
-	return answer
 }

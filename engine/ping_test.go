@@ -29,8 +29,8 @@ func TestPingsOfAStuckLoop(t *testing.T) {
 			t.Fatalf("Ping returns %v, want that loop 0 has not answered", err)
 		}
 	}
-	first := loop.ping()
-	if loop.ping() != first {
+	first := loop.Ping()
+	if loop.Ping() != first {
 		t.Error("each ping has a channel of its own")
 	}
 	var wg sync.WaitGroup
@@ -44,7 +44,7 @@ func TestPingsOfAStuckLoop(t *testing.T) {
 	release()
 	wg.Wait()
 	receive(t, first)
-	if loop.ping() == first {
+	if loop.Ping() == first {
 		t.Error("a channel that is closed is given out")
 	}
 }
@@ -65,20 +65,20 @@ func TestPingWaitsForEachLoop(t *testing.T) {
 		}
 		e.loops = append(e.loops, l)
 	}
-	go e.loops[0].run(false)
-	go e.loops[2].run(false)
+	go e.loops[0].Run()
+	go e.loops[2].Run()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if err := e.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "event loop 1 ") {
 		t.Errorf("Ping returns %v, want that loop 1 has not answered", err)
 	}
-	go e.loops[1].run(false)
+	go e.loops[1].Run()
 	if err := e.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
 	for _, l := range e.loops {
-		l.halt()
-		l.release()
+		l.Halt()
+		l.Close()
 	}
 	if err := e.Close(); err != nil {
 		t.Error(err)

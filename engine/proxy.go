@@ -63,175 +63,140 @@ func (e *Engine) headerTimeout() time.Duration {
 	return defaultHeaderTimeout
 }
 
-// arrival is a connection whose PROXY header has not come. It is no session yet: it stands in loop.arrivals, not in
-// loop.watched, so that the events of sessions do not pay for it, and its conn has no driver. The bytes stay in the
-// kernel until the header is whole.
-type arrival struct {
+// headerReader is a connection that awaits its PROXY header. It is no session yet: it is registered with the reactor and not open, and its
+// Context is nil. The bytes stay in the kernel until the header is whole.
+type headerReader struct {
 	conn     *conn
-	newcomer newcomer
-	until    time.Duration
+	pending  pendingConn
+	deadline time.Duration
 }
 
-// expect waits for a newcomer's header, if it is not there.
-func (l *loop) expect(c *conn, n newcomer) {
-	c.seat = &l.seat
-	a := &arrival{conn: c, newcomer: n, until: l.engine.now() + l.engine.headerTimeout()}
-	l.arrivals[c.fd] = a
-	l.expected.Add(1)
-	if l.engine.stopping() || l.ended != nil {
-		l.turnAway(a, &l.engine.refused.closing, nil)
+// awaitHeader waits for the header of a connection, if it is not there.
+func (l *loop) awaitHeader(c *conn, p pendingConn) {
+	r := &headerReader{conn: c, pending: p, deadline: l.Now() + l.engine.headerTimeout()}
+	l.headers[c] = r
+	l.awaiting.Add(1)
+	if l.engine.stopping() || l.fault != nil {
+		l.refuseHeader(r, &l.engine.refused.closing, nil)
 		return
 	}
-	l.look(a)
-	if l.arrivals[c.fd] != a {
+	l.readHeader(c)
+	if l.headers[c] == nil {
 		return
 	}
-	if err := l.register(c); err != nil { // tells also of what has come since
-		l.turnAway(a, &l.engine.refused.failed, err)
+	if err := l.Register(c); err != nil { // tells also of what has come since
+		l.refuseHeader(r, &l.engine.refused.failed, err)
 		return
 	}
-	a.newcomer.registered = true
-	l.arm(c, a.until)
+	c.Arm(r.deadline)
 }
 
-// hear serves an event.
-func (l *loop) hear(a *arrival, n news) {
-	a.conn.note(n)
-	l.look(a)
-}
-
-// reconsider looks at an arrival, if c still is one, without an event: now is the time if its deadline may have passed, otherwise 0.
-func (l *loop) reconsider(c *conn, now time.Duration) {
-	waits := func(a *arrival) bool { return a != nil && a.conn == c && l.arrivals[c.fd] == a }
-	a := l.arrivals[c.fd]
-	if !waits(a) {
+// readHeader opens the session if the header is whole, and refuses what cannot become one. It does nothing if the connection does not
+// await its header any more.
+func (l *loop) readHeader(c *conn) {
+	r, malformed := l.headers[c], &l.engine.refused.header
+	if r == nil {
 		return
 	}
-	if l.look(a); now == 0 || !waits(a) {
-		return
-	}
-	if now < a.until {
-		l.arm(c, a.until)
-		return
-	}
-	b, _ := l.peek(c.fd)
-	l.turnAway(a, &l.engine.refused.late, fmt.Errorf("not whole within %v: %d bytes came: %s", l.engine.headerTimeout(), len(b), proxyproto.Quote(b)))
-}
-
-// look opens the session if the header is whole, and turns away what cannot become one.
-func (l *loop) look(a *arrival) {
-	fd, malformed := a.conn.fd, &l.engine.refused.header
-	over := a.conn.care == hungUp && finished(int(fd)) // the event may have been of the number's last owner; asked before the bytes
-	b, err := l.peek(fd)
+	finished := c.PeerFinished() // asked before the bytes
+	b, err := c.Peek(proxyproto.MaxSize)
 	switch {
 	case err == unix.EAGAIN:
 		return
 	case err == unix.ECONNRESET, err == nil && len(b) == 0: // nothing was sent, or the reset would come behind it
-		l.turnAway(a, malformed, nil)
+		l.refuseHeader(r, malformed, nil)
 		return
 	case err != nil:
-		l.turnAway(a, malformed, err)
+		l.refuseHeader(r, malformed, err)
 		return
 	}
 	h, size, err := proxyproto.Parse(b)
-	if err == nil && size == 0 && over { // every byte before the end has come
+	if err == nil && size == 0 && finished { // every byte before the end has come
 		err = fmt.Errorf("%w after %d bytes: %s", io.ErrUnexpectedEOF, len(b), proxyproto.Quote(b))
 	}
 	if err == nil {
-		err = consume(int(fd), b[:size])
+		err = c.Discard(b[:size])
 	}
 	switch {
 	case err != nil:
-		l.turnAway(a, malformed, err)
+		l.refuseHeader(r, malformed, err)
 	case size > 0:
-		l.receive(a, h)
+		l.takeHeader(r, h)
 	}
 }
 
-// peek returns what has come of a header, and leaves it in the kernel. It is valid until the loop reads or peeks again.
-func (l *loop) peek(fd int32) ([]byte, error) {
-	b := l.seat.input[:proxyproto.MaxSize]
-	for {
-		n, _, err := unix.Recvfrom(int(fd), b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		if err != unix.EINTR {
-			return b[:max(n, 0)], err
-		}
-	}
-}
-
-// consume reads what has been peeked at.
-func consume(fd int, b []byte) error {
-	for len(b) > 0 {
-		n, err := read(fd, b)
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return err
-		case n == 0:
-			return io.ErrUnexpectedEOF
-		default:
-			b = b[n:]
-		}
-	}
-	return nil
-}
-
-// receive goes on with an arrival whose header was read.
-func (l *loop) receive(a *arrival, h proxyproto.Header) {
-	l.depart(a)
-	c, n := a.conn, a.newcomer
-	n.clientUnknown = !h.Source.IsValid() || speaksOfItself(h, n)
-	if h.Source.IsValid() {
-		n.remote = net.TCPAddrFromAddrPort(h.Source)
-	}
-	if h.Destination.IsValid() {
-		n.local = net.TCPAddrFromAddrPort(h.Destination)
-	}
-	if !l.engine.judge(&n) {
-		n.origin.entry.sendRefusal(n.fd)
-		l.drop(a)
+// expireHeader refuses a connection whose header is not whole at its deadline. A header that has come by now is in time: the loop may be
+// late.
+func (l *loop) expireHeader(c *conn, now time.Duration) {
+	l.readHeader(c)
+	r := l.headers[c]
+	if r == nil {
 		return
 	}
-	l.introduce(c, n)
+	if now < r.deadline {
+		c.Arm(r.deadline)
+		return
+	}
+	b, _ := c.Peek(proxyproto.MaxSize)
+	l.refuseHeader(r, &l.engine.refused.late, fmt.Errorf("not whole within %v: %d bytes came: %s", l.engine.headerTimeout(), len(b), proxyproto.Quote(b)))
 }
 
-// speaksOfItself reports whether the header repeats the two addresses of the connection it came in. The protocol wants a proxy that has no
+// takeHeader goes on with a connection whose header was read.
+func (l *loop) takeHeader(r *headerReader, h proxyproto.Header) {
+	l.forgetHeader(r)
+	p := r.pending
+	p.clientUnknown = !h.Source.IsValid() || namesItsOwnConnection(h, p)
+	if h.Source.IsValid() {
+		p.remote = net.TCPAddrFromAddrPort(h.Source)
+	}
+	if h.Destination.IsValid() {
+		p.local = net.TCPAddrFromAddrPort(h.Destination)
+	}
+	if !l.engine.judge(&p) {
+		p.origin.entry.sendRefusal(p.fd)
+		l.closeHeader(r)
+		return
+	}
+	l.Disarm(r.conn)
+	l.open(r.conn, p)
+}
+
+// namesItsOwnConnection reports whether the header repeats the two addresses of the connection it came in. The protocol wants a proxy that has no
 // client for the connection to write that in version 1, where many receivers refuse UNKNOWN, and HAProxy does, to check health.
 // A client's destination is the proxy's address and not ours, so its header never looks like that.
-func speaksOfItself(h proxyproto.Header, n newcomer) bool {
+func namesItsOwnConnection(h proxyproto.Header, p pendingConn) bool {
 	same := func(told netip.AddrPort, real net.Addr) bool {
 		a := addrPort(real)
 		return told == netip.AddrPortFrom(a.Addr().WithZone(""), a.Port())
 	}
-	return same(h.Source, n.remote) && same(h.Destination, n.local)
+	return same(h.Source, p.remote) && same(h.Destination, p.local)
 }
 
-// depart takes an arrival off the books.
-func (l *loop) depart(a *arrival) {
-	delete(l.arrivals, a.conn.fd)
-	l.expected.Add(-1)
-	l.wheel.Disarm(a.conn)
+// forgetHeader takes a connection off the list of those that await their header.
+func (l *loop) forgetHeader(r *headerReader) {
+	delete(l.headers, r.conn)
+	l.awaiting.Add(-1)
 }
 
-// drop closes one that has departed.
-func (l *loop) drop(a *arrival) {
-	_ = unix.Close(int(a.conn.fd))
-	l.engine.leave()
+// closeHeader closes a connection that has left that list, and does not become a session.
+func (l *loop) closeHeader(r *headerReader) {
+	r.conn.Close(false)
+	l.engine.freePlace()
 }
 
-// turnAway refuses an arrival; err is for the log, nil if it is not worth a line.
-func (l *loop) turnAway(a *arrival, cause *atomic.Uint64, err error) {
-	l.depart(a)
+// refuseHeader refuses a connection that awaits its header; err is for the log, nil if it is not worth a line.
+func (l *loop) refuseHeader(r *headerReader, cause *atomic.Uint64, err error) {
+	l.forgetHeader(r)
 	cause.Add(1)
 	if err != nil {
-		l.engine.log.limited(proxyLine, "connection refused because of its PROXY header", "err", err, "remote", a.newcomer.remote)
+		l.engine.log.limited(proxyLine, "connection refused because of its PROXY header", "err", err, "remote", r.pending.remote)
 	}
-	l.drop(a)
+	l.closeHeader(r)
 }
 
-// dismiss turns everyone away, because the engine ends.
-func (l *loop) dismiss() {
-	for _, a := range l.arrivals {
-		l.turnAway(a, &l.engine.refused.closing, nil)
+// refuseHeaders refuses every connection that awaits its header, because the engine ends.
+func (l *loop) refuseHeaders() {
+	for _, r := range l.headers {
+		l.refuseHeader(r, &l.engine.refused.closing, nil)
 	}
 }

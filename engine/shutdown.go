@@ -21,7 +21,7 @@ import (
 func (e *Engine) Shutdown(ctx context.Context) error {
 	_ = ctx.Err() // a nil one panics here
 	inside := e.inCallback("Shutdown", endsAnyway, false)
-	if first, err := e.begin(ErrClosed); !first {
+	if first, err := e.beginEnd(ErrClosed); !first {
 		return err
 	}
 	if inside != nil {
@@ -38,7 +38,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 func (e *Engine) Close() error {
 	inside := e.inCallback("Close", endsAnyway, false)
 	e.hurry()
-	first, err := e.begin(ErrClosed)
+	first, err := e.beginEnd(ErrClosed)
 	e.killAll()
 	switch {
 	case !first:
@@ -52,9 +52,9 @@ func (e *Engine) Close() error {
 
 const endsAnyway = "the engine ends, but not before the callback returns: Done tells when it has"
 
-// begin starts the end: nothing is accepted or dialled from here on. Only one caller is the first, and has to see it through;
+// beginEnd starts the end: nothing is accepted or dialled from here on. Only one caller is the first, and has to see it through;
 // the others get what to return. An engine that never started ends here. It waits for nobody.
-func (e *Engine) begin(why error) (first bool, err error) {
+func (e *Engine) beginEnd(why error) (first bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch e.state {
@@ -72,7 +72,7 @@ func (e *Engine) begin(why error) (first bool, err error) {
 		l.unbind()
 	}
 	for _, l := range e.loops {
-		l.wake() // for those whose PROXY header has not come, which are no sessions yet
+		l.Wake() // for connections that await their PROXY header, which are no sessions yet
 	}
 	return true, nil
 }
@@ -81,7 +81,7 @@ func (e *Engine) begin(why error) (first bool, err error) {
 func (e *Engine) stopping() bool { return e.life.Err() != nil }
 
 // endLate ends a session that was made while the end began. Whoever ends the engine publishes that first and takes
-// stock of the sessions then; a newcomer is enlisted first and looks then whether the end has begun. So one of the
+// stock of the sessions then; a loop lists the new session first and looks then whether the end has begun (OnOpen). So one of the
 // two sees the other.
 func (e *Engine) endLate(d *session.Driver) {
 	if e.grace.Err() != nil {
@@ -185,8 +185,8 @@ func (e *Engine) tearDown() {
 	e.acceptors.Wait()
 	e.dials.Wait()
 	for _, l := range e.loops {
-		l.halt()
-		l.release()
+		l.Halt()
+		l.Close()
 	}
 	if e.unwatch != nil {
 		close(e.unwatch)
@@ -208,7 +208,7 @@ func (e *Engine) fail(fault error) {
 	e.fault = errors.Join(e.fault, fault)
 	e.mu.Unlock()
 	go func() {
-		if first, _ := e.begin(nil); first {
+		if first, _ := e.beginEnd(nil); first {
 			e.tearDown()
 		}
 	}()

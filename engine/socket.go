@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -85,27 +84,3 @@ func neverWait(fd int) {
 
 // seconds rounds up: an option of 0 would mean the system's default.
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
-
-// socketError takes the pending error of a socket, nil if there is none.
-func socketError(fd int) error {
-	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err != nil {
-		return err
-	}
-	if n != 0 {
-		return unix.Errno(n)
-	}
-	return nil
-}
-
-// duplicate returns a descriptor of our own of what package net has opened, in non-blocking mode as package net has it.
-func duplicate(c syscall.Conn) (fd int, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	if e := raw.Control(func(n uintptr) { fd, err = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
-		return -1, e
-	}
-	return fd, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
-}

@@ -7,13 +7,3 @@ const (
 	tcpKeepInterval = unix.TCP_KEEPINTVL
 	tcpKeepCount    = unix.TCP_KEEPCNT
 )
-
-// bytesUnsent asks for the bytes in the send buffer: SO_NWRITE of <sys/socket.h>.
-func bytesUnsent(fd int) int {
-	const soNWrite = 0x1024
-	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, soNWrite)
-	if err != nil {
-		return 0
-	}
-	return n
-}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/servercore-go/servercore/internal/reactor"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -32,7 +33,7 @@ func TestSocketOptions(t *testing.T) {
 		check := func(t *testing.T, c *conn) {
 			get := func(level, option int) int {
 				return onLoop(t, c, func() int {
-					n, err := unix.GetsockoptInt(int(c.fd), level, option)
+					n, err := unix.GetsockoptInt(c.Fd(), level, option)
 					if err != nil {
 						t.Error(err)
 					}
@@ -61,7 +62,7 @@ func TestSocketOptions(t *testing.T) {
 				}
 			}
 			flags := onLoop(t, c, func() int {
-				n, err := unix.FcntlInt(uintptr(c.fd), unix.F_GETFD, 0)
+				n, err := unix.FcntlInt(uintptr(c.Fd()), unix.F_GETFD, 0)
 				if err != nil {
 					t.Error(err)
 				}
@@ -101,7 +102,7 @@ func TestLocalAddressOfWildcard(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		n, err := l.try()
+		n, err := l.tryAccept()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +119,7 @@ func TestCloseEndsTheNotices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shared, err := duplicate(ln.(*net.TCPListener)) // one that the Go runtime does not watch
+	shared, err := reactor.Duplicate(ln.(*net.TCPListener)) // one that the Go runtime does not watch
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +131,7 @@ func TestCloseEndsTheNotices(t *testing.T) {
 	if n := watchers(t, shared); n < 1 {
 		t.Fatalf("%d watch the socket before", n)
 	}
-	if err := c.on().engine.listeners[0].Close(); err != nil {
+	if err := loopOf(c).engine.listeners[0].Close(); err != nil {
 		t.Fatal(err)
 	}
 	if n := watchers(t, shared); n != 0 {
@@ -185,9 +186,7 @@ func dialled(t testing.TB, o Options) *conn {
 		t.Fatal(err)
 	}
 	lp := e.loops[0]
-	lp.connsMu.Lock()
-	defer lp.connsMu.Unlock()
-	if c := lp.conns[0]; c.driver.Handler() == h {
+	if c := lp.Conns()[0]; c.Context.Handler() == h {
 		return c
 	}
 	t.Fatal("the loop has another session")
@@ -213,7 +212,7 @@ func BenchmarkEcho(b *testing.B) {
 func BenchmarkSendFromOutside(b *testing.B) {
 	c, sc := connect(b, Options{SendLimit: -1, PauseAbove: -1})
 	go func() { _, _ = io.Copy(io.Discard, c) }()
-	s := sc.driver.Session()
+	s := sc.Context.Session()
 	data := make([]byte, 64)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -223,49 +222,5 @@ func BenchmarkSendFromOutside(b *testing.B) {
 		for s.Pending() > 1<<20 {
 			time.Sleep(50 * time.Microsecond)
 		}
-	}
-}
-
-// T3: a socket that is full holds something, and an event will tell when that has left; one that holds nothing and takes
-// nothing has met a want of memory, of which no event tells the end.
-func TestStarved(t *testing.T) {
-	client, c := connect(t, Options{SendBuffer: 16 << 10})
-	if !onLoop(t, c, func() bool { return starved(int(c.fd)) }) {
-		t.Error("a socket to which nothing was written holds something")
-	}
-	full := onLoop(t, c, func() error {
-		for range 10_000 {
-			if _, err := c.Write([][]byte{make([]byte, 16<<10)}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if full != session.ErrWouldBlock {
-		t.Fatalf("a socket that is not read from: %v, want ErrWouldBlock", full)
-	}
-	if onLoop(t, c, func() bool { return starved(int(c.fd)) }) {
-		t.Error("a full socket holds nothing")
-	}
-	go func() { _, _ = io.Copy(io.Discard, client) }()
-	for deadline := time.Now().Add(5 * time.Second); !onLoop(t, c, func() bool { return starved(int(c.fd)) }); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("what a socket holds does not leave")
-		}
-	}
-}
-
-// I6: an event that was another's, who had the descriptor's number before, ends no arrival.
-func TestArrivalStaleHangup(t *testing.T) {
-	client, home := arrive(t)
-	l := home.on()
-	onLoop(t, home, func() bool { l.hear(only(l), news{hangup: true}); return true })
-	write(t, client, firstHalf)
-	time.Sleep(50 * time.Millisecond)
-	write(t, client, secondHalf)
-	exchange(t, client, 3)
-	_ = client.(*net.TCPConn).CloseWrite()
-	if _, err := io.ReadAll(client); err != nil {
-		t.Error(err)
 	}
 }

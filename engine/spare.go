@@ -58,19 +58,19 @@ func (s *spare) lend(f func()) error {
 // acceptOnSpare takes one waiting connection on the spare descriptor, and tells whether one waited. If the spare can be replaced there
 // are descriptors after all, and the connection is returned. Otherwise it is reset. The listener's acceptMu is held meanwhile: its
 // loop would take the descriptor.
-func (e *Engine) acceptOnSpare(l *Listener) (n newcomer, waiting bool) {
+func (e *Engine) acceptOnSpare(l *Listener) (p pendingConn, waiting bool) {
 	l.acceptMu.Lock()
 	defer l.acceptMu.Unlock()
 	var err error
-	missing := e.spare.lend(func() { n, err = l.next() })
+	missing := e.spare.lend(func() { p, err = l.accept() })
 	if err != nil {
-		return newcomer{}, false
+		return pendingConn{}, false
 	}
 	if missing == nil || !e.mustShed(missing) {
-		return n, true
+		return p, true
 	}
-	e.shed(n.fd)
-	return newcomer{}, true
+	e.shed(p.fd)
+	return pendingConn{}, true
 }
 
 // spareKept reports whether the engine can keep a connection that was accepted. Another descriptor may have been opened while the

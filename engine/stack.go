@@ -34,7 +34,7 @@ const (
 
 // take returns the stack of the loop, which has run that call since then, or why there is none; "" if the call is over.
 func (t *stacks) take(l *loop, call session.Running, since time.Duration, clock func() time.Duration) string {
-	running := func() bool { return l.seat.scratch.Running() == call }
+	running := func() bool { return l.scratch.Running() == call }
 	n, now := runtime.NumGoroutine(), clock()
 	switch {
 	case n <= fewGoroutines:

@@ -146,8 +146,8 @@ func TestProfilesTakeATenth(t *testing.T) {
 	s := stacks{most: manyGoroutines}
 	now := time.Second
 	clock := func() time.Duration { now += 10 * time.Millisecond; return now } // what a profile costs
-	l.seat.scratch.Enter(session.CallRecv, nil)
-	take := func(since time.Duration) string { return s.take(l, l.seat.scratch.Running(), since, clock) }
+	l.scratch.Enter(session.CallRecv, nil)
+	take := func(since time.Duration) string { return s.take(l, l.scratch.Running(), since, clock) }
 	const notFound, tooSoon = "none: the callback is more than", "none: the last one"
 	want := func(got, beginning string) {
 		t.Helper()
@@ -171,8 +171,8 @@ func TestProfilesTakeATenth(t *testing.T) {
 	now, s.most = now+time.Hour, 2*fewGoroutines-1 // and then there are too many
 	want(take(now), "none: the process has")
 	s.most = manyGoroutines
-	call := l.seat.scratch.Running()
-	l.seat.scratch.Leave()
+	call := l.scratch.Running()
+	l.scratch.Leave()
 	now += time.Hour
 	if got := s.take(l, call, now, clock); got != "" {
 		t.Errorf("%q of a call that is over", got)

@@ -94,8 +94,8 @@ func (e *Engine) Stats() Stats {
 		},
 		AcceptErrors: e.acceptErrors.Load(),
 		DialErrors:   e.dialErrors.Load(),
-		Working:      int(e.offloaded.working.Load()),
-		Waiting:      int(e.offloaded.waiting.Load()),
+		Working:      int(e.offloaded.Working.Load()),
+		Waiting:      int(e.offloaded.Waiting.Load()),
 		Queued:       e.budget.Held(),
 		LogDropped:   e.log.dropped.Load(),
 	}
@@ -116,7 +116,7 @@ func (l *loop) stats() LoopStats {
 	c := &l.shared.Counters
 	ended := func(cause session.Cause) uint64 { return c.Ended[cause].Load() }
 	return LoopStats{
-		Sessions:     int(l.live.Load()),
+		Sessions:     l.Len(),
 		BytesIn:      c.BytesIn.Load(),
 		BytesOut:     c.BytesOut.Load(),
 		BytesDropped: c.BytesDropped.Load(),
@@ -125,7 +125,7 @@ func (l *loop) stats() LoopStats {
 		MessagesOut:  c.MessagesOut.Load(),
 		Writes:       c.Writes.Load(),
 		WouldBlock:   c.WouldBlock.Load(),
-		WakeUps:      l.wakeups.Load(),
+		WakeUps:      l.WakeUps(),
 		Pauses:       c.Pauses.Load(),
 		Stalls:       l.stalls.Load(),
 		Stalled:      time.Duration(l.stalled.Load()),

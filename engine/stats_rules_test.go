@@ -86,8 +86,8 @@ func TestEachCounterIsShown(t *testing.T) {
 		l.shared.Counters.Ended[cause].Add(n)
 		want["Ended."+name] = uint64(n)
 	}
-	l.live.Store(1001)
-	l.wakeups.Store(1002)
+	liveOf(l).Store(1001)
+	counterOf[atomic.Uint64](l, "wakeUps").Store(1002)
 	l.stalls.Store(1003)
 	l.stalled.Store(1004)
 	for name, n := range map[string]uint64{"Sessions": 1001, "WakeUps": 1002, "Stalls": 1003, "Stalled": 1004} {
@@ -103,7 +103,7 @@ func TestEachCounterIsShown(t *testing.T) {
 	for name := range got {
 		t.Errorf("%s comes from no counter", name)
 	}
-	l.live.Store(0)
+	liveOf(l).Store(0)
 }
 
 // Each cause of a refusal is shown as what it is, and counts in the sum.
@@ -148,8 +148,8 @@ func TestEachFigureOfTheEngineIsShown(t *testing.T) {
 	e.dialed.Store(3)
 	e.acceptErrors.Store(4)
 	e.dialErrors.Store(5)
-	e.offloaded.working.Store(6)
-	e.offloaded.waiting.Store(7)
+	e.offloaded.Working.Store(6)
+	e.offloaded.Waiting.Store(7)
 	s := e.Stats()
 	got := fmt.Sprint(s.Sessions, s.Accepted, s.Dialed, s.AcceptErrors, s.DialErrors, s.Working, s.Waiting, s.Queued, s.MaxSessions, len(s.Loops))
 	if want := "1 2 3 4 5 6 7 0 0 0"; got != want {

@@ -5,21 +5,23 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/servercore-go/servercore/internal/reactor"
 )
 
 // T3: an event does not wait for all of a mailbox whose sessions have much to write, or take their time: a turn ends when it has written
-// turnBytes, or, looked at every mailLooks sessions, after mailTime.
+// reactor.TurnBytes, or, looked at every reactor.WakeLooks sessions, after reactor.WakeTime.
 func TestMailboxIsBoundedByBytesAndTime(t *testing.T) {
 	const piece = 128 << 10 // what the kernel takes at once
 	for name, tt := range map[string]struct {
 		post func(s *recorder)
 		most int32
 	}{
-		"bytes": {func(s *recorder) { _ = s.Send(make([]byte, piece)) }, turnBytes/piece + 1},
-		"time":  {func(*recorder) { time.Sleep(mailTime / 2) }, mailLooks},
+		"bytes": {func(s *recorder) { _ = s.Send(make([]byte, piece)) }, reactor.TurnBytes/piece + 1},
+		"time":  {func(*recorder) { time.Sleep(reactor.WakeTime / 2) }, reactor.WakeLooks},
 	} {
 		t.Run(name, func(t *testing.T) {
-			const many = 4 * mailLooks
+			const many = 4 * reactor.WakeLooks
 			sessions, received := make(chan *recorder, many+1), make(chan int32, 1)
 			var told atomic.Int32
 			_, l := oneLoop(t, func() *recorder {

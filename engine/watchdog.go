@@ -73,7 +73,7 @@ func (w *watchdog) tick(now time.Duration) {
 }
 
 func (w *watchdog) look(s *suspicion, now, late time.Duration) {
-	call := s.loop.seat.scratch.Running()
+	call := s.loop.scratch.Running()
 	switch {
 	case call != s.call:
 		if s.known {
@@ -105,7 +105,7 @@ func (w *watchdog) report(s *suspicion, now time.Duration) {
 	l := s.loop
 	args := []any{"callback", s.call.Callback.String(), "for", (now - s.since).Round(time.Millisecond), "loop", l.index}
 	var whose *session.Session
-	if whose = l.seat.scratch.Whose(s.call); whose != nil {
+	if whose = l.scratch.Whose(s.call); whose != nil {
 		args = append(args, "session", whose.ID(), "remote", whose.RemoteAddr(),
 			"handler", fmt.Sprintf("%T", (*session.Driver)(whose).Handler()))
 	} else if a := l.making.Load(); a != nil && (s.call.Callback == session.CallFactory || s.call.Callback == session.CallAdmit) {
@@ -117,7 +117,7 @@ func (w *watchdog) report(s *suspicion, now time.Duration) {
 		w.last += w.stacks.cost // it is late next time because of that, and callbacks have run meanwhile
 	}
 	waiting, sessions := l.waiting(whose)
-	if l.seat.scratch.Running() != s.call { // it has just returned: what waited then is not known
+	if l.scratch.Running() != s.call { // it has just returned: what waited then is not known
 		waiting = 0
 	}
 	args = append(args, "waiting", waiting, "sessions", sessions)
@@ -131,17 +131,15 @@ func (w *watchdog) report(s *suspicion, now time.Duration) {
 
 // waiting returns how many other sessions of the loop have something to do, pending connections included, and how many there are.
 func (l *loop) waiting(but *session.Session) (waiting, sessions int) {
-	l.connsMu.Lock()
-	conns := append([]*conn(nil), l.conns...)
-	l.connsMu.Unlock()
+	conns := l.Conns()
 	var ask []unix.PollFd
 	for _, c := range conns {
 		switch {
-		case c.seat.strand != nil || c.driver.Session() == but:
-		case c.driver.Asked():
+		case c.Offloaded() || c.Context.Session() == but:
+		case c.Context.Asked():
 			waiting++
 		default:
-			ask = append(ask, unix.PollFd{Fd: c.fd, Events: unix.POLLIN})
+			ask = append(ask, unix.PollFd{Fd: int32(c.Fd()), Events: unix.POLLIN})
 		}
 	}
 	return waiting + unread(ask) + int(l.opening.Load()), len(conns)

@@ -36,15 +36,15 @@ func newDog(t *testing.T, loops int) *dog {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(l.release)
+		t.Cleanup(l.Close)
 		e.loops = append(e.loops, l)
 	}
 	d.watchdog = newWatchdog(e, d.now)
 	return d
 }
 
-func (d *dog) enter(loop int, c session.Callback) { d.loops[loop].loop.seat.scratch.Enter(c, nil) }
-func (d *dog) leave(loop int)                     { d.loops[loop].loop.seat.scratch.Leave() }
+func (d *dog) enter(loop int, c session.Callback) { d.loops[loop].loop.scratch.Enter(c, nil) }
+func (d *dog) leave(loop int)                     { d.loops[loop].loop.scratch.Leave() }
 
 // looks has it look that many times.
 func (d *dog) looks(n int) {

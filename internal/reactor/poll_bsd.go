@@ -1,6 +1,6 @@
 //go:build darwin || freebsd
 
-package engine
+package reactor
 
 import (
 	"os"
@@ -9,24 +9,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func translate(filter netpoll.IOEvent, flags netpoll.IOFlags) news {
-	return news{
+func translate(filter netpoll.IOEvent, flags netpoll.IOFlags) event {
+	return event{
 		readable: filter == unix.EVFILT_READ,
 		writable: filter == unix.EVFILT_WRITE,
 		hangup:   flags&unix.EV_EOF != 0,
 	}
 }
 
-// survey returns what an event would say of a socket now. It asks by poll(2), which takes nothing from it. Whether the end follows
-// the bytes that wait is not told here, so it is to be expected.
-func survey(fd int) news {
+// survey returns what an event would say of a socket now. It asks by poll(2), which takes nothing from the socket. poll(2) does
+// not tell here whether the end follows the bytes that wait, so the end is to be expected.
+func survey(fd int) event {
 	p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLOUT}}
 	if _, err := unix.Poll(p[:], 0); err != nil {
-		return news{readable: true, writable: true, hangup: true}
+		return event{readable: true, writable: true, hangup: true}
 	}
 	is := p[0].Revents
 	waits := is&(unix.POLLIN|unix.POLLHUP|unix.POLLERR) != 0
-	return news{readable: waits, writable: is&unix.POLLOUT != 0, hangup: waits}
+	return event{readable: waits, writable: is&unix.POLLOUT != 0, hangup: waits}
 }
 
 // waker interrupts a loop that waits: a pipe.

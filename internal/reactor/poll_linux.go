@@ -1,4 +1,4 @@
-package engine
+package reactor
 
 import (
 	"os"
@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func translate(e netpoll.IOEvent, _ netpoll.IOFlags) news {
-	return news{
+func translate(e netpoll.IOEvent, _ netpoll.IOFlags) event {
+	return event{
 		readable: e&(unix.EPOLLIN|unix.EPOLLPRI) != 0,
 		writable: e&unix.EPOLLOUT != 0,
 		hangup:   e&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0,
@@ -16,8 +16,8 @@ func translate(e netpoll.IOEvent, _ netpoll.IOFlags) news {
 	}
 }
 
-// survey returns what an event would say of a socket now. It asks by poll(2), which takes nothing from it.
-func survey(fd int) news {
+// survey returns what an event would say of a socket now. It asks by poll(2), which takes nothing from the socket.
+func survey(fd int) event {
 	p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLPRI | unix.POLLOUT | unix.POLLRDHUP}}
 	for {
 		switch _, err := unix.Poll(p[:], 0); err {
@@ -25,7 +25,7 @@ func survey(fd int) news {
 			return translate(netpoll.IOEvent(p[0].Revents), 0) // poll's bits are epoll's
 		case unix.EINTR:
 		default:
-			return news{readable: true, writable: true, hangup: true}
+			return event{readable: true, writable: true, hangup: true}
 		}
 	}
 }

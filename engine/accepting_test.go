@@ -9,78 +9,10 @@ import (
 	"testing"
 	"time"
 
-	gerrors "github.com/panjf2000/gnet/v2/pkg/errors"
-	"github.com/panjf2000/gnet/v2/pkg/netpoll"
 	"golang.org/x/sys/unix"
 
 	"github.com/servercore-go/servercore/session"
 )
-
-// What the engine relies on in gnet's poller, each fact by itself, so that an upgrade that changes one says so.
-func TestGnetPoller(t *testing.T) {
-	p, err := netpoll.OpenPoller()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(pair[1])
-	var told []news
-	other := errors.New("not gnet's")
-	done := make(chan error, 1)
-	steps := []func() error{
-		// What is true already is told; an error of another kind does not end Polling.
-		func() error { _, err := unix.Write(pair[1], []byte("a")); return errors.Join(err, other) },
-		// Each arrival is told, though nothing was read.
-		func() error { _, err := unix.Write(pair[1], []byte("b")); return err },
-		func() error { return unix.Shutdown(pair[1], unix.SHUT_WR) },
-		func() error { return gerrors.ErrEngineShutdown },
-	}
-	if err := p.AddReadWrite(&netpoll.PollAttachment{FD: pair[0]}, true); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		done <- p.Polling(func(fd int, e netpoll.IOEvent, flags netpoll.IOFlags) error {
-			if fd != pair[0] {
-				t.Errorf("event of descriptor %d, want %d", fd, pair[0])
-			}
-			told = append(told, translate(e, flags))
-			return steps[len(told)-1]()
-		})
-	}()
-	select {
-	case err = <-done:
-	case <-time.After(5 * time.Second):
-		t.Fatal("Polling did not end within 5 s")
-	}
-	if !errors.Is(err, gerrors.ErrEngineShutdown) {
-		t.Errorf("Polling returned %v", err)
-	}
-	want := []news{{writable: true}, {writable: true, readable: true}, {writable: true, readable: true}}
-	for i, n := range want {
-		if told[i] != n {
-			t.Errorf("event %d tells %+v, want %+v", i+1, told[i], n)
-		}
-	}
-	if !told[3].hangup {
-		t.Errorf("the peer's end is told as %+v", told[3])
-	}
-	// A descriptor that is closed leaves by itself.
-	if err := unix.Close(pair[0]); err != nil {
-		t.Fatal(err)
-	}
-	again, err := unix.Dup(pair[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(again)
-	if err := p.AddReadWrite(&netpoll.PollAttachment{FD: again}, true); err != nil {
-		t.Errorf("the number cannot be used again: %v", err)
-	}
-}
 
 // L4: what was to be served after content had called runtime.Goexit is served: input, newcomers, and room.
 func TestGoexitLosesNoEvent(t *testing.T) {
@@ -189,24 +121,8 @@ func receive[T any](t *testing.T, c <-chan T) T {
 	}
 }
 
-// An event of a descriptor whose number has passed to another connection does no harm to that one.
-func TestStaleEvent(t *testing.T) {
-	client, c := connect(t, Options{})
-	exchange(t, client, 1)
-	ended := onLoop(t, c, func() bool {
-		for _, n := range []news{{readable: true}, {writable: true}, {hangup: true}, {readable: true, writable: true, hangup: true, urgent: true}} {
-			c.event(n)
-		}
-		return c.closed()
-	})
-	if ended {
-		t.Fatal("the connection was ended")
-	}
-	exchange(t, client, 3)
-}
-
-// A listener whose door is held up by a callback is attended all the same.
-func TestDoorHeldUp(t *testing.T) {
+// A listener whose accepting loop is held up by a callback is served all the same.
+func TestAcceptingLoopHeldUp(t *testing.T) {
 	e, err := New(Options{Loops: 2, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -233,13 +149,13 @@ func TestDoorHeldUp(t *testing.T) {
 		t.Cleanup(func() { _ = c.Close() })
 		return c
 	}
-	door := e.loops[0]
+	accepting := e.loops[0]
 	release := make(chan struct{})
 	defer close(release)
-	for { // until one lives on the door
+	for { // until one lives on the accepting loop
 		dial()
 		s := receive(t, sessions)
-		if hasSession(door, s) {
+		if hasSession(accepting, s) {
 			held := make(chan struct{})
 			if err := s.Post(func() { close(held); <-release }); err != nil {
 				t.Fatal(err)
@@ -261,12 +177,12 @@ func TestDoorHeldUp(t *testing.T) {
 		}
 	}
 	if served == 0 {
-		t.Error("nobody was let in")
+		t.Error("no connection was accepted")
 	}
 }
 
-// A listener's goroutine is told of a newcomer that came before it waited: its door may have tried him and failed.
-func TestAwaitTellsOfWhoWaits(t *testing.T) {
+// A listener's goroutine is told of a connection that came before it waited: the accepting loop may have tried it and failed.
+func TestAwaitTellsOfWhatWaits(t *testing.T) {
 	e, err := New(Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -275,7 +191,7 @@ func TestAwaitTellsOfWhoWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.bind(); err != nil { // there is no door
+	if err := l.bind(); err != nil { // there is no accepting loop
 		t.Fatal(err)
 	}
 	dial(t, l)
@@ -287,9 +203,9 @@ func TestAwaitTellsOfWhoWaits(t *testing.T) {
 	}
 	go func() { told <- l.await() }()
 	if err := receive(t, told); err != nil {
-		t.Error("as long as he waits: ", err)
+		t.Error("as long as it waits: ", err)
 	}
-	n, err := l.try()
+	n, err := l.tryAccept()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +213,7 @@ func TestAwaitTellsOfWhoWaits(t *testing.T) {
 	go func() { told <- l.await() }()
 	select {
 	case err := <-told:
-		t.Errorf("%v, and nobody waits", err)
+		t.Errorf("%v, and none waits", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	l.unbind()
@@ -306,22 +222,22 @@ func TestAwaitTellsOfWhoWaits(t *testing.T) {
 	}
 }
 
-// Whoever waits for a loop that can take a newcomer learns of it, however many notices there were.
-func TestEmptiestPassesOn(t *testing.T) {
+// Each goroutine that waits for a loop that can take a connection learns of it, however many notices there were.
+func TestAwaitLoopPassesOn(t *testing.T) {
 	l := unstarted(t)
 	l.engine.loops = []*loop{l}
 	l.opening.Store(maxOpening)
 	const waiting = 3
 	found := make(chan *loop, waiting)
 	for range waiting {
-		go func() { found <- l.engine.emptiest() }()
+		go func() { found <- l.engine.awaitLoop() }()
 	}
 	time.Sleep(20 * time.Millisecond)
 	if len(found) > 0 {
-		t.Fatal("a loop that can take nobody was found")
+		t.Fatal("a loop that can take none was found")
 	}
 	l.opening.Store(0)
-	l.engine.landed()
+	l.engine.notifyRoom()
 	for range waiting {
 		if receive(t, found) != l {
 			t.Error("another loop was found")
@@ -330,10 +246,8 @@ func TestEmptiestPassesOn(t *testing.T) {
 }
 
 func hasSession(l *loop, s *recorder) bool {
-	l.connsMu.Lock()
-	defer l.connsMu.Unlock()
-	for _, c := range l.conns {
-		if c.driver.Handler() == session.Handler(s) {
+	for _, c := range l.Conns() {
+		if c.Context.Handler() == session.Handler(s) {
 			return true
 		}
 	}

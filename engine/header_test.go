@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/servercore-go/servercore/internal/guard"
+	"github.com/servercore-go/servercore/internal/reactor"
+	"github.com/servercore-go/servercore/internal/wheel"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -51,11 +53,9 @@ func arriveIn(t *testing.T, o Options, opts ...Option) (client net.Conn, home *c
 	t.Cleanup(func() { e.Close() })
 	exchange(t, dial(t, plain), 1)
 	l := e.loops[0]
-	l.connsMu.Lock()
-	home = l.conns[0]
-	l.connsMu.Unlock()
+	home = l.Conns()[0]
 	client = dial(t, behind)
-	for deadline := time.Now().Add(5 * time.Second); onLoop(t, home, func() int { return len(l.arrivals) }) == 0; {
+	for deadline := time.Now().Add(5 * time.Second); onLoop(t, home, func() int { return len(l.headers) }) == 0; {
 		if time.Now().After(deadline) {
 			t.Fatal("nobody has arrived within 5 s")
 		}
@@ -63,37 +63,37 @@ func arriveIn(t *testing.T, o Options, opts ...Option) (client net.Conn, home *c
 	return client, home
 }
 
-// only returns the arrival, on the loop.
-func only(l *loop) *arrival {
-	for _, a := range l.arrivals {
+// only returns the connection that awaits its header, on the loop.
+func only(l *loop) *headerReader {
+	for _, a := range l.headers {
 		return a
 	}
 	return nil
 }
 
-// L4: an arrival that is to be looked at once more, because Goexit may have lost its event, may be a session by then, and
-// a session that workers serve is not the loop's to look at.
-func TestArrivalBecomesStrand(t *testing.T) {
+// L4: a connection that awaits its header and is to be looked at once more, because Goexit may have lost its event, may be a session by
+// then, and a session that workers serve is not the loop's to look at.
+func TestHeaderOfAnOffloadedSession(t *testing.T) {
 	client, home := arrive(t, Offload(1))
 	write(t, client, firstHalf)
-	l := home.on()
+	l := loopOf(home)
 	onLoop(t, home, func() bool {
 		a := only(l)
-		l.resurvey()
+		a.conn.Again() // as after a Goexit
 		write(t, client, secondHalf)
 		for b := make([]byte, len(firstHalf)+len(secondHalf)); ; time.Sleep(time.Millisecond) {
-			if n, _, err := unix.Recvfrom(int(a.conn.fd), b, unix.MSG_PEEK); err != nil || n == len(b) {
+			if n, _, err := unix.Recvfrom(a.conn.Fd(), b, unix.MSG_PEEK); err != nil || n == len(b) {
 				break
 			}
 		}
-		l.hear(a, news{readable: true})
+		l.OnReady(a.conn)
 		return true
 	})
 	exchange(t, client, 3)
 }
 
 // A header that ends in its midst is refused as soon as the peer has finished.
-func TestArrivalFinishedEarly(t *testing.T) {
+func TestHeaderFinishedEarly(t *testing.T) {
 	client, home := arrive(t)
 	write(t, client, firstHalf)
 	_ = client.(*net.TCPConn).CloseWrite()
@@ -101,7 +101,7 @@ func TestArrivalFinishedEarly(t *testing.T) {
 	if b, err := io.ReadAll(client); len(b) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("%q, %v, want the end", b, err)
 	}
-	if n := home.on().engine.Stats().Refused.ProxyHeader; n != 1 {
+	if n := loopOf(home).engine.Stats().Refused.ProxyHeader; n != 1 {
 		t.Errorf("%d refused for their header, want 1", n)
 	}
 }
@@ -111,8 +111,8 @@ func TestHeaderDeadline(t *testing.T) {
 	for timeout, want := range map[time.Duration]time.Duration{0: 5 * time.Second, -1: 5 * time.Second, time.Hour: time.Hour, time.Second: time.Second} {
 		began := time.Now()
 		_, home := arriveIn(t, Options{FirstByteTimeout: timeout})
-		l := home.on()
-		left := onLoop(t, home, func() time.Duration { return only(l).until - l.engine.now() })
+		l := loopOf(home)
+		left := onLoop(t, home, func() time.Duration { return only(l).deadline - l.Now() })
 		if left > want || left < want-time.Since(began) {
 			t.Errorf("FirstByteTimeout %v: %v are left of %v after %v at most", timeout, left, want, time.Since(began))
 		}
@@ -121,30 +121,25 @@ func TestHeaderDeadline(t *testing.T) {
 
 // A deadline beyond the wheel's horizon is met: the connection is looked at before, stays, and is armed again each time.
 func TestHeaderDeadlineBeyondHorizon(t *testing.T) {
-	const timeout = 10 * tickSlots * tick
+	const timeout = 10 * reactor.TickSlots * reactor.Tick
 	client, home := arriveIn(t, Options{FirstByteTimeout: timeout})
-	l := home.on()
+	l := loopOf(home)
 	onLoop(t, home, func() bool {
 		a := only(l)
-		for _, now := range []time.Duration{a.until - timeout/2, a.until - 1} {
-			before := l.wheel.Len()
-			l.wheel.Disarm(a.conn) // as Expire does
-			if l.wheel.Len() != before-1 {
+		armed := func() bool { return *a.conn.WheelPosition() != wheel.Position{} }
+		for _, now := range []time.Duration{a.deadline - timeout/2, a.deadline - 1} {
+			if !armed() {
 				t.Error("it was not armed")
 			}
-			l.timerAt = 0
-			a.conn.expire(now)
-			if only(l) != a || l.wheel.Len() != before {
-				t.Errorf("at %v of %v: the connection waits: %t, and is armed: %t", now, a.until, only(l) == a, l.wheel.Len() == before)
-			}
-			if l.timerAt == 0 {
-				t.Errorf("at %v of %v: no timer is set", now, a.until)
+			l.Disarm(a.conn) // as the loop does
+			l.OnDeadline(a.conn, now)
+			if only(l) != a || !armed() {
+				t.Errorf("at %v of %v: the connection waits: %t, and is armed: %t", now, a.deadline, only(l) == a, armed())
 			}
 		}
-		before := l.wheel.Len()
-		a.conn.expire(a.until)
-		if len(l.arrivals) != 0 || l.wheel.Len() != before-1 || l.expected.Load() != 0 {
-			t.Errorf("at its deadline: %d wait, %d are expected, and it is armed: %t", len(l.arrivals), l.expected.Load(), l.wheel.Len() == before)
+		l.OnDeadline(a.conn, a.deadline)
+		if len(l.headers) != 0 || armed() || l.awaiting.Load() != 0 {
+			t.Errorf("at its deadline: %d wait, %d are counted, and it is armed: %t", len(l.headers), l.awaiting.Load(), armed())
 		}
 		return true
 	})
@@ -152,7 +147,7 @@ func TestHeaderDeadlineBeyondHorizon(t *testing.T) {
 	if _, err := client.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("read: %v, want the end", err)
 	}
-	if n := home.on().engine.Stats().Refused.ProxyLate; n != 1 {
+	if n := loopOf(home).engine.Stats().Refused.ProxyLate; n != 1 {
 		t.Errorf("%d refused as late, want 1", n)
 	}
 }
@@ -160,16 +155,16 @@ func TestHeaderDeadlineBeyondHorizon(t *testing.T) {
 // A header that was whole when its deadline passed is in time: the loop may be late to look.
 func TestHeaderInTimeLoopLate(t *testing.T) {
 	client, home := arrive(t)
-	l := home.on()
+	l := loopOf(home)
 	onLoop(t, home, func() bool {
 		a := only(l)
 		write(t, client, firstHalf+secondHalf)
 		for b := make([]byte, len(firstHalf)+len(secondHalf)); ; time.Sleep(time.Millisecond) {
-			if n, _, err := unix.Recvfrom(int(a.conn.fd), b, unix.MSG_PEEK); err != nil || n == len(b) {
+			if n, _, err := unix.Recvfrom(a.conn.Fd(), b, unix.MSG_PEEK); err != nil || n == len(b) {
 				break
 			}
 		}
-		a.conn.expire(a.until + time.Second)
+		l.OnDeadline(a.conn, a.deadline+time.Second)
 		return true
 	})
 	exchange(t, client, 3)
@@ -201,9 +196,9 @@ func TestHeadersAreSharedOut(t *testing.T) {
 	var clients []net.Conn
 	for i := range 10 { // one by one, or those on their way to a loop count too
 		clients = append(clients, dial(t, l))
-		wait("it waits for its header", func() bool { return int(e.loops[0].expected.Load()+e.loops[1].expected.Load()) == i+1 })
+		wait("it waits for its header", func() bool { return int(e.loops[0].awaiting.Load()+e.loops[1].awaiting.Load()) == i+1 })
 	}
-	if a, b := e.loops[0].expected.Load(), e.loops[1].expected.Load(); a != 5 || b != 5 {
+	if a, b := e.loops[0].awaiting.Load(), e.loops[1].awaiting.Load(); a != 5 || b != 5 {
 		t.Errorf("%d and %d wait on the two loops, want 5 and 5", a, b)
 	}
 	for i, c := range clients {
@@ -213,7 +208,7 @@ func TestHeadersAreSharedOut(t *testing.T) {
 			_ = c.Close()
 		}
 	}
-	wait("none waits", func() bool { return e.loops[0].expected.Load()+e.loops[1].expected.Load() == 0 })
+	wait("none waits", func() bool { return e.loops[0].awaiting.Load()+e.loops[1].awaiting.Load() == 0 })
 	wait("five are sessions", func() bool { return e.Stats().Sessions == 5 && e.Stats().Total.Sessions == 5 })
 }
 
@@ -222,7 +217,7 @@ func TestHeadersAreSharedOut(t *testing.T) {
 func TestHeaderOfAnEngineThatEnds(t *testing.T) {
 	for name, end := range map[string]func(l *loop){
 		"ends":  func(l *loop) { l.engine.stop() },
-		"fails": func(l *loop) { l.ended = errors.New("the poller has failed") },
+		"fails": func(l *loop) { l.fault = errors.New("the poller has failed") },
 	} {
 		l := unstarted(t)
 		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
@@ -233,11 +228,11 @@ func TestHeaderOfAnEngineThatEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.engine.sessions.Add(1)
-		l.welcome(newcomer{fd: pair[0], origin: &origin{network: "tcp", entry: &entry{trusted: new(guard.Prefixes)}}})
+		l.enqueue(pendingConn{fd: pair[0], origin: &origin{network: "tcp", entry: &entry{trusted: new(guard.Prefixes)}}})
 		end(l)
-		l.turn()
-		if s := l.engine.Stats(); len(l.arrivals) != 0 || l.expected.Load() != 0 || s.Sessions != 0 || s.Refused != (Refused{Closing: 1}) {
-			t.Errorf("%s: %d wait, %d are expected, %d are counted, refused %+v", name, len(l.arrivals), l.expected.Load(), s.Sessions, s.Refused)
+		l.Turn()
+		if s := l.engine.Stats(); len(l.headers) != 0 || l.awaiting.Load() != 0 || s.Sessions != 0 || s.Refused != (Refused{Closing: 1}) {
+			t.Errorf("%s: %d wait, %d are expected, %d are counted, refused %+v", name, len(l.headers), l.awaiting.Load(), s.Sessions, s.Refused)
 		}
 		if n, err := unix.Read(pair[1], make([]byte, 1)); n != 0 || err != nil {
 			t.Errorf("%s: the peer reads %d, %v, want the end", name, n, err)

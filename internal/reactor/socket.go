@@ -1,0 +1,44 @@
+package reactor
+
+import (
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Accept takes a connection that waits at a listening descriptor, in non-blocking mode and closed on exec; EAGAIN if none waits
+// and the listener does not block. On Linux the connection has its listener's TCP_NODELAY. Any goroutine.
+func Accept(listener int) (fd int, peer unix.Sockaddr, err error) { return accept(listener) }
+
+// Duplicate returns a descriptor of our own of what package net has opened, in non-blocking mode as package net has it.
+func Duplicate(c syscall.Conn) (fd int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	if e := raw.Control(func(n uintptr) { fd, err = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
+		return -1, e
+	}
+	return fd, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
+}
+
+// socketError takes the pending error of a socket, nil if there is none.
+func socketError(fd int) error {
+	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return err
+	}
+	if n != 0 {
+		return unix.Errno(n)
+	}
+	return nil
+}
+
+// closeSocket closes a descriptor; reset discards what the kernel still holds and tells the peer so.
+func closeSocket(fd int, reset bool) {
+	if reset {
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	_ = unix.Close(fd)
+}
