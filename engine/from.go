@@ -118,7 +118,7 @@ func (l *Listener) File() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine: file of a listener: %w", err)
 	}
-	l.file = nil
+	l.path = nil
 	l.shared.Store(true)
 	return os.NewFile(uintptr(fd), l.origin.network+" "+l.addr.String()), nil
 }

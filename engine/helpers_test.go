@@ -4,6 +4,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"reflect"
 	"sync/atomic"
 	"testing"
@@ -89,4 +90,15 @@ func exchange(t testing.TB, c net.Conn, n int) {
 			t.Fatalf("message %d: %d, %v", i, b[0], err)
 		}
 	}
+}
+
+// folder returns a folder with a short path: those of sockets are short.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }

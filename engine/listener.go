@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/servercore-go/servercore/internal/reactor"
+	"github.com/servercore-go/servercore/internal/unixpath"
 )
 
 // Listener is one address an engine accepts on.
@@ -36,10 +37,9 @@ type Listener struct {
 	bound  bool
 	addr   net.Addr // stays
 	socket *os.File
-	conn   syscall.RawConn // of socket
-	loop   *loop           // the accepting loop, nil before Start; under acceptMu
-	path   string          // of a unix socket, absolute
-	file   os.FileInfo     // at the path: removed at the end only if it is still ours; under the engine's mu
+	conn   syscall.RawConn   // of socket
+	loop   *loop             // the accepting loop, nil before Start; under acceptMu
+	path   *unixpath.Binding // of a unix socket, nil if its path is not to be removed; under the engine's mu
 }
 
 // Addr returns the address listened on, the port resolved, once Start has returned; before that, the address as
@@ -130,10 +130,21 @@ func (l *Listener) listen() (net.Listener, error) {
 	listen := func() (net.Listener, error) {
 		return config.Listen(context.Background(), l.origin.network, l.address)
 	}
-	if l.origin.network == "unix" && !isAbstract(l.address) {
-		return l.listenUnix(listen)
+	if l.origin.network != "unix" || unixpath.IsAbstract(l.address) {
+		return listen()
 	}
-	return listen()
+	ln, path, err := unixpath.Listen(l.address, listen)
+	l.path = path
+	return ln, err
+}
+
+// removePath removes the path of a unix socket, while the socket is open. The caller holds the engine's mu.
+func (l *Listener) removePath() {
+	path := l.path
+	l.path = nil
+	if err := path.Remove(); err != nil {
+		l.engine.log.error("the path of a unix socket could not be removed", err, "listener", path.Path())
+	}
 }
 
 // adopt takes a descriptor of its own of what package net listens on: package net's listener allows no accept but its own.

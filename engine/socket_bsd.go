@@ -4,7 +4,6 @@ package engine
 
 import (
 	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,20 +21,11 @@ var neutral = []socketOption{
 	{"TCP_NOPUSH", unix.IPPROTO_TCP, unix.TCP_NOPUSH, 0},     // short writes wait
 }
 
-// abstractNames: every unix address is a path.
-const abstractNames = false
-
-// owner returns the user that a file belongs to.
-func owner(info os.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
-
 // openSpare opens a descriptor that needs no path. A child does not inherit it.
 func openSpare() (int, error) {
 	fd, err := unix.Kqueue()
 	return fd, os.NewSyscallError("kqueue", err)
 }
-
-// putBack moves a file to a path, unless there is something.
-func putBack(aside, path string) error { return linkBack(aside, path) }
 
 // inheritsOptions: accepted connections need not have their listener's options.
 const inheritsOptions = false

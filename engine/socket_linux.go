@@ -2,7 +2,6 @@ package engine
 
 import (
 	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,25 +31,10 @@ var neutral = []socketOption{
 	{"IPV6_RECVERR", unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 0},     // likewise
 }
 
-// abstractNames: a unix address that begins with "@" is no path.
-const abstractNames = true
-
-// owner returns the user that a file belongs to.
-func owner(info os.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
-
 // openSpare opens a descriptor that needs no path.
 func openSpare() (int, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	return fd, os.NewSyscallError("eventfd", err)
-}
-
-// putBack moves a file to a path, unless there is something.
-func putBack(aside, path string) error {
-	err := unix.Renameat2(unix.AT_FDCWD, aside, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
-	if err == unix.EINVAL || err == unix.ENOSYS { // the file system, or a sandbox, does not know it
-		return linkBack(aside, path)
-	}
-	return os.NewSyscallError("renameat2", err)
 }
 
 // inheritsOptions: accepted connections have the options their listener had when they came in.

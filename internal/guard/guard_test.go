@@ -49,7 +49,7 @@ func TestGuardPrefixes(t *testing.T) {
 		{prefixList("0.0.0.0/0"), nil, "1.2.3.4", "::1"},
 		{nil, prefixList("::ffff:0.0.0.0/96"), "::1", "1.2.3.4"},
 		{nil, prefixList("::ffff:10.0.0.0/104", "::/0"), "11.0.0.1", "10.0.0.1 ::1 fe80::1%lo"},
-		{nil, prefixList("10.1.2.3/8"), "11.0.0.1", "10.0.0.1"}, // bits behind the prefix say nothing
+		{nil, prefixList("10.1.2.3/8"), "11.0.0.1", "10.0.0.1 ::ffff:10.0.0.1"}, // bits behind the prefix say nothing
 		// NAT64: an IPv4 client in an IPv6 address is in the prefixes of both.
 		{nil, prefixList("203.0.113.0/24"), "64:ff9b::203.0.112.7 64:ff9b::1:203.0.113.7 64:ff9b:1::203.0.113.7 2002:cb00:7107::1 2001:0:1:2::34ff:8ef8",
 			"203.0.113.7 64:ff9b::203.0.113.7"},
@@ -78,7 +78,7 @@ func TestGuardSessionsPerAddress(t *testing.T) {
 	g := mustGuard(t, Rules{MaxPerAddress: 2})
 	enter := func(addr string) (*Source, Verdict) { return g.Judge(netip.MustParseAddr(addr), start) }
 	for _, same := range [][4]string{
-		{"10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2"},
+		{"10.0.0.1", "10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2"},
 		{"2001:db8:0:1::1", "2001:db8:0:1:ffff::1", "2001:db8:0:1::2", "2001:db8:0:2::1"}, // a /64 counts as one
 		{"fe80::1", "fe80::1%eth0", "fe80::1%eth1", "fe80::2"},                            // of a link all have the same
 		// What stands for an IPv4 address counts as that one.

@@ -1,4 +1,4 @@
-package engine
+package unixpath
 
 import (
 	"errors"
@@ -13,12 +13,7 @@ import (
 // unixSocket binds a path and returns the socket, which does not listen.
 func unixSocket(t *testing.T) (file *os.File, path string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sc") // a short one: paths of sockets are
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	path = filepath.Join(dir, "s")
+	path = filepath.Join(folder(t), "s")
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +60,7 @@ func TestYoungSocketIsNotDead(t *testing.T) {
 	listens := make(chan error, 1)
 	time.AfterFunc(4*deadPoll, func() { listens <- unix.Listen(int(file.Fd()), 1) }) // between bind and listen: a moment, that is the case
 	err := clearPath(path, nil)
-	if err := receive(t, listens); err != nil {
+	if err := <-listens; err != nil {
 		t.Fatal(err)
 	}
 	mustStay(t, path, err)
@@ -94,4 +89,33 @@ func TestSocketOfAnotherUserStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustStay(t, path, clearPath(path, nil))
+}
+
+// A socket that has taken the number of the dead one is another one. And without the lock nothing is removed.
+func TestClearPath(t *testing.T) {
+	path := filepath.Join(folder(t), "s")
+	first := leaveDead(t, path)
+	past := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(path, past, past); err != nil {
+		t.Fatal(err)
+	}
+	dead, err := findDead(path)
+	if dead == nil || err != nil {
+		t.Fatal(dead, err)
+	}
+	if !isSame(dead, first) || isStill(dead, first) || !isStill(dead, dead) {
+		t.Error("a socket with another time is taken for the same")
+	}
+	if err := clearPath(path, unix.EACCES); !errors.Is(err, unix.EACCES) || !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("without the lock: %v, want EACCES and EADDRINUSE", err)
+	}
+	if err := clearPath(path, nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the dead socket is still there: %v", err)
+	}
+	if err := clearPath(path, unix.EACCES); err != nil {
+		t.Errorf("a free path in a folder that cannot be locked: %v", err)
+	}
 }

@@ -1,4 +1,4 @@
-package engine
+package unixpath
 
 import (
 	"errors"
@@ -7,12 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// folder returns a folder with a short path.
+// folder returns a folder with a short path: those of sockets are short.
 func folder(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sc")
@@ -142,34 +141,5 @@ func TestLinkBack(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(path); string(b) != "x" {
 		t.Errorf("the path was overwritten with %q", b)
-	}
-}
-
-// A socket that has taken the number of the dead one is another one. And without the lock nothing is removed.
-func TestClearPath(t *testing.T) {
-	path := filepath.Join(folder(t), "s")
-	first := leaveDead(t, path)
-	past := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(path, past, past); err != nil {
-		t.Fatal(err)
-	}
-	dead, err := findDead(path)
-	if dead == nil || err != nil {
-		t.Fatal(dead, err)
-	}
-	if !isSame(dead, first) || isStill(dead, first) || !isStill(dead, dead) {
-		t.Error("a socket with another time is taken for the same")
-	}
-	if err := clearPath(path, unix.EACCES); !errors.Is(err, unix.EACCES) || !errors.Is(err, unix.EADDRINUSE) {
-		t.Errorf("without the lock: %v, want EACCES and EADDRINUSE", err)
-	}
-	if err := clearPath(path, nil); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the dead socket is still there: %v", err)
-	}
-	if err := clearPath(path, unix.EACCES); err != nil {
-		t.Errorf("a free path in a folder that cannot be locked: %v", err)
 	}
 }
