@@ -119,17 +119,17 @@ func TestAcceptPauses(t *testing.T) {
 		}
 	}
 	for i, fault := range []error{unix.EMFILE, unix.ENFILE, os.NewSyscallError("accept", unix.EMFILE)} {
-		e.spare.close()
-		e.spare.make = openSpare
-		if err := e.spare.keep(); err != nil {
+		e.spare.Close()
+		e.spare.Open = nil
+		if err := e.spare.Keep(); err != nil {
 			t.Fatal(err)
 		}
 		missing := 1
-		e.spare.make = func() (int, error) {
+		e.spare.Open = func() (int, error) {
 			if missing--; missing >= 0 {
 				return -1, fault
 			}
-			return openSpare()
+			return openFile()
 		}
 		client := dial(t, l)
 		if pause := e.acceptFailed(l, fault, time.Second); pause != 0 || e.refused.descriptors.Load() != uint64(i+1) {
@@ -201,13 +201,13 @@ func TestShedKeepsNoPlace(t *testing.T) {
 	e.log = newLogger(slog.New(slog.DiscardHandler))
 	e.maxSessions = 1
 	missing := error(unix.EMFILE)
-	e.spare.make = func() (int, error) {
+	e.spare.Open = func() (int, error) {
 		if missing != nil {
 			return -1, missing
 		}
-		return openSpare()
+		return openFile()
 	}
-	defer e.spare.close()
+	defer e.spare.Close()
 	admit := func() (client *os.File) {
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 		if err != nil {

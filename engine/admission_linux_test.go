@@ -39,7 +39,7 @@ func TestShedTakesNoPlace(t *testing.T) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
 		t.Fatal(err)
 	}
-	e.spare.close()
+	e.spare.Close()
 	none := unix.Rlimit{Cur: 3, Max: before.Max} // those that are open stay so
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"net"
 	"testing"
 
+	"github.com/servercore-go/servercore/internal/descriptors"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -24,7 +25,7 @@ func TestDialledConnectionHasOneDescriptor(t *testing.T) {
 	}
 	defer e.Close()
 	used := func() int {
-		_, n, err := descriptors()
+		_, n, err := descriptors.Count()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/servercore-go/servercore/internal/descriptors"
 	"github.com/servercore-go/servercore/internal/reactor"
 	"github.com/servercore-go/servercore/session"
 )
@@ -37,7 +38,7 @@ type Engine struct {
 	refusal      sync.Map                                                   // names of socket options that the system has refused
 	setsockopt   func(fd, level, option, value int) error                   // unix.SetsockoptInt
 	acceptSocket func(listener int) (fd int, peer unix.Sockaddr, err error) // reactor.Accept
-	spare        spare
+	spare        descriptors.Spare
 	life         context.Context    // ends when the end begins: no new session
 	stop         context.CancelFunc // ends life
 	done         chan struct{}      // closed when everything has ended
@@ -96,7 +97,6 @@ func New(o Options) (*Engine, error) {
 		emptied:      make(chan struct{}, 1),
 		tuning:       o.tuning(),
 		setsockopt:   unix.SetsockoptInt,
-		spare:        spare{make: openSpare},
 		acceptSocket: reactor.Accept,
 	}
 	if o.SendBudget > 0 {
@@ -176,7 +176,7 @@ func (e *Engine) start() error {
 			return err
 		}
 	}
-	if err := e.spare.keep(); err != nil {
+	if err := e.spare.Keep(); err != nil {
 		return fmt.Errorf("engine: no descriptor to keep in reserve: %w%s", err, hint("", err))
 	}
 	limits := e.options.limits()
@@ -217,7 +217,7 @@ func (e *Engine) undo() {
 	for _, l := range e.loops {
 		l.Close()
 	}
-	e.spare.close()
+	e.spare.Close()
 	e.loops = nil
 }
 

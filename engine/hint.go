@@ -5,10 +5,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-)
 
-// raiseLimit is what to do when there are no descriptors.
-const raiseLimit = "raise it with ulimit -n, or LimitNOFILE= of a systemd unit"
+	"github.com/servercore-go/servercore/internal/descriptors"
+)
 
 // hint says what to do about an error of Start, in brackets, if there is something to say.
 func hint(network string, err error) string {
@@ -26,7 +25,7 @@ var hints = []struct {
 	network string
 	text    string
 }{
-	{unix.EMFILE, "", "the process's limit of descriptors is reached; " + raiseLimit},
+	{unix.EMFILE, "", "the process's limit of descriptors is reached; " + descriptors.RaiseLimit},
 	{unix.ENFILE, "", "the system's limit of open files is reached; raise fs.file-max, or close what is open"},
 	{unix.ENOBUFS, "", "the system has no memory left for sockets"},
 	{unix.ENOMEM, "", "the system has no memory left for sockets"},

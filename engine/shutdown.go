@@ -192,7 +192,7 @@ func (e *Engine) tearDown() {
 		close(e.unwatch)
 		<-e.unwatched
 	}
-	e.spare.close()
+	e.spare.Close()
 	e.mu.Lock()
 	e.state = ended
 	e.mu.Unlock()

@@ -3,7 +3,6 @@
 package engine
 
 import (
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,12 +18,6 @@ var neutral = []socketOption{
 	{"SO_SNDLOWAT", unix.SOL_SOCKET, unix.SO_SNDLOWAT, 2048}, // no event before there is so much room
 	{"SO_OOBINLINE", unix.SOL_SOCKET, unix.SO_OOBINLINE, 0},  // urgent bytes among the others
 	{"TCP_NOPUSH", unix.IPPROTO_TCP, unix.TCP_NOPUSH, 0},     // short writes wait
-}
-
-// openSpare opens a descriptor that needs no path. A child does not inherit it.
-func openSpare() (int, error) {
-	fd, err := unix.Kqueue()
-	return fd, os.NewSyscallError("kqueue", err)
 }
 
 // inheritsOptions: accepted connections need not have their listener's options.

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,12 +28,6 @@ var neutral = []socketOption{
 	{"TCP_LINGER2", unix.IPPROTO_TCP, unix.TCP_LINGER2, 0},        // below 0: close(2) resets
 	{"IP_RECVERR", unix.IPPROTO_IP, unix.IP_RECVERR, 0},           // a passing fault of the network breaks the connection
 	{"IPV6_RECVERR", unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 0},     // likewise
-}
-
-// openSpare opens a descriptor that needs no path.
-func openSpare() (int, error) {
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
-	return fd, os.NewSyscallError("eventfd", err)
 }
 
 // inheritsOptions: accepted connections have the options their listener had when they came in.

@@ -1,59 +1,6 @@
 package engine
 
-import (
-	"sync"
-
-	"golang.org/x/sys/unix"
-)
-
-// spare is a descriptor kept for the moment there are no others. It needs no path: the process may be in a chroot. And it
-// is an open file of its own, not a duplicate, so that giving it up helps against ENFILE too.
-type spare struct {
-	make func() (fd int, err error) // openSpare
-
-	mu   sync.Mutex
-	held bool
-	fd   int
-}
-
-// keep has a spare descriptor, or returns why there is none.
-func (s *spare) keep() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.open()
-}
-
-// open is keep for a caller that holds mu.
-func (s *spare) open() (err error) {
-	if s.held {
-		return nil
-	}
-	s.fd, err = s.make()
-	s.held = err == nil
-	return err
-}
-
-func (s *spare) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.giveUp()
-}
-
-func (s *spare) giveUp() {
-	if s.held {
-		_ = unix.Close(s.fd)
-		s.held = false
-	}
-}
-
-// lend gives the spare descriptor up while f runs, for f to use, and returns why there is no spare again.
-func (s *spare) lend(f func()) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.giveUp()
-	f()
-	return s.open()
-}
+import "golang.org/x/sys/unix"
 
 // acceptOnSpare takes one waiting connection on the spare descriptor, and tells whether one waited. If the spare can be replaced there
 // are descriptors after all, and the connection is returned. Otherwise it is reset. The listener's acceptMu is held meanwhile: its
@@ -62,7 +9,7 @@ func (e *Engine) acceptOnSpare(l *Listener) (p pendingConn, waiting bool) {
 	l.acceptMu.Lock()
 	defer l.acceptMu.Unlock()
 	var err error
-	missing := e.spare.lend(func() { p, err = l.accept() })
+	missing := e.spare.Lend(func() { p, err = l.accept() })
 	if err != nil {
 		return pendingConn{}, false
 	}
@@ -76,7 +23,7 @@ func (e *Engine) acceptOnSpare(l *Listener) (p pendingConn, waiting bool) {
 // spareKept reports whether the engine can keep a connection that was accepted. Another descriptor may have been opened while the
 // spare was lent. Then there is none, and the next connection that is accepted has to make room for it.
 func (e *Engine) spareKept() bool {
-	err := e.spare.keep()
+	err := e.spare.Keep()
 	return err == nil || !e.mustShed(err)
 }
 
@@ -94,7 +41,7 @@ func (e *Engine) mustShed(missing error) bool {
 func (e *Engine) shed(fd int) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	_ = unix.Close(fd)
-	if err := e.spare.keep(); err != nil {
+	if err := e.spare.Keep(); err != nil {
 		e.mustShed(err)
 	}
 }

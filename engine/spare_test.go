@@ -41,7 +41,7 @@ func scripted(t *testing.T, answers ...error) (*Engine, *Listener, *bytes.Buffer
 	l := bound(t, "tcp", "127.0.0.1:0")
 	e := l.engine
 	e.log = newLogger(slog.New(slog.NewTextHandler(log, nil)))
-	e.spare.make = func() (int, error) {
+	e.spare.Open = func() (int, error) {
 		if len(answers) > 0 {
 			err := answers[0]
 			answers = answers[1:]
@@ -49,11 +49,14 @@ func scripted(t *testing.T, answers ...error) (*Engine, *Listener, *bytes.Buffer
 				return -1, err
 			}
 		}
-		return openSpare()
+		return openFile()
 	}
-	t.Cleanup(e.spare.close)
+	t.Cleanup(e.spare.Close)
 	return e, l, log
 }
+
+// openFile opens a descriptor that can be the spare.
+func openFile() (int, error) { return unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0) }
 
 func endOf(t *testing.T, c net.Conn) error {
 	t.Helper()
@@ -76,7 +79,7 @@ func TestAcceptOnSpare(t *testing.T) {
 		"sandbox":           {answers: []error{nil, unix.EPERM, unix.EPERM}, line: "no descriptor can be kept in reserve"},
 	} {
 		e, l, log := scripted(t, tt.answers...)
-		if err := e.spare.keep(); err != nil {
+		if err := e.spare.Keep(); err != nil {
 			t.Fatal(name, err)
 		}
 		client := dial(t, l)
@@ -94,7 +97,7 @@ func TestAcceptOnSpare(t *testing.T) {
 				t.Errorf("%s: %v, want the end", name, err)
 			}
 		}
-		if held := e.spare.held; held != (tt.line == "") {
+		if held := e.spare.Held(); held != (tt.line == "") {
 			t.Errorf("%s: the spare is held: %v", name, held)
 		}
 		logged(t, e)
@@ -110,11 +113,11 @@ func TestAcceptOnSpare(t *testing.T) {
 // Nobody waits: the spare is back, and there is nothing to count.
 func TestAcceptOnSpareForNobody(t *testing.T) {
 	e, l, _ := scripted(t)
-	if err := e.spare.keep(); err != nil {
+	if err := e.spare.Keep(); err != nil {
 		t.Fatal(err)
 	}
-	if n, waiting := e.acceptOnSpare(l); waiting || n.origin != nil || !e.spare.held {
-		t.Errorf("%v, waiting %v, the spare is held: %v", n, waiting, e.spare.held)
+	if n, waiting := e.acceptOnSpare(l); waiting || n.origin != nil || !e.spare.Held() {
+		t.Errorf("%v, waiting %v, the spare is held: %v", n, waiting, e.spare.Held())
 	}
 }
 
@@ -125,49 +128,21 @@ func TestSpareKept(t *testing.T) {
 		t.Error("a connection is kept though the spare needs its descriptor")
 	}
 	kept := e.spareKept()
-	if logged(t, e); !kept || !e.spare.held || log.Len() > 0 {
+	if logged(t, e); !kept || !e.spare.Held() || log.Len() > 0 {
 		t.Errorf("the spare is not kept again; the log says %q", log.String())
 	}
-	before := e.spare.fd
-	if !e.spareKept() || e.spare.fd != before {
-		t.Error("a second spare is opened")
+	if !e.spareKept() || !e.spare.Held() {
+		t.Error("the spare that is kept is given up")
 	}
-	e.spare.close()
-	if _, err := unix.FcntlInt(uintptr(before), unix.F_GETFD, 0); err == nil {
-		t.Error("the spare is not closed")
-	}
-	e.spare.close()
 
 	e, _, log = scripted(t, unix.EPERM, unix.ENOMEM, unix.EACCES)
 	for range 3 {
-		if !e.spareKept() || e.spare.held {
+		if !e.spareKept() || e.spare.Held() {
 			t.Error("a connection is shed in vain")
 		}
 	}
 	logged(t, e)
 	if n := strings.Count(log.String(), "\n"); n != 1 || e.acceptErrors.Load() != 3 {
 		t.Errorf("%d lines, %d errors counted, want 1 and 3: %s", n, e.acceptErrors.Load(), log)
-	}
-}
-
-// The spare is an open file of its own: giving up a duplicate would not help against ENFILE.
-func TestSpareIsAFileOfItsOwn(t *testing.T) {
-	first, err := openSpare()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(first)
-	second, err := openSpare()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(second)
-	if first == second {
-		t.Error("one descriptor twice")
-	}
-	for _, fd := range []int{first, second} {
-		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
-			t.Errorf("flags %x, %v", flags, err)
-		}
 	}
 }

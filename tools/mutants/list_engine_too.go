@@ -168,6 +168,8 @@ var inEngineToo = []mutant{
 		"limit-used-reserve\n", "limit-used+0*reserve\n", "./engine TestSetBounds"},
 	{"more sessions than descriptors are promised", "engine/bounds.go",
 		"	case asked <= most:\n", "	case asked > 0:\n", "./engine TestSetBounds"},
+	{"the spare descriptor is not given up when it is lent", "internal/descriptors/spare.go",
+		"	s.closeLocked()\n	f()\n", "	f()\n", "./internal/descriptors TestSpare"},
 	{"a spare descriptor that cannot be had again has every connection shed", "engine/spare.go",
 		"	if missing == nil || !e.mustShed(missing) {\n", "	if missing == nil {\n", "./engine TestSpareKept|TestAcceptOnSpare.*"},
 	{"close(2) of a connection to a shared socket waits for the peer", "engine/listener.go",
