@@ -89,7 +89,7 @@ func (g *Guard) Judge(addr netip.Addr, now time.Time) (*Source, Verdict) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.sources.sweep(at)
-	s := g.sources.get(keyOf(addr))
+	s := g.sources.get(keyOf(addr), g)
 	if g.max > 0 && s.sessions >= g.max {
 		return nil, TooManySessions
 	}
@@ -105,7 +105,6 @@ func (g *Guard) Judge(addr netip.Addr, now time.Time) (*Source, Verdict) {
 	}
 	s.fullAt = fullAt
 	s.sessions++
-	s.guard = g
 	return s, Accepted
 }
 

@@ -10,7 +10,7 @@ const maxIdle = 1 << 16
 
 // Source is what a Guard remembers of the addresses that count as one. It takes 64 bytes, and 8 of the table.
 type Source struct {
-	guard      *Guard
+	guard      *Guard // does not change
 	key        key
 	fullAt     time.Duration // when its token bucket is full again
 	sessions   int32
@@ -37,13 +37,13 @@ func (t *table) init() {
 }
 
 // get returns the source of that key, a new one if it is not known. A new source is busy: the caller counts a session or calls setIdle.
-func (t *table) get(k key) *Source {
+func (t *table) get(k key, g *Guard) *Source {
 	if t.chains == nil {
 		t.chains = make([]*Source, maxIdle)
 	}
 	at := t.find(k)
 	if *at == nil {
-		*at = &Source{key: k}
+		*at = &Source{guard: g, key: k}
 		t.known++
 	}
 	return *at
