@@ -97,7 +97,7 @@ func (e *Engine) acceptFailed(l *Listener, err error, pause time.Duration) time.
 
 func (e *Engine) noteAcceptError(l *Listener, err error) {
 	e.acceptErrors.Add(1)
-	e.log.limited(acceptLine, "accept failed; established sessions go on", "err", err, "listener", l.addr.String())
+	e.log.Limited(acceptLine, "accept failed; established sessions go on", "err", err, "listener", l.addr.String())
 }
 
 // maxOpening bounds the pending connections of one loop, give or take one for each listener: a loop held up by a callback

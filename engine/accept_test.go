@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/servercore-go/servercore/internal/asynclog"
 	"github.com/servercore-go/servercore/internal/reactor"
 	"github.com/servercore-go/servercore/session"
 )
@@ -198,7 +199,7 @@ func TestAcceptErrors(t *testing.T) {
 func TestShedKeepsNoPlace(t *testing.T) {
 	l := unstarted(t)
 	e := l.engine
-	e.log = newLogger(slog.New(slog.DiscardHandler))
+	e.log = asynclog.New(slog.DiscardHandler)
 	e.maxSessions = 1
 	missing := error(unix.EMFILE)
 	e.spare.Open = func() (int, error) {

@@ -34,7 +34,7 @@ func (e *Engine) admit(p pendingConn, lp *loop) {
 		return
 	}
 	if !e.takePlace() {
-		e.log.limited(fullLine, "refusing connections: MaxSessions reached", "max", e.maxSessions)
+		e.log.Limited(fullLine, "refusing connections: MaxSessions reached", "max", e.maxSessions)
 		p.source.Release(time.Now())
 		e.refused.full.Add(1)
 		p.origin.entry.sendRefusal(p.fd)
@@ -69,7 +69,7 @@ func (e *Engine) checkSource(p *pendingConn) bool {
 		return true
 	}
 	e.refused.untrusted.Add(1)
-	e.log.limited(proxyLine, "refusing connections that do not come from a trusted proxy", "remote", p.remote)
+	e.log.Limited(proxyLine, "refusing connections that do not come from a trusted proxy", "remote", p.remote)
 	return false
 }
 

@@ -42,14 +42,14 @@ func (l *loop) callAdmit(p pendingConn) (admitted bool) {
 		}
 		e.refused.admit.Add(1)
 		if returned {
-			e.log.limited(admitLine, "connection refused by Admit", "err", err, "remote", p.remote)
+			e.log.Limited(admitLine, "connection refused by Admit", "err", err, "remote", p.remote)
 			return
 		}
 		value := recover()
 		if value == nil {
 			value = "runtime.Goexit"
 		}
-		e.log.limited(panicLine, "Admit failed, the connection is refused", "panic", value, "stack", string(debug.Stack()),
+		e.log.LimitedError(panicLine, "Admit failed, the connection is refused", "panic", value, "stack", string(debug.Stack()),
 			"remote", p.remote)
 	}()
 	if a, ok := p.remote.(*net.TCPAddr); ok {

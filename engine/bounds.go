@@ -28,7 +28,7 @@ func (e *Engine) setBounds() error {
 		e.maxSessions = asked
 	default:
 		e.maxSessions = most
-		e.log.warn("Options.MaxSessions is more than the descriptor limit allows and was lowered; "+descriptors.RaiseLimit,
+		e.log.Warn("Options.MaxSessions is more than the descriptor limit allows and was lowered; "+descriptors.RaiseLimit,
 			"asked", asked, "max", most, "limit", limit, "in_use", used, "reserve", reserve)
 	}
 	return nil

@@ -29,7 +29,7 @@ func TestWatchdogHoldsNobodyUp(t *testing.T) {
 	}()
 	w := newWatchdog(e, e.now()) // another one, that finds the same stall
 	l := w.loops[0].loop
-	stack := w.stacks.take(l, l.scratch.Running(), e.now(), e.now)
+	stack, _ := w.finder.Find(l.target(l.scratch.Running(), e.now()), e.now)
 	close(stop)
 	<-done
 	if worst > time.Second/2 {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/servercore-go/servercore/internal/asynclog"
 	"github.com/servercore-go/servercore/internal/descriptors"
 	"github.com/servercore-go/servercore/internal/reactor"
 	"github.com/servercore-go/servercore/session"
@@ -22,7 +23,7 @@ import (
 // goroutine. Shutdown, Close, Run, Dial and Ping wait for callbacks to return: called from one, they return ErrInCallback.
 type Engine struct {
 	options Options
-	log     *logger
+	log     *asynclog.Logger
 	clock   reactor.Clock
 
 	mu        sync.Mutex
@@ -90,7 +91,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		options:      o,
-		log:          newLogger(o.Logger),
+		log:          asynclog.New(o.Logger.Handler()),
 		clock:        reactor.NewClock(),
 		done:         make(chan struct{}),
 		room:         make(chan struct{}, 1),
@@ -252,8 +253,8 @@ func (e *Engine) Run(ctx context.Context) error {
 		return err
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		e.log.warn("shut down; some sessions were not drained in time and were reset", "drain_timeout", e.options.DrainTimeout)
-		e.log.flush()
+		e.log.Warn("shut down; some sessions were not drained in time and were reset", "drain_timeout", e.options.DrainTimeout)
+		e.log.Flush(flushTime)
 	}
 	return e.faults()
 }

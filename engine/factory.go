@@ -29,7 +29,7 @@ func (l *loop) callFactory(p pendingConn) (h session.Handler, err error) {
 			e.refused.factory.Add(1)
 			p.attempt.fail(err)
 		}
-		e.log.limited(panicLine, "session factory failed, the connection is refused", "panic", value, "stack", string(debug.Stack()))
+		e.log.LimitedError(panicLine, "session factory failed, the connection is refused", "panic", value, "stack", string(debug.Stack()))
 	}()
 	if a, ok := p.remote.(*net.TCPAddr); ok {
 		l.making.Store(a)

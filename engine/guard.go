@@ -100,7 +100,7 @@ func (e *Engine) judge(n *pendingConn) bool {
 	case guard.TooFast:
 		e.refused.acceptRate.Add(1)
 	}
-	e.log.limited(guardLine, "refusing connections", "err", verdict.String(), "remote", n.remote)
+	e.log.Limited(guardLine, "refusing connections", "err", verdict.String(), "remote", n.remote)
 	return false
 }
 

@@ -143,7 +143,7 @@ func (l *Listener) removePath() {
 	path := l.path
 	l.path = nil
 	if err := path.Remove(); err != nil {
-		l.engine.log.error("the path of a unix socket could not be removed", err, "listener", path.Path())
+		l.engine.log.Error("the path of a unix socket could not be removed", err, "listener", path.Path())
 	}
 }
 
@@ -263,7 +263,7 @@ func (l *Listener) poll(listener int) error {
 	if err != nil || flags&unix.O_NONBLOCK != 0 {
 		return nil
 	}
-	l.engine.log.limited(blockingLine, "another holder of the listening socket has set it to blocking mode; it is set back",
+	l.engine.log.Limited(blockingLine, "another holder of the listening socket has set it to blocking mode; it is set back",
 		"listener", l.addr.String())
 	return os.NewSyscallError("fcntl", unix.SetNonblock(listener, true))
 }

@@ -182,7 +182,7 @@ func (l *loop) noteRefused(p pendingConn, cause *atomic.Uint64, err error) {
 		p.attempt.fail(err)
 		return
 	}
-	l.engine.log.limited(factoryLine, "connection refused: its session cannot be made", "err", err, "remote", p.remote)
+	l.engine.log.Limited(factoryLine, "connection refused: its session cannot be made", "err", err, "remote", p.remote)
 }
 
 // refuse closes a connection that does not become a session.
@@ -232,7 +232,7 @@ func (l *loop) logFailure(s *session.Session, callback string, value any, stack 
 	if value == nil {
 		value = "runtime.Goexit"
 	}
-	l.engine.log.limited(panicLine, "callback failed, the session is reset",
+	l.engine.log.LimitedError(panicLine, "callback failed, the session is reset",
 		"callback", callback, "panic", value, "session", s.ID(), "remote", s.RemoteAddr(), "loop", l.index,
 		"stack", string(stack))
 }

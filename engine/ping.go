@@ -13,7 +13,7 @@ import (
 // returns an error that matches ErrInCallback at once.
 func (e *Engine) Ping(ctx context.Context) error {
 	loops := e.running()
-	if is := ownRole(); is.loop {
+	if is := goroutineNames.Own(); is.Loop {
 		if err := e.inCallback("Ping", "its loop cannot answer before the callback returns", false); err != nil {
 			return err
 		}

@@ -189,7 +189,7 @@ func (l *loop) refuseHeader(r *headerReader, cause *atomic.Uint64, err error) {
 	l.forgetHeader(r)
 	cause.Add(1)
 	if err != nil {
-		l.engine.log.limited(proxyLine, "connection refused because of its PROXY header", "err", err, "remote", r.pending.remote)
+		l.engine.log.Limited(proxyLine, "connection refused because of its PROXY header", "err", err, "remote", r.pending.remote)
 	}
 	l.closeHeader(r)
 }

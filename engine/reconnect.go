@@ -180,9 +180,9 @@ func (l *link) restore() {
 		if err == nil || e.stopping() || p.Context.Err() != nil {
 			return
 		}
-		e.log.limited(reconnectLine, "reconnecting failed", "err", err, "remote", l.address, "attempt", l.delays)
+		e.log.Limited(reconnectLine, "reconnecting failed", "err", err, "remote", l.address, "attempt", l.delays)
 	}
-	e.log.limited(giveUpLine, "reconnecting given up: MaxAttempts reached", "remote", l.address, "attempts", l.delays)
+	e.log.Limited(giveUpLine, "reconnecting given up: MaxAttempts reached", "remote", l.address, "attempts", l.delays)
 }
 
 // rest waits, and tells whether to go on.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,14 +19,8 @@ import (
 // logged waits until everything that was logged is written.
 func logged(t *testing.T, e *Engine) {
 	t.Helper()
-	for {
-		e.log.mu.Lock()
-		writing := e.log.writing
-		e.log.mu.Unlock()
-		if writing == nil {
-			return
-		}
-		receive(t, writing)
+	if !e.log.Flush(5 * time.Second) {
+		t.Fatal("records wait still after 5 s")
 	}
 }
 

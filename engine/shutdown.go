@@ -196,14 +196,14 @@ func (e *Engine) tearDown() {
 	e.mu.Lock()
 	e.state = ended
 	e.mu.Unlock()
-	e.log.flush()
+	e.log.Flush(flushTime)
 	close(e.done)
 }
 
 // fail ends an engine that nobody asked to end (T5). If somebody has, the fault is told all the same. A loop calls it, before it
 // ends: whoever waits for the end learns of the fault.
 func (e *Engine) fail(fault error) {
-	e.log.error("an event loop has failed, the engine ends", fault)
+	e.log.Error("an event loop has failed, the engine ends", fault)
 	e.mu.Lock()
 	e.fault = errors.Join(e.fault, fault)
 	e.mu.Unlock()

@@ -57,7 +57,7 @@ func (e *Engine) noteRefusal(fd int, o socketOption, err error) {
 		return
 	}
 	if _, known := e.refusal.LoadOrStore(o.name, true); !known {
-		e.log.warn("the system refuses a socket option; the engine does without it", "option", o.name, "value", o.value, "err", err)
+		e.log.Warn("the system refuses a socket option; the engine does without it", "option", o.name, "value", o.value, "err", err)
 	}
 }
 

@@ -33,7 +33,7 @@ func (e *Engine) mustShed(missing error) bool {
 		return true
 	}
 	e.acceptErrors.Add(1)
-	e.log.limited(spareLine, "no descriptor can be kept in reserve; connections wait when descriptors run out", "err", missing)
+	e.log.Limited(spareLine, "no descriptor can be kept in reserve; connections wait when descriptors run out", "err", missing)
 	return false
 }
 

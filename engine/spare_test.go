@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/servercore-go/servercore/internal/asynclog"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -40,7 +41,7 @@ func scripted(t *testing.T, answers ...error) (*Engine, *Listener, *bytes.Buffer
 	log := new(bytes.Buffer)
 	l := bound(t, "tcp", "127.0.0.1:0")
 	e := l.engine
-	e.log = newLogger(slog.New(slog.NewTextHandler(log, nil)))
+	e.log = asynclog.New(slog.NewTextHandler(log, nil))
 	e.spare.Open = func() (int, error) {
 		if len(answers) > 0 {
 			err := answers[0]

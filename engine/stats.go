@@ -97,7 +97,7 @@ func (e *Engine) Stats() Stats {
 		Working:      int(e.offloaded.Working.Load()),
 		Waiting:      int(e.offloaded.Waiting.Load()),
 		Queued:       e.budget.Held(),
-		LogDropped:   e.log.dropped.Load(),
+		LogDropped:   e.log.Dropped(),
 	}
 	if e.mu.Lock(); e.state != fresh {
 		s.MaxSessions = max(e.maxSessions, 0)

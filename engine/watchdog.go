@@ -6,6 +6,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/servercore-go/servercore/internal/asynclog"
+	"github.com/servercore-go/servercore/internal/goroutines"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -18,7 +20,7 @@ type watchdog struct {
 	every  time.Duration
 	last   time.Duration // when it looked last
 	loops  []suspicion
-	stacks stacks
+	finder goroutines.Finder[session.Callback]
 }
 
 // suspicion is what it knows of one loop.
@@ -35,7 +37,7 @@ type suspicion struct {
 const looks = 4
 
 func newWatchdog(e *Engine, now time.Duration) *watchdog {
-	w := &watchdog{engine: e, every: e.options.StallWarning / looks, last: now, stacks: stacks{most: manyGoroutines}}
+	w := &watchdog{engine: e, every: e.options.StallWarning / looks, last: now, finder: goroutines.Finder[session.Callback]{Names: &goroutineNames}}
 	for _, l := range e.loops {
 		w.loops = append(w.loops, suspicion{loop: l})
 	}
@@ -98,7 +100,7 @@ func (w *watchdog) over(s *suspicion, now time.Duration) {
 }
 
 func (w *watchdog) report(s *suspicion, now time.Duration) {
-	if now-s.logged < lineEvery { // the engine's clock begins with a second
+	if now-s.logged < asynclog.Interval { // the engine's clock begins with a second
 		s.hidden++
 		return
 	}
@@ -111,11 +113,8 @@ func (w *watchdog) report(s *suspicion, now time.Duration) {
 	} else if a := l.making.Load(); a != nil && (s.call.Callback == session.CallFactory || s.call.Callback == session.CallAdmit) {
 		args = append(args, "remote", a)
 	}
-	taken := w.stacks.taken
-	stack := w.stacks.take(l, s.call, s.since, w.engine.now)
-	if w.stacks.taken != taken {
-		w.last += w.stacks.cost // it is late next time because of that, and callbacks have run meanwhile
-	}
+	stack, spent := w.finder.Find(l.target(s.call, s.since), w.engine.now)
+	w.last += spent // it is late next time because of that, and callbacks have run meanwhile
 	waiting, sessions := l.waiting(whose)
 	if l.scratch.Running() != s.call { // it has just returned: what waited then is not known
 		waiting = 0
@@ -125,8 +124,21 @@ func (w *watchdog) report(s *suspicion, now time.Duration) {
 		args = append(args, "left_out", s.hidden)
 	}
 	s.logged, s.hidden = now, 0
-	w.engine.log.warn("a callback holds its loop; it should not wait, or be on a listener with Offload",
+	w.engine.log.Warn("a callback holds its loop; it should not wait, or be on a listener with Offload",
 		append(args, "stack", stack)...)
+}
+
+// target is the loop as the one whose stack is looked for, while it runs that call.
+func (l *loop) target(call session.Running, since time.Duration) goroutines.Target[session.Callback] {
+	t := goroutines.Target[session.Callback]{
+		Callback: call.Callback,
+		Since:    since,
+		Running:  func() bool { return l.scratch.Running() == call },
+	}
+	if id := l.goroutine.Load(); id != nil {
+		t.ID = *id
+	}
+	return t
 }
 
 // waiting returns how many other sessions of the loop have something to do, pending connections included, and how many there are.

@@ -57,7 +57,7 @@ func (d *dog) looks(n int) {
 // want checks what a loop's statistics say, and how many lines there are.
 func (d *dog) want(loop int, stalls uint64, stalled time.Duration, lines int) {
 	d.t.Helper()
-	settled(d.t, d.engine.log)
+	logged(d.t, d.engine)
 	s := d.loops[loop].loop.stats()
 	if s.Stalls != stalls || s.Stalled != stalled {
 		d.t.Errorf("at %v loop %d has %d stalls of %v, want %d of %v", d.now, loop, s.Stalls, s.Stalled, stalls, stalled)
@@ -144,7 +144,7 @@ func TestWatchdogLogsOnceASecond(t *testing.T) {
 	d.leave(0)
 	d.looks(40)
 	stall()
-	settled(t, d.engine.log)
+	logged(t, d.engine)
 	if _, told := d.log.all()[2]["left_out"]; told {
 		t.Error("they are told of again")
 	}
@@ -208,7 +208,7 @@ func TestWatchdogNamesTheConnection(t *testing.T) {
 		d.loops[0].loop.opening.Store(3)
 		d.enter(0, c)
 		d.looks(5)
-		settled(t, d.engine.log)
+		logged(t, d.engine)
 		line, want := d.log.all()[0], "192.0.2.1:7"
 		if c == session.CallRecv {
 			want = ""

@@ -1,4 +1,4 @@
-package engine
+package asynclog
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/servercore-go/servercore/internal/goroutines"
 )
 
 // logBook is a slog.Handler that keeps the records it is given, after what before does.
@@ -20,7 +22,7 @@ type logBook struct {
 	mu      sync.Mutex
 	records []map[string]slog.Value
 	times   []time.Time
-	who     map[string]bool // goroutines that have called it
+	callers map[string]bool // goroutines that have called it
 }
 
 func (b *logBook) WithAttrs([]slog.Attr) slog.Handler { return b }
@@ -33,10 +35,10 @@ func (b *logBook) Enabled(_ context.Context, level slog.Level) bool {
 func (b *logBook) called() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.who == nil {
-		b.who = make(map[string]bool)
+	if b.callers == nil {
+		b.callers = make(map[string]bool)
 	}
-	b.who[goroutineID()] = true
+	b.callers[goroutines.ID()] = true
 }
 
 func (b *logBook) Handle(_ context.Context, r slog.Record) error {
@@ -58,22 +60,19 @@ func (b *logBook) all() []map[string]slog.Value {
 	return append([]map[string]slog.Value(nil), b.records...)
 }
 
-func (b *logBook) logger() *logger { return newLogger(slog.New(b)) }
+func (b *logBook) logger() *Logger { return New(b) }
 
-// settled waits until the logger has no goroutine.
-func settled(t *testing.T, l *logger) {
+// settled waits until no record waits.
+func settled(t *testing.T, l *Logger) {
 	t.Helper()
-	for range 5000 {
-		l.mu.Lock()
-		idle := l.writing == nil
-		l.mu.Unlock()
-		if idle {
-			return
-		}
-		time.Sleep(time.Millisecond)
+	if !l.Flush(5 * time.Second) {
+		t.Fatal("records wait still after 5 s")
 	}
-	t.Fatal("records wait still after 5 s")
 }
+
+const guardLine, panicLine Kind = 0, 1
+
+const patience = 100 * time.Millisecond // of Flush
 
 // K5: a handler that blocks holds up nobody who logs. As many records wait as may; the rest is counted, and told of.
 func TestLogHandlerBlocks(t *testing.T) {
@@ -85,44 +84,44 @@ func TestLogHandlerBlocks(t *testing.T) {
 		}
 	}}
 	l := b.logger()
-	l.warn("first")
-	receive(t, entered)
+	l.Warn("first")
+	<-entered
 	const more = 1000
 	for i := range more {
-		l.warn("more", "i", i)
+		l.Warn("more", "i", i)
 	}
-	if n := l.dropped.Load(); n != more-maxLogged {
-		t.Errorf("%d records were dropped, want %d", n, more-maxLogged)
+	if n := l.Dropped(); n != more-maxQueued {
+		t.Errorf("%d records were dropped, want %d", n, more-maxQueued)
 	}
 	began := time.Now()
-	l.flush()
-	if took := time.Since(began); took < flushTime || took > 20*flushTime {
-		t.Errorf("flush gave up after %v, want %v", took, flushTime)
+	done := l.Flush(patience)
+	if took := time.Since(began); done || took < patience || took > 20*patience {
+		t.Errorf("Flush gave up after %v, want %v; done: %v", took, patience, done)
 	}
-	if b.who[goroutineID()] {
-		t.Error("the handler was called by who logs")
+	if b.callers[goroutines.ID()] {
+		t.Error("the handler was called by the goroutine that logs")
 	}
 	close(gate)
 	settled(t, l)
 	all := b.all()
-	if len(all) != 1+maxLogged {
-		t.Fatalf("%d records were written, want %d", len(all), 1+maxLogged)
+	if len(all) != 1+maxQueued {
+		t.Fatalf("%d records were written, want %d", len(all), 1+maxQueued)
 	}
 	for i, line := range all[1:] {
 		if line["i"].String() != fmt.Sprint(i) {
 			t.Fatalf("record %d is %v", i, line)
 		}
 	}
-	if got := all[1]["dropped"].String(); got != fmt.Sprint(more-maxLogged) {
-		t.Errorf("the next record tells of %s dropped, want %d", got, more-maxLogged)
+	if got := all[1]["dropped"].String(); got != fmt.Sprint(more-maxQueued) {
+		t.Errorf("the next record tells of %s dropped, want %d", got, more-maxQueued)
 	}
 	if _, told := all[2]["dropped"]; told {
 		t.Error("the one after it tells of them again")
 	}
-	l.warn("again")
+	l.Warn("again")
 	settled(t, l)
-	if n := len(b.all()); n != 2+maxLogged || l.dropped.Load() != more-maxLogged {
-		t.Errorf("%d records and %d dropped, once the handler goes on", n, l.dropped.Load())
+	if n := len(b.all()); n != 2+maxQueued || l.Dropped() != more-maxQueued {
+		t.Errorf("%d records and %d dropped, once the handler goes on", n, l.Dropped())
 	}
 }
 
@@ -136,12 +135,12 @@ func TestLogHandlerFails(t *testing.T) {
 		}}
 		l := b.logger()
 		for _, message := range []string{"one", "bad", "two"} {
-			l.warn(message)
+			l.Warn(message)
 		}
 		settled(t, l)
 		all := b.all()
-		if len(all) != 2 || all[1]["msg"].String() != "two" || all[1]["dropped"].String() != "1" || l.dropped.Load() != 1 {
-			t.Errorf("%s: %v, %d dropped", name, all, l.dropped.Load())
+		if len(all) != 2 || all[1]["msg"].String() != "two" || all[1]["dropped"].String() != "1" || l.Dropped() != 1 {
+			t.Errorf("%s: %v, %d dropped", name, all, l.Dropped())
 		}
 	}
 }
@@ -150,15 +149,15 @@ func TestLogHandlerFails(t *testing.T) {
 func TestLogLevel(t *testing.T) {
 	b := &logBook{level: slog.LevelError}
 	l := b.logger()
-	l.warn("no")
-	l.error("yes", errors.New("why"), "key", "value")
+	l.Warn("no")
+	l.Error("yes", errors.New("why"), "key", "value")
 	settled(t, l)
 	if all := b.all(); len(all) != 1 || all[0]["msg"].String() != "yes" || all[0]["err"].String() != "why" ||
-		all[0]["key"].String() != "value" || all[0]["level"].Any() != slog.LevelError || l.dropped.Load() != 0 {
-		t.Errorf("%v, %d dropped", all, l.dropped.Load())
+		all[0]["key"].String() != "value" || all[0]["level"].Any() != slog.LevelError || l.Dropped() != 0 {
+		t.Errorf("%v, %d dropped", all, l.Dropped())
 	}
 	b.level = slog.LevelWarn
-	l.warn("now")
+	l.Warn("now")
 	settled(t, l)
 	if all := b.all(); len(all) != 2 || all[1]["level"].Any() != slog.LevelWarn {
 		t.Errorf("%v", all)
@@ -178,12 +177,12 @@ func TestLogTimeAndSource(t *testing.T) {
 		}
 	}}
 	l := b.logger()
-	l.warn("first")
-	receive(t, entered)
+	l.Warn("first")
+	<-entered
 	before := time.Now()
-	l.limited(guardLine, "second")
+	l.Limited(guardLine, "second")
 	after := time.Now()
-	l.error("third", nil)
+	l.Error("third", nil)
 	time.Sleep(20 * time.Millisecond)
 	close(gate)
 	settled(t, l)
@@ -191,7 +190,7 @@ func TestLogTimeAndSource(t *testing.T) {
 		t.Errorf("the time is %v, want one from %v to %v", at, before, after)
 	}
 	for range 3 {
-		if source := receive(t, sources); !strings.HasSuffix(source, "TestLogTimeAndSource") {
+		if source := <-sources; !strings.HasSuffix(source, "TestLogTimeAndSource") {
 			t.Errorf("the source is %s", source)
 		}
 	}
@@ -200,7 +199,7 @@ func TestLogTimeAndSource(t *testing.T) {
 // slowly makes its text on a goroutine that is told, as errors and values of the application may.
 type slowly struct{ by chan<- string }
 
-func (s slowly) String() string { s.by <- goroutineID(); return "text" }
+func (s slowly) String() string { s.by <- goroutines.ID(); return "text" }
 func (s slowly) Error() string  { return s.String() }
 
 type slowError struct{ slowly }
@@ -215,11 +214,11 @@ func TestLogValues(t *testing.T) {
 		}
 	}}
 	l := b.logger()
-	l.warn("first")
-	receive(t, entered)
+	l.Warn("first")
+	<-entered
 	numbers, pointed := []int{1}, &struct{ n int }{1}
 	by := make(chan string, 2)
-	l.warn("second", "slice", numbers, "pointer", pointed, "stringer", slowly{by}, "err", slowError{slowly{by}}, "nothing", nil)
+	l.Warn("second", "slice", numbers, "pointer", pointed, "stringer", slowly{by}, "err", slowError{slowly{by}}, "nothing", nil)
 	numbers[0], pointed.n = 2, 2
 	close(gate)
 	settled(t, l)
@@ -230,10 +229,19 @@ func TestLogValues(t *testing.T) {
 		}
 	}
 	for range 2 {
-		if receive(t, by) == goroutineID() {
-			t.Error("a text was made by who logs")
+		if <-by == goroutines.ID() {
+			t.Error("a text was made by the goroutine that logs")
 		}
 	}
+}
+
+// passed has the Interval since the last line of a kind pass.
+func passed(l *Logger, kind Kind) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := l.limits[kind]
+	at.last = time.Now().Add(-Interval - time.Millisecond)
+	l.limits[kind] = at
 }
 
 // One line of a kind a second; the next tells how many were left out. Kinds do not count for each other.
@@ -241,14 +249,12 @@ func TestLogLimited(t *testing.T) {
 	b := &logBook{}
 	l := b.logger()
 	for range 5 {
-		l.limited(guardLine, "guard")
+		l.Limited(guardLine, "guard")
 	}
-	l.limited(panicLine, "panic")
-	l.mu.Lock()
-	l.state[guardLine].last = time.Now().Add(-lineEvery - time.Millisecond)
-	l.mu.Unlock()
-	l.limited(guardLine, "guard")
-	l.limited(guardLine, "guard")
+	l.LimitedError(panicLine, "panic")
+	passed(l, guardLine)
+	l.Limited(guardLine, "guard")
+	l.Limited(guardLine, "guard")
 	settled(t, l)
 	all := b.all()
 	if len(all) != 3 {
@@ -263,25 +269,27 @@ func TestLogLimited(t *testing.T) {
 	if got := all[2]["left_out"].String(); got != "4" {
 		t.Errorf("the third line tells of %s left out, want 4", got)
 	}
-	l.mu.Lock()
-	l.state[guardLine].last = time.Now().Add(-lineEvery - time.Millisecond)
-	l.mu.Unlock()
-	l.limited(guardLine, "guard")
+	passed(l, guardLine)
+	l.Limited(guardLine, "guard")
 	settled(t, l)
 	if got := b.all()[3]["left_out"].String(); got != "1" {
 		t.Errorf("the fourth line tells of %s left out, want 1", got)
 	}
 }
 
-// flush waits for a handler that takes its time.
+// Flush waits for a handler that takes its time.
 func TestLogFlush(t *testing.T) {
-	b := &logBook{before: func(slog.Record) { time.Sleep(flushTime / 50) }}
+	b := &logBook{before: func(slog.Record) { time.Sleep(patience / 50) }}
 	l := b.logger()
-	l.flush() // nothing
-	for range 3 {
-		l.warn("line")
+	if !l.Flush(0) {
+		t.Error("Flush waits for nothing")
 	}
-	l.flush()
+	for range 3 {
+		l.Warn("line")
+	}
+	if !l.Flush(50 * patience) {
+		t.Error("Flush gives up")
+	}
 	if n := len(b.all()); n != 3 {
 		t.Errorf("%d lines are written, want 3", n)
 	}
