@@ -52,6 +52,9 @@ var rooms = []room{
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io", "time"}},
 	{dir: "internal", may: []string{sys}, tests: []string{"internal/"}},
 	{dir: "internal/reactor", may: []string{"internal/wheel", gnet + "/pkg/", sys}}, // gnet's poller; no session, no engine
+	{dir: "internal/asynclog", tests: []string{"internal/"}}, // a slog.Handler is all it knows
+	{dir: "internal/goroutines", // stacks and nothing else
+		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
 	{dir: "internal/guard", // decisions about addresses: no socket, no file; the clock is the caller's
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io"}},
 	{dir: echoserver, may: []string{"engine", "session", "pool", sys, systemd, tomlFile}, tests: []string{testkit}}, // a command's inside
@@ -266,6 +269,13 @@ func TestImportRule(t *testing.T) {
 		{"bench/plan_test.go", module + "/bench", true},
 		{"internal/wheel/wheel.go", sys, true},
 		{"internal/wheel/wheel.go", module + "/session", false},
+		{"internal/asynclog/asynclog.go", "log/slog", true},
+		{"internal/asynclog/asynclog.go", module + "/internal/goroutines", false},
+		{"internal/asynclog/asynclog_test.go", module + "/internal/goroutines", true},
+		{"internal/goroutines/role.go", module + "/session", false},
+		{"internal/goroutines/role.go", "net", false},
+		{"internal/unixpath/remove.go", sys, true},
+		{"internal/unixpath/binding.go", module + "/engine", false},
 		{"internal/guard/guard.go", "net/netip", true},
 		{"internal/guard/guard.go", "net", false},
 		{"internal/guard/guard.go", sys, false},
