@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Of the errors of accept(2), those that mean a want of descriptors have the newcomer taken on the spare one. Others pass, or wait.
+// Of the errors of accept(2), those that mean a want of descriptors have the connection accepted on the spare one. Others pass, or wait.
 func TestOutOfDescriptors(t *testing.T) {
 	for err, want := range map[unix.Errno]bool{
 		unix.EMFILE: true, unix.ENFILE: true,

@@ -14,7 +14,7 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// L4: what was to be served after content had called runtime.Goexit is served: input, newcomers, and room.
+// L4: what was to be served after a callback had called runtime.Goexit is served: input, pending connections, and room to write.
 func TestGoexitLosesNoEvent(t *testing.T) {
 	type client struct {
 		net.Conn

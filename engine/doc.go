@@ -5,15 +5,29 @@
 //	_, err = e.Listen("tcp", ":7777", func() session.Handler { return new(Player) })
 //	err = e.Run(ctx)
 //
-// Under it is the poller of github.com/panjf2000/gnet/v2's event loops. What the engine adds: accept errors do not end
-// it, a peer's half-close loses nothing, content knows exactly when bytes left, a panic ends one session, a slow peer's
-// memory is bounded, and nothing reaches a connection that has ended.
+// What it adds to an event loop: accept errors do not end it, a peer's half-close loses nothing, the application knows exactly when bytes
+// left, a panic ends one session, a slow peer's memory is bounded, and nothing reaches a connection that has ended.
+//
+// # Parts
+//
+//   - engine.go, options.go, shutdown.go: [Engine], its life and its end. stats.go, ping.go, watchdog.go: what it tells.
+//   - listener.go, from.go: addresses that are listened on. accept.go, spare.go: accepting. dial.go, reconnect.go: connecting.
+//   - admission.go, guard.go, proxy.go, admit.go, factory.go: what is decided about a connection before it is a session, in this order.
+//   - loop.go: from a pending connection to a session.
+//   - adapter.go: where the event loop of internal/reactor, on the poller of github.com/panjf2000/gnet/v2, meets the session: OnOpen,
+//     OnTraffic and OnClose become OnConnected, OnRecv and what follows.
+//
+// # The way of a connection
+//
+// Listener.acceptOne or Dial -> Engine.admit -> loop.enqueue -> loop.openPending, in a turn of the event loop -> loop.open, after the PROXY header
+// if there is one -> the factory, session.Bind -> OnOpen, OnTraffic and OnClose (adapter.go) -> loop.release.
 //
 // # Goroutines
 //
-// Each loop has one, on which content runs, unless Offload gives it to workers: goroutines that come and go with what is
-// due. Each listener has one that accepts when its loop, the one that accepts otherwise, is held up. One watches the loops
-// (StallWarning). Their number does not depend on the number of sessions, but for those that are being dialled: package net takes one or two to connect, and a session to be replaced (Reconnect) has one until it is.
+// Each loop has one, on which the application's callbacks run, unless Offload gives them to workers: goroutines that come and go with what is
+// due. Each listener has one that accepts when the accepting loop is held up. One watches the loops (StallWarning). Their number does not
+// depend on the number of sessions, but for those that are being dialled: package net takes one or two to connect, and a session to be
+// replaced (Reconnect) has one until it is.
 //
 // # Platforms
 //

@@ -128,12 +128,12 @@ func TestNewcomersLeaveRoomForEvents(t *testing.T) {
 		write(t, dial(t, l), "two")
 	}
 	if n := receive(t, received); n > 2 {
-		t.Errorf("an event waited for %d newcomers, want 2 at most", n)
+		t.Errorf("an event waited for %d pending connections, want 2 at most", n)
 	}
 	receive(t, last)
 }
 
-// However many newcomers are left for turns to come, a ping is answered in the next.
+// However many pending connections are left for turns to come, a ping is answered in the next.
 func TestPingAmongNewcomers(t *testing.T) {
 	const many = maxOpening / 2
 	sessions, last := make(chan *recorder, 1+many), make(chan struct{})
@@ -164,7 +164,7 @@ func TestPingAmongNewcomers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := served.Load() - before; n > many/2 {
-		t.Errorf("a ping waited for %d newcomers", n)
+		t.Errorf("a ping waited for %d pending connections", n)
 	}
 	receive(t, last)
 }

@@ -200,8 +200,8 @@ func (e *Engine) tearDown() {
 	close(e.done)
 }
 
-// fail ends an engine that nobody asked to end (T5). If somebody has, the fault is told all the same. A loop calls it, before it
-// ends: whoever waits for the end learns of the fault.
+// fail ends an engine that nobody asked to end (T5). If somebody has, the fault is told all the same. A loop calls it before it
+// ends, so that a caller that waits for the end learns of the fault.
 func (e *Engine) fail(fault error) {
 	e.log.Error("an event loop has failed, the engine ends", fault)
 	e.mu.Lock()

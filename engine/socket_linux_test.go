@@ -113,7 +113,7 @@ func TestLocalAddressOfWildcard(t *testing.T) {
 	}
 }
 
-// A listener that is closed is watched no more, though others have its socket: the kernel would tell us of their newcomers.
+// A listener that is closed is watched no more, though others have its socket: the kernel would tell us of connections that are theirs.
 func TestCloseEndsTheNotices(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 // belong to the worker that serves it, as they belong to the loop otherwise. The loop passes on what it hears of the
 // connection, keeps its deadline, and closes the descriptor: registrations, wheel and lists are the loop's alone.
 //
-// Nothing is lost on the way to the workers: whoever has news sets its bit together with dueQueued, in one step, and puts the
+// Nothing is lost on the way to the workers: a goroutine that has news sets its bit together with dueQueued, in one step, and puts the
 // strand in line if dueQueued was not set. A worker takes all bits in one step, and gives dueQueued up only if no bit came
 // meanwhile; otherwise the strand goes to the end of the line. So it is in line or served exactly while dueQueued is set, once,
 // and what one worker has done is seen by the next (R6).

@@ -35,7 +35,7 @@ type progress[C any] struct {
 // Turn makes one turn of a loop that does not run, without waiting for events: an owner's tests drive it by hand.
 func (l *Loop[C]) Turn() { l.turn() }
 
-// turn serves whoever asked for it.
+// turn serves what has asked for it.
 func (l *Loop[C]) turn() {
 	if len(l.ready) > 0 {
 		l.woken.Store(true) // this turn: nobody has to wake the loop for connections it accepts itself

@@ -4,7 +4,7 @@ package reactor
 // linked through them. A loop at rest is woken once, however many come (R3).
 
 // Wake has the loop make a turn, unless one is on its way: then it returns false. The turn clears woken before it looks at
-// anything, so whoever finds woken set has published before that look (R3). Any goroutine.
+// anything, so a goroutine that finds woken set has published before that look (R3). Any goroutine.
 func (l *Loop[C]) Wake() bool {
 	if l.woken.Swap(true) {
 		return false
