@@ -43,6 +43,7 @@ var rooms = []room{
 	{dir: ".", tests: []string{"engine", "session", "pool", "frame", "bench", testkit, sys}},
 	{dir: "cmd", may: []string{"engine", "session", "bench", echoserver, sys}, tests: []string{"pool", testkit}},
 	{dir: "examples", may: []string{"engine", "session", "frame", "pool"}},
+	{dir: "docs", tests: []string{"engine", "session", "frame", "pool"}}, // the code of the guide: test files only
 	{dir: "engine", may: []string{"session", "pool", "frame", "internal/", sys}, tests: []string{gnet + "/pkg/logging"}},
 	{dir: "session", may: []string{"pool", "frame"}, tests: []string{"session", testkit},
 		// It opens no socket and asks no operating system: the loop does.

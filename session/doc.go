@@ -59,7 +59,7 @@
 //
 // # Guaranteed, and not
 //
-// Guaranteed: all that contract numbers L1 to E4 in the repository's README say. Not guaranteed: that bytes taken
+// Guaranteed: what docs/contract.md promises, L1 to E4. Not guaranteed: that bytes taken
 // by the kernel are read by the peer (a later reset may lose them; only an answer of the peer's proves that);
 // where a message is cut into OnRecv calls; on which loop a session runs; the order of callbacks of different
 // sessions.
