@@ -35,6 +35,9 @@ const (
 	histogram  = "github.com/HdrHistogram/hdrhistogram-go"
 	testkit    = "internal/testkit"
 	echoserver = "internal/echoserver"
+	budget     = "internal/budget"
+	sendqueue  = "internal/sendqueue"
+	reassembly = "internal/reassembly"
 	systemd    = "github.com/coreos/go-systemd/v22/"
 	tomlFile   = "github.com/pelletier/go-toml/v2"
 )
@@ -45,7 +48,7 @@ var rooms = []room{
 	{dir: "examples", may: []string{"engine", "session", "frame", "pool"}},
 	{dir: "docs", tests: []string{"engine", "session", "frame", "pool"}}, // the code of the guide: test files only
 	{dir: "engine", may: []string{"session", "pool", "frame", "internal/", sys}, tests: []string{gnet + "/pkg/logging"}},
-	{dir: "session", may: []string{"pool", "frame"}, tests: []string{"session", testkit},
+	{dir: "session", may: []string{"pool", "frame", budget, sendqueue, reassembly, "internal/histogram", "internal/tokenbucket"}, tests: []string{"session", testkit},
 		// It opens no socket and asks no operating system: the loop does.
 		not: []string{"syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
 	{dir: "pool", may: []string{bytebuffer}, tests: []string{"pool"}},
@@ -59,6 +62,9 @@ var rooms = []room{
 	{dir: "internal/guard", // decisions about addresses: no socket, no file; the clock is the caller's
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io"}},
 	{dir: echoserver, may: []string{"engine", "session", "pool", sys, systemd, tomlFile}, tests: []string{testkit}}, // a command's inside
+	{dir: budget, may: []string{"pool"}, tests: []string{budget}},
+	{dir: sendqueue, may: []string{"pool", budget}, tests: []string{sendqueue}},
+	{dir: reassembly, may: []string{"pool", "frame"}, tests: []string{reassembly}},
 	{dir: testkit, may: append([]string{"session", "pool", "frame", sys}, testLibraries...), tests: []string{"internal/"}},
 	{dir: "bench", may: []string{sys, histogram}, tests: []string{"bench"}}, // nothing of ours: it can load any server
 	{dir: "trials", may: []string{"engine", "session", "pool", "frame", "bench", "internal/", sys}},

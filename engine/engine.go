@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/servercore-go/servercore/internal/asynclog"
+	"github.com/servercore-go/servercore/internal/budget"
 	"github.com/servercore-go/servercore/internal/descriptors"
 	"github.com/servercore-go/servercore/internal/reactor"
 	"github.com/servercore-go/servercore/session"
@@ -33,7 +34,7 @@ type Engine struct {
 	err       error   // why it ended, or is ending, if somebody asked for it
 	fault     error   // of loops that failed
 
-	budget *session.Budget // nil without SendBudget
+	budget *budget.Budget // nil without SendBudget
 
 	tuning       []socketOption                                             // what Options ask of each TCP socket
 	refusal      sync.Map                                                   // names of socket options that the system has refused
@@ -101,7 +102,7 @@ func New(o Options) (*Engine, error) {
 		acceptSocket: reactor.Accept,
 	}
 	if o.SendBudget > 0 {
-		e.budget = session.NewBudget(o.SendBudget)
+		e.budget = budget.New(o.SendBudget)
 	}
 	e.life, e.stop = context.WithCancel(context.Background())
 	e.grace, e.hurry = context.WithCancel(context.Background())

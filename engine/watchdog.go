@@ -8,6 +8,7 @@ import (
 
 	"github.com/servercore-go/servercore/internal/asynclog"
 	"github.com/servercore-go/servercore/internal/goroutines"
+	"github.com/servercore-go/servercore/internal/histogram"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -192,7 +193,7 @@ type Timing struct {
 func (e *Engine) Timings() []Timing {
 	var list []Timing
 	for kind := range session.Callbacks {
-		var h session.Histogram
+		var h histogram.Histogram
 		for _, l := range e.running() {
 			l.shared.Times[kind].AddTo(&h)
 		}

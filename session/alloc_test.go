@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/servercore-go/servercore/frame"
+	"github.com/servercore-go/servercore/internal/budget"
 	"github.com/servercore-go/servercore/internal/testkit"
 	"github.com/servercore-go/servercore/pool"
 	"github.com/servercore-go/servercore/session"
@@ -191,7 +192,7 @@ func TestBroadcastDoesNotAllocate(t *testing.T) {
 // Nor do marks, a budget and a rate, once a session has met them.
 func TestSlowPeersDoNotAllocate(t *testing.T) {
 	limits := everyLimit
-	limits.Budget, limits.HighWater, limits.LowWater, limits.SoftLimit, limits.SoftFor = session.NewBudget(1<<20), 2000, 1000, 1500, time.Minute
+	limits.Budget, limits.HighWater, limits.LowWater, limits.SoftLimit, limits.SoftFor = budget.New(1<<20), 2000, 1000, 1500, time.Minute
 	l := newLoop(t, limits)
 	h := &testkit.Handler{Quiet: true, Recv: func(h *testkit.Handler, p []byte) { _ = h.Send(p) }}
 	c, err := l.Bind(h, nil)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/servercore-go/servercore/frame"
+	"github.com/servercore-go/servercore/internal/budget"
 	"github.com/servercore-go/servercore/internal/testkit"
 	"github.com/servercore-go/servercore/pool"
 	"github.com/servercore-go/servercore/session"
@@ -31,7 +32,7 @@ func slowOnes(l *testkit.Loop, n int) (handlers []*testkit.Handler, conns []*tes
 }
 
 // wantHeld compares what is charged with what the queues hold, each buffer once.
-func wantHeld(t *testing.T, b *session.Budget, handlers []*testkit.Handler) {
+func wantHeld(t *testing.T, b *budget.Budget, handlers []*testkit.Handler) {
 	t.Helper()
 	sum := 0
 	common := make(map[*pool.Buffer]int)
@@ -66,7 +67,7 @@ func wantErr(t *testing.T, what string, err error, want ...error) {
 // Who finds too little room has the fattest of those that are stuck ended, and only as many as it takes; their memory is free at
 // once.
 func TestBudgetEndsTheFattest(t *testing.T) {
-	b := session.NewBudget(800_000)
+	b := budget.New(800_000)
 	l := newLoop(t, session.Limits{Budget: b})
 	hs, cs := slowOnes(l, 5)
 	for i, n := range []int{200_000, 100_000, 300_000, 10_000} {
@@ -74,7 +75,7 @@ func TestBudgetEndsTheFattest(t *testing.T) {
 	}
 	l.Run()
 	wantHeld(t, b, hs)
-	l.Advance(session.StuckAfter)
+	l.Advance(budget.StuckAfter)
 	l.Run()
 	for i := range 4 {
 		wantErr(t, "enough is left", hs[i].Err())
@@ -104,13 +105,13 @@ func TestBudgetEndsTheFattest(t *testing.T) {
 
 // A Send that needs more room than there is has it made, and is accepted: also where the budget is not passed yet.
 func TestBudgetMakesRoom(t *testing.T) {
-	b := session.NewBudget(1 << 20)
+	b := budget.New(1 << 20)
 	l := newLoop(t, session.Limits{Budget: b})
 	hs, _ := slowOnes(l, 5)
 	for _, h := range hs[:4] {
 		mustSend(t, h, strings.Repeat("x", 200_000))
 	}
-	l.Advance(session.StuckAfter)
+	l.Advance(budget.StuckAfter)
 	l.Run()
 	mustSend(t, hs[4], strings.Repeat("x", 500_000))
 	var g session.Group
@@ -145,8 +146,8 @@ func TestBudgetMakesRoom(t *testing.T) {
 // for the moment, and those whose loop is late with the news that they are not. Sends are refused instead: for a kernel that is
 // full from 7/8 of the budget on, for the others above 17/16.
 func TestBudgetSparesTheHealthy(t *testing.T) {
-	const budget = 1 << 20
-	b := session.NewBudget(budget)
+	const limit = 1 << 20
+	b := budget.New(limit)
 	l := newLoop(t, session.Limits{Budget: b})
 	var g session.Group
 	hs, cs := roomOf(l, &g, 32)
@@ -154,7 +155,7 @@ func TestBudgetSparesTheHealthy(t *testing.T) {
 	refused := func() (rounds int) {
 		t.Helper()
 		for g.Broadcast([]byte(p)) > 0 {
-			if rounds++; b.Held() > budget+budget/16 {
+			if rounds++; b.Held() > limit+limit/16 {
 				t.Fatalf("%d bytes held", b.Held())
 			}
 			wantHeld(t, b, hs)
@@ -175,7 +176,7 @@ func TestBudgetSparesTheHealthy(t *testing.T) {
 	if n := refused(); n != 12 { // with 31,072 bytes of the second one in the queues: all are full
 		t.Errorf("%d rounds more, want 12", n)
 	}
-	l.Skip(session.StuckAfter + 1) // nobody has looked
+	l.Skip(budget.StuckAfter + 1) // nobody has looked
 	for _, c := range cs {
 		c.Kernel = 0
 	}
@@ -192,7 +193,7 @@ func TestBudgetSparesTheHealthy(t *testing.T) {
 // The example of old: one Broadcast of 64 KiB to 32 idle members and a budget of 1 MiB. All get it, in any number of rounds, and
 // the buffer is charged once.
 func TestBudgetAndBroadcast(t *testing.T) {
-	b := session.NewBudget(1 << 20)
+	b := budget.New(1 << 20)
 	limits := session.Limits{Budget: b, SendLimit: 1 << 20, EndSlow: true}
 	loops := []*testkit.Loop{newLoop(t, limits), newLoop(t, limits)}
 	g := session.Group{EndSlow: true}
@@ -222,8 +223,8 @@ func TestBudgetAndBroadcast(t *testing.T) {
 // With slow members among them, the healthy ones get every Broadcast; the slow ones miss some, and are ended when they have been
 // stuck for long enough, by as many as it takes.
 func TestBudgetAndSlowMembers(t *testing.T) {
-	const budget, rounds = 1 << 20, 300
-	b := session.NewBudget(budget)
+	const limit, rounds = 1 << 20, 300
+	b := budget.New(limit)
 	l := newLoop(t, session.Limits{Budget: b, SendLimit: 1 << 20})
 	var g session.Group
 	slow, cs := roomOf(l, &g, 8)
@@ -236,7 +237,7 @@ func TestBudgetAndSlowMembers(t *testing.T) {
 	}
 	for range rounds {
 		g.Broadcast(make([]byte, 64<<10))
-		if b.Held() > budget+budget/16 {
+		if b.Held() > limit+limit/16 {
 			t.Fatalf("%d bytes held", b.Held())
 		}
 		l.Advance(time.Millisecond)
@@ -263,7 +264,7 @@ func TestBudgetAndSlowMembers(t *testing.T) {
 
 // Of those that are stuck, those go whose end gives most back: not those that share what they hold.
 func TestBudgetKnowsWhatAnEndGivesBack(t *testing.T) {
-	b := session.NewBudget(1 << 20)
+	b := budget.New(1 << 20)
 	l := newLoop(t, session.Limits{Budget: b})
 	var g session.Group
 	sharing, cs := roomOf(l, &g, 20)
@@ -275,7 +276,7 @@ func TestBudgetKnowsWhatAnEndGivesBack(t *testing.T) {
 	}
 	alone, _ := slowOnes(l, 2)
 	mustSend(t, alone[0], strings.Repeat("x", 300_000))
-	l.Advance(session.StuckAfter)
+	l.Advance(budget.StuckAfter)
 	l.Run()
 	mustSend(t, alone[1], strings.Repeat("x", 150_000))
 	wantErr(t, "the one that holds 300,000 bytes alone", alone[0].Err(), session.ErrSendBudget)
@@ -301,7 +302,7 @@ func TestBudgetKnowsWhoIsStuck(t *testing.T) {
 		{name: "no memory in the kernel", plan: func(int) (int, error) { return 0, session.ErrNoMemory }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b := session.NewBudget(1 << 20)
+			b := budget.New(1 << 20)
 			l := newLoop(t, session.Limits{Budget: b})
 			h := &testkit.Handler{Quiet: true}
 			c := l.Connect(h)
@@ -321,7 +322,7 @@ func TestBudgetKnowsWhoIsStuck(t *testing.T) {
 			if !tt.stuck { // then it takes nothing any more
 				c.Plan = nil
 				l.Run()
-				l.Advance(2 * session.StuckAfter)
+				l.Advance(2 * budget.StuckAfter)
 				l.Run()
 				if !h.Stuck() {
 					t.Error("it takes nothing for long, and is not stuck")
@@ -333,11 +334,11 @@ func TestBudgetKnowsWhoIsStuck(t *testing.T) {
 
 // A session that is stuck and then goes on is not any more.
 func TestBudgetForgetsWhoIsStuck(t *testing.T) {
-	b := session.NewBudget(1 << 20)
+	b := budget.New(1 << 20)
 	l := newLoop(t, session.Limits{Budget: b})
 	hs, cs := slowOnes(l, 1)
 	mustSend(t, hs[0], strings.Repeat("x", 300_000))
-	l.Advance(session.StuckAfter)
+	l.Advance(budget.StuckAfter)
 	l.Run()
 	if !hs[0].Stuck() {
 		t.Error("not stuck")
@@ -352,7 +353,7 @@ func TestBudgetForgetsWhoIsStuck(t *testing.T) {
 	cs[0].PeerRead(65_537)
 	l.Run()
 	mustSend(t, hs[0], strings.Repeat("x", 300_000))
-	l.Advance(2 * session.StuckAfter)
+	l.Advance(2 * budget.StuckAfter)
 	if hs[0].Stuck() || hs[0].Pending() != 0 || b.Held() != 0 {
 		t.Errorf("stuck %t, %d wait, %d are held", hs[0].Stuck(), hs[0].Pending(), b.Held())
 	}
@@ -360,7 +361,7 @@ func TestBudgetForgetsWhoIsStuck(t *testing.T) {
 
 // What callbacks send and the kernel takes costs the budget nothing, also when there is none left.
 func TestBudgetLeavesBystandersAlone(t *testing.T) {
-	b := session.NewBudget(400_000)
+	b := budget.New(400_000)
 	l := newLoop(t, session.Limits{Budget: b, EndSlow: true})
 	hs, _ := slowOnes(l, 2)
 	mustSend(t, hs[0], strings.Repeat("x", 300_000))
@@ -382,7 +383,7 @@ func TestBudgetLeavesBystandersAlone(t *testing.T) {
 		wantErr(t, "after a Send that was refused", h.Err())
 	}
 	wantErr(t, "a Send of nothing", bystander.Send(nil))
-	l.Advance(session.StuckAfter) // both are stuck now, and the fattest is ended
+	l.Advance(budget.StuckAfter) // both are stuck now, and the fattest is ended
 	l.Run()
 	wantErr(t, "the fattest", hs[0].Err(), session.ErrSendBudget)
 	wantErr(t, "the other", hs[1].Err())
@@ -392,7 +393,7 @@ func TestBudgetLeavesBystandersAlone(t *testing.T) {
 
 // Broadcasts and packets go by the same accounts, and so do SendBuffer and every way to end.
 func TestBudgetAccounts(t *testing.T) {
-	b := session.NewBudget(1 << 20)
+	b := budget.New(1 << 20)
 	l := newLoop(t, session.Limits{Budget: b, SendLimit: 1 << 20})
 	var g session.Group
 	hs, cs := slowOnes(l, 4)
@@ -447,7 +448,7 @@ func TestBudgetAccounts(t *testing.T) {
 
 // Sessions of two engines: what they share is charged in each budget.
 func TestTwoBudgets(t *testing.T) {
-	b := []*session.Budget{session.NewBudget(1 << 20), session.NewBudget(100_000), nil}
+	b := []*budget.Budget{budget.New(1 << 20), budget.New(100_000), nil}
 	var g session.Group
 	var loops []*testkit.Loop
 	var hs [][]*testkit.Handler
@@ -482,12 +483,12 @@ func TestTwoBudgets(t *testing.T) {
 // Senders on goroutines of their own, several loops, sessions that come and go: the accounts are exact at the end, and never
 // beyond the bound.
 func TestBudgetStress(t *testing.T) {
-	const budget, slots, senders = 1 << 20, 24, 4
+	const limit, slots, senders = 1 << 20, 24, 4
 	rounds := 60_000
 	if raced || testing.Short() {
 		rounds = 20_000
 	}
-	b := session.NewBudget(budget)
+	b := budget.New(limit)
 	limits := session.Limits{Budget: b, SendLimit: 256 << 10, PauseAbove: 64 << 10, HighWater: 8 << 10, LowWater: 4 << 10}
 	loops := []*testkit.Loop{newLoop(t, limits), newLoop(t, limits), newLoop(t, limits)}
 	var g session.Group
@@ -544,8 +545,8 @@ func TestBudgetStress(t *testing.T) {
 				case n < 910:
 					s.Abort()
 				}
-				if n := b.Held(); n > budget+budget/16+len(loops)*64<<10 { // and what is sent while a callback runs
-					t.Errorf("%d bytes held of %d", n, budget)
+				if n := b.Held(); n > limit+limit/16+len(loops)*64<<10 { // and what is sent while a callback runs
+					t.Errorf("%d bytes held of %d", n, limit)
 					return
 				}
 			}
@@ -610,7 +611,7 @@ func TestBudgetStress(t *testing.T) {
 
 // A budget that nothing can pass refuses nothing.
 func TestBudgetWithoutEnd(t *testing.T) {
-	b := session.NewBudget(math.MaxInt)
+	b := budget.New(math.MaxInt)
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{Budget: b}, h)
 	c.Kernel = 1
@@ -650,7 +651,7 @@ func (n nosy) WakeAll(all []session.Transport) {
 
 // A Broadcast that makes room ends sessions without the group's lock, which is others' to wait for.
 func TestReapHoldsNoGroup(t *testing.T) {
-	b := session.NewBudget(1 << 20)
+	b := budget.New(1 << 20)
 	l := newLoop(t, session.Limits{Budget: b})
 	var g session.Group
 	hs, cs := roomOf(l, &g, 2)
@@ -660,7 +661,7 @@ func TestReapHoldsNoGroup(t *testing.T) {
 	session.Wrap(hs[1], func(inner session.Transport) session.Transport { return nosy{inner, &g, &woken} })
 	mustSend(t, hs[0], strings.Repeat("x", 700_000))
 	l.Run()
-	l.Advance(session.StuckAfter)
+	l.Advance(budget.StuckAfter)
 	l.Run()
 	if !hs[0].Stuck() {
 		t.Fatal("not stuck")

@@ -31,6 +31,7 @@ var causeErrors = [CauseOther]error{
 	ErrPeerReset, ErrPeerClosed,
 }
 
+// causeOf returns the first cause whose error the reason matches.
 func causeOf(reason error) Cause {
 	for c, err := range causeErrors {
 		if errors.Is(reason, err) {
@@ -40,7 +41,7 @@ func causeOf(reason error) Cause {
 	return CauseOther
 }
 
-// Counter counts, for any goroutine.
+// Counter counts. Any goroutine.
 type Counter struct{ v atomic.Uint64 }
 
 // Add adds n. On amd64 that costs what a Store would.
@@ -49,15 +50,16 @@ func (c *Counter) Add(n int) { c.v.Add(uint64(n)) }
 // Load returns the count.
 func (c *Counter) Load() uint64 { return c.v.Load() }
 
-// Counters are the sums over the sessions of one loop. BytesDropped are bytes that Send accepted and that the
-// end of their session kept from leaving, so that at any quiet moment
-// accepted = BytesOut + BytesDropped + the sum of Pending. Not so with a framer: BytesOut counts what travels, BytesDropped and
-// Pending payloads.
+// Counters are sums over the sessions of one loop, since it was made. Any goroutine.
+//
+// At any quiet moment, the bytes accepted by Send are BytesOut + BytesDropped + the sum of Pending. With a framer that does not hold: BytesOut
+// then counts what travels, BytesDropped and Pending count payload.
 type Counters struct {
-	BytesIn, BytesOut, BytesDropped Counter
-	BytesUnacked                    Counter // of BytesOut, those that the peer had not acknowledged when we reset the connection
-	MessagesIn, MessagesOut         Counter // OnRecv calls; Sends accepted
-	Writes, WouldBlock              Counter // gathered writes that took bytes; those that found the kernel full
-	Pauses                          Counter // times reading was stopped, by hand or by PauseAbove
-	Ended                           [Causes]Counter
+	BytesIn, BytesOut       Counter
+	BytesDropped            Counter // accepted by Send, and kept from leaving by the end of their session
+	BytesUnacked            Counter // of BytesOut, those that the peer had not acknowledged when we reset the connection
+	MessagesIn, MessagesOut Counter // OnRecv calls; Sends accepted
+	Writes, WouldBlock      Counter // gathered writes that took bytes; those that found the kernel full
+	Pauses                  Counter // times reading was stopped, by hand or by PauseAbove
+	Ended                   [Causes]Counter
 }

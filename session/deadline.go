@@ -5,158 +5,144 @@ import (
 	"time"
 )
 
-// retryAfter is the pause before a write that failed for want of kernel memory is tried again; no event tells
-// when there is some.
+// Deadlines are times on the clock of Transport.Now; 0 is none. Each has a function or a field whose name ends in At. The session asks for one
+// call of Expire, at the earliest of them (armDeadline), and expire acts on those that have passed.
+
+// retryAfter is the pause before a write that failed for want of kernel memory is tried again: no event tells when there is some.
 const retryAfter = 10 * time.Millisecond
 
-// watching reports whether received bytes have to be timed.
-func (s *Session) watching() bool { return s.loop.Limits.Idle > 0 || s.loop.Limits.FirstByte > 0 }
+// timesSilence reports whether received bytes have to be timed.
+func (s *Session) timesSilence() bool { return s.loop.Limits.Idle > 0 || s.loop.Limits.FirstByte > 0 }
 
-// silentBy returns the deadline for the peer's next byte, 0 if there is none now. A session that is not read,
-// or that still has bytes to take, is not idle (T4).
-func (s *Session) silentBy(size int) time.Duration {
+// silenceAt returns the deadline for the peer's next byte, 0 if there is none now. A session that is not read, or whose peer still has
+// bytes to take, is not idle (T4).
+func (s *Session) silenceAt(size int) time.Duration {
 	l := &s.loop.Limits
 	switch {
 	case s.halfOpen && s.phase == phaseOpen && size == 0 && l.HalfClose > 0:
-		return s.heardAt + l.HalfClose
+		return s.lastActive + l.HalfClose
 	case s.phase != phaseOpen || !s.reading || s.peerFIN || size > 0:
 		return 0
-	case !s.heard && l.FirstByte > 0 && (l.Idle <= 0 || l.FirstByte < l.Idle):
-		return s.heardAt + l.FirstByte
+	case !s.receivedAny && l.FirstByte > 0 && (l.Idle <= 0 || l.FirstByte < l.Idle):
+		return s.lastActive + l.FirstByte
 	case l.Idle > 0:
-		return s.heardAt + l.Idle
+		return s.lastActive + l.Idle
 	}
 	return 0
 }
 
-// expire looks which deadline has passed at now and acts on it.
+// expire acts on the deadlines that have passed at now.
 func (s *Session) expire(now time.Duration) {
 	s.mu.Lock()
-	size, blocked := s.q.size, s.blocked
+	size, blocked := s.q.Size(), s.blocked
 	s.mu.Unlock()
-	if s.retry && blocked {
+	if s.retryWrite && blocked {
 		s.unblock()
 	}
 	s.measure(now)
-	endBy, stallBy, softBy := s.endBy(), s.stallBy(), s.softBy()
+	passed := func(at time.Duration) bool { return at > 0 && now >= at }
+	endAt, stallAt, softAt := s.endAt(), s.stallAt(), s.softLimitAt()
 	switch {
-	case endBy > 0 && now >= endBy:
-		if s.overdue(now) {
+	case passed(endAt):
+		if s.enforceEnd(now) {
 			return
 		}
-	case stallBy > 0 && now >= stallBy:
-		// The loop may be late (a busy callback, a stopped process) with the news that the kernel takes bytes.
-		s.unblock()
-		if v := s.look(false); len(v.iov) > 0 {
-			s.write(v.iov)
-		}
-		if s.stallBy() == stallBy {
-			s.kill(ErrWriteStall)
-		}
-	case softBy > 0 && now >= softBy:
-		s.tooLong(softBy)
+	case passed(stallAt):
+		s.enforceWriteTimeout(stallAt)
+	case passed(softAt):
+		s.enforceSoftLimit(softAt)
 	}
-	if by := s.stuckBy(); by > 0 && now >= by {
+	if passed(s.stuckAt()) {
 		s.checkStuck()
 	}
-	if by := s.silentBy(size); by > 0 && now >= by {
-		s.silent(now)
+	if passed(s.silenceAt(size)) {
+		s.enforceSilence(now)
 	}
 	s.runTimers(now)
 }
 
-// overdue acts on the deadline of an end. It returns true if that was the end.
-func (s *Session) overdue(now time.Duration) (over bool) {
+// enforceEnd acts on the deadline of an end. It returns true if the session is closed by that.
+func (s *Session) enforceEnd(now time.Duration) (over bool) {
 	switch {
-	case s.lingering, s.severed && (s.paused.Load() || s.moreBy() > 0):
+	case s.lingering, s.severed && (s.paused.Load() || s.tokensAt() > 0):
 		s.finish(false) // long enough
 		return true
 	case s.severed: // the loop is late
-		s.rare.Load().endBy = now + s.receiveWithin()
+		s.rare.Load().endAt = now + s.deliverWithin()
 	default:
-		s.kill(ErrDrainTimeout)
+		s.abort(ErrDrainTimeout)
 	}
 	return false
 }
 
-// silent ends a session whose peer has said nothing for too long, unless that is not the peer's fault: bytes of
-// his wait to be read (the process was stopped, the loop was busy), or he is still taking what the kernel holds.
-func (s *Session) silent(now time.Duration) {
+// enforceWriteTimeout ends a session whose stallAt, at, has passed, unless the kernel takes something now.
+func (s *Session) enforceWriteTimeout(at time.Duration) {
+	s.unblock()
+	s.tryWrite()
+	if s.stallAt() == at {
+		s.abort(ErrWriteStall)
+	}
+}
+
+// enforceSilence ends a session whose peer has said nothing for too long, unless that is not the peer's fault: its bytes wait to be read (the
+// process was stopped, the loop was busy), or it still takes what the kernel holds.
+func (s *Session) enforceSilence(now time.Duration) {
 	unsent := int32(min(s.conn.Unsent(), 1<<30))
 	if !s.halfOpen && s.conn.Unread() || unsent != s.lastUnsent {
 		s.lastUnsent = unsent
-		s.heardAt = now
+		s.lastActive = now
 		return
 	}
 	switch {
 	case s.halfOpen:
 		s.DisconnectWith(fmt.Errorf("%w: half-closed, and nothing was sent", ErrIdle))
-	case s.heard:
+	case s.receivedAny:
 		s.DisconnectWith(ErrIdle)
 	default:
 		s.DisconnectWith(fmt.Errorf("%w: not one byte received", ErrIdle))
 	}
 }
 
-func (s *Session) stallBy() time.Duration {
+// stallAt returns the deadline of a kernel that takes nothing.
+func (s *Session) stallAt() time.Duration {
 	if r := s.rare.Load(); r != nil {
-		return r.progress.stallBy
+		return r.progress.stallAt
 	}
 	return 0
 }
 
-func (s *Session) endBy() time.Duration {
+// endAt returns the deadline of the end: of the drain, of the linger, or of a severed session.
+func (s *Session) endAt() time.Duration {
 	if r := s.rare.Load(); r != nil {
-		return r.progress.endBy
+		return r.progress.endAt
 	}
 	return 0
 }
 
-// rearm asks to be looked at when the next deadline passes.
-func (s *Session) rearm(v view) {
-	if s.rare.Load() == nil && !s.watching() && !s.halfOpen {
-		return // as most sessions are: what has deadlines is there
+// armDeadline asks for Expire at the earliest deadline.
+func (s *Session) armDeadline(v view) {
+	if s.rare.Load() == nil && !s.timesSilence() && !s.halfOpen {
+		return // as with most sessions: what has deadlines is there
 	}
-	next := s.endBy()
-	sooner := func(at time.Duration) {
+	next := s.endAt()
+	earliest := func(at time.Duration) {
 		if at > 0 && (next == 0 || at < next) {
 			next = at
 		}
 	}
-	sooner(s.stallBy())
-	sooner(s.softBy())
-	sooner(s.stuckBy())
-	sooner(s.moreBy())
-	sooner(s.sampleBy(v.size))
-	if s.watching() || s.halfOpen {
-		sooner(s.silentBy(v.size))
+	earliest(s.stallAt())
+	earliest(s.softLimitAt())
+	earliest(s.stuckAt())
+	earliest(s.tokensAt())
+	earliest(s.measureAt(v.size))
+	if s.timesSilence() || s.halfOpen {
+		earliest(s.silenceAt(v.size))
 	}
-	sooner(v.timer)
-	if s.retry {
-		sooner(s.conn.Now() + retryAfter)
+	earliest(v.nextTimer)
+	if s.retryWrite {
+		earliest(s.conn.Now() + retryAfter)
 	}
 	if next > 0 {
 		s.conn.Arm(next)
 	}
-}
-
-// said returns what a panic said, or of what type it is if it panics when it is asked, and nil for nil.
-func said(value any) (text any) {
-	if value == nil {
-		return nil
-	}
-	defer func() {
-		if recover() != nil {
-			text = fmt.Sprintf("%T", value)
-		}
-	}()
-	return fmt.Sprint(value)
-}
-
-// panicked is the reason of a session whose content failed in the named callback.
-func panicked(callback string, value any) error {
-	if value == nil {
-		return fmt.Errorf("%w: runtime.Goexit in %s", ErrPanic, callback)
-	}
-	return fmt.Errorf("%w: %s: %v", ErrPanic, callback, value)
 }

@@ -1,20 +1,19 @@
 package session
 
-import (
-	"errors"
-	"fmt"
-)
+import "errors"
 
-// Disconnect ends the session in good order: everything Send accepted before is delivered, then FIN. Send
-// fails from now on and OnRecv is not called again after the callback now running; input that still arrives is
-// read and thrown away until the peer closes too or LingerTimeout ends. What is not out within DrainTimeout is
-// dropped and the connection reset. Err is ErrDisconnected. Any goroutine, inside callbacks too, any number of
-// times; the first reason wins.
+// Disconnect ends the session in good order: everything that Send has accepted is delivered, then FIN.
+//
+// Send fails from now on. OnRecv is not called again after the callback that is running. Input that still arrives is read and thrown away, until
+// the peer closes too or LingerTimeout ends. A peer that takes next to nothing for DrainTimeout loses the rest, and the connection is
+// reset. Err matches ErrDisconnected; the first reason wins. Any goroutine, inside callbacks too, any number of times.
 func (s *Session) Disconnect() { s.DisconnectWith(ErrDisconnected) }
 
-// DisconnectWith is Disconnect with a reason of the caller's, which Err then matches. nil means ErrDisconnected. Its Is,
-// Unwrap and Error are called here, the first two also later with a lock held: they may not call the session. A reason that cannot
-// be asked, for one of them panics (as those of a nil pointer of an error type do), counts as a failure of content's, ErrPanic.
+// DisconnectWith is Disconnect with a reason of the caller's, which Err then matches. nil means ErrDisconnected.
+//
+// The methods Is, Unwrap and Error of the reason are called here, and the first two also later, with a lock held: they must not call
+// the session. If one of them panics, as those of a nil pointer of an error type do, that counts as a failure of the handler, and Err
+// matches ErrPanic.
 func (s *Session) DisconnectWith(reason error) {
 	if reason == nil {
 		reason = ErrDisconnected
@@ -22,65 +21,49 @@ func (s *Session) DisconnectWith(reason error) {
 	if !s.bound.Load() {
 		return
 	}
-	reason = sound(reason)
+	reason = checkReason(reason)
 	s.mu.Lock()
 	s.open, s.ending = false, true
-	if s.rarely().reason == nil {
-		s.record(reason)
+	if s.ensureRare().reason == nil {
+		s.recordReason(reason)
 	}
 	s.mu.Unlock()
 	s.schedule()
 }
 
-// Abort ends the session at once: what is queued is dropped, the peer sees a reset, the kernel's memory is
-// freed. Err is ErrAborted, unless the session was ending for another reason already. Any goroutine, inside
-// callbacks too, any number of times.
-func (s *Session) Abort() { s.kill(ErrAborted) }
+// Abort ends the session at once: what is queued is dropped, the peer sees a reset, and the kernel's memory is freed. Err matches ErrAborted, or
+// the reason for which the session was ending already. Any goroutine, inside callbacks too, any number of times.
+func (s *Session) Abort() { s.abort(ErrAborted) }
 
-func (s *Session) kill(reason error) {
-	if s.bound.Load() && s.condemn(reason) {
+// abort is Abort with a reason. Any goroutine.
+func (s *Session) abort(reason error) {
+	if s.bound.Load() && s.markAborted(reason) {
 		s.schedule()
 	}
 }
 
-// condemn has the loop reset the session when it looks, and returns whether it has to.
-func (s *Session) condemn(reason error) (visit bool) {
+// markAborted has the session reset when the loop looks, and returns whether the loop has to be told. It takes mu.
+func (s *Session) markAborted(reason error) (visit bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.phaseClosed() {
+	if s.isClosed() {
 		return false
 	}
 	s.open, s.aborted = false, true
-	s.because(reason)
+	s.decideEnd(reason)
 	return true
 }
 
-// sound returns a reason of content's, or ErrPanic if it panics when it is asked what is asked of it later, where nobody
-// would expect it.
-func sound(reason error) (checked error) {
-	if reason == ErrDisconnected {
-		return reason
-	}
-	defer func() {
-		if value := recover(); value != nil {
-			checked = panicked(fmt.Sprintf("%T as a reason", reason), said(value))
-		}
-	}()
-	causeOf(reason)
-	_ = reason.Error()
-	return reason
-}
-
-// because decides the end and records why. The caller holds mu.
-func (s *Session) because(reason error) {
+// decideEnd decides that the session ends, and records why. The caller holds mu.
+func (s *Session) decideEnd(reason error) {
 	s.ending = true
-	s.record(reason)
+	s.recordReason(reason)
 }
 
-// record notes a reason: the first stands; what then kept the session from ending in good order is added, once,
-// and so is a failure of content. The caller holds mu.
-func (s *Session) record(reason error) {
-	r := s.rarely()
+// recordReason notes why the session ends. The first reason stands. One more is added: what then kept the session from ending in good order;
+// and a failure of the handler is always added. The caller holds mu.
+func (s *Session) recordReason(reason error) {
+	r := s.ensureRare()
 	switch {
 	case r.reason == nil:
 		r.reason = reason

@@ -1,46 +1,43 @@
 package session
 
-import "github.com/servercore-go/servercore/pool"
+import (
+	"github.com/servercore-go/servercore/internal/budget"
+	"github.com/servercore-go/servercore/pool"
+)
 
-// Memory returns what the queue of s holds, by a look at each segment: memory of its own, and that of buffers that have a
-// charge in common with other queues. It fails if the accounts are wrong.
+// Memory returns what the queue of s holds, by a look at each segment: memory of its own, and that of buffers whose charge other queues
+// share. ok is false if the accounts are wrong.
 func (s *Session) Memory() (own int, common map[*pool.Buffer]int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	common = make(map[*pool.Buffer]int)
 	held := 0
-	for t := s.q.head; t != nil; t = t.next {
-		buf := t.buf.Memory() + bufferMemory
-		own += segmentMemory
-		if t.shared != nil {
-			common[t.buf] = buf
+	s.q.Segments(func(b *pool.Buffer, overhead int, shared bool) {
+		memory := b.Memory() + budget.BufferOverhead
+		own += overhead
+		if shared {
+			common[b] = memory
 		} else {
-			own += buf
+			own += memory
 		}
-		held += buf + segmentMemory
-	}
+		held += memory + overhead
+	})
 	tokens := 0
-	if f := s.framing(); f != nil && f.sizes != nil {
-		for t := f.sizes.tokens.head; t != nil; t = t.next {
-			tokens += t.buf.Memory() + bufferMemory + segmentMemory
-		}
+	if f := s.framed(); f != nil && f.packets.Tokens() != nil {
+		f.packets.Tokens().Segments(func(b *pool.Buffer, overhead int, _ bool) {
+			tokens += b.Memory() + budget.BufferOverhead + overhead
+		})
 	}
-	return own + tokens, common, held == s.q.held && tokens == s.framing().described()
+	return own + tokens, common, held == s.q.Held() && tokens == s.framed().held()
 }
 
-// Ceiling is what a queue with that SendLimit may hold.
-func Ceiling(limit int) int { return ceiling(limit) }
-
-// StuckAfter is how long a peer may take next to nothing before its session is stuck.
-const StuckAfter = stuckAfter
-
-// Stuck reports whether the session is.
-func (s *Session) Stuck() bool { w := s.slow(); return w != nil && w.stuck.Load() }
+// Stuck reports whether the session is stuck.
+func (s *Session) Stuck() bool { w := s.slow(); return w != nil && w.account.Stuck() }
 
 // MaxPosts is how many functions may wait.
 const MaxPosts = maxPosts
 
-// Wrap puts a transport before that of h. Nobody may be at work on the session.
+// Wrap puts a transport before that of h. Nothing may work on the session meanwhile.
 func Wrap(h Handler, wrap func(Transport) Transport) {
 	s := h.session()
 	s.conn = wrap(s.conn)

@@ -1,41 +1,37 @@
 package session
 
 import (
-	"fmt"
 	"sync"
 
 	"github.com/servercore-go/servercore/frame"
+	"github.com/servercore-go/servercore/internal/reassembly"
+	"github.com/servercore-go/servercore/internal/sendqueue"
 	"github.com/servercore-go/servercore/pool"
 )
 
-// framed is what a session with a framer has besides. Its bytes travel in frames: OnRecv gets packets, Send makes them,
-// and what content is told of (OnSend, Pending) are payloads, while the queue and SendLimit are about what travels.
-type framed struct {
-	*Framing
-
-	// The loop's own.
-	part    *pool.Buffer // the beginning of a packet, nil between packets
-	whole   bool         // part has all of it: OnRecv has it
-	scanned int          // bytes of part without the packet's end
-
-	sizes *sizes // of the packets queued, nil if there are none; under mu
-}
-
-// Framing is a framer that sessions have in common: a Broadcast frames its payload once for all of them.
+// Framing is a framer that sessions share. A Broadcast frames its payload once for all of them.
 type Framing struct{ framer frame.Framer }
 
-// NewFraming returns what sessions with this framer have in common.
+// NewFraming returns a Framing for f. One is enough for all sessions of a listener.
 func NewFraming(f frame.Framer) *Framing { return &Framing{f} }
 
-// framing returns what Bind has set, nil for a session of plain bytes. Any goroutine.
-func (s *Session) framing() *framed {
+// framed is what a session with a framer has besides. Its bytes travel in frames: OnRecv gets packets, and Send makes them. OnSend and Pending
+// count payload, while the queue and SendLimit count what travels.
+type framed struct {
+	*Framing
+	stream  reassembly.Stream // what has been received of the next packet; the loop's own
+	packets sendqueue.Packets // the sizes of those queued; under mu
+}
+
+// framed returns what Bind has set, nil for a session of plain bytes. Any goroutine.
+func (s *Session) framed() *framed {
 	if r := s.rare.Load(); r != nil {
 		return r.framed
 	}
 	return nil
 }
 
-// shared returns what the session has in common with others, nil for plain bytes.
+// shared returns what the session shares with others, nil for plain bytes. f may be nil.
 func (f *framed) shared() *Framing {
 	if f == nil {
 		return nil
@@ -43,7 +39,18 @@ func (f *framed) shared() *Framing {
 	return f.Framing
 }
 
-// header returns how many bytes a frame is expected to add, 0 for plain bytes.
+// held returns the memory of what describes the packets queued, in bytes. f may be nil.
+func (f *framed) held() int {
+	if f == nil {
+		return 0
+	}
+	return f.packets.Held()
+}
+
+// usualHeader is room for what the framers of package frame add, in bytes. Another may need more: append grows.
+const usualHeader = 16
+
+// header returns how many bytes a frame is expected to add, 0 for plain bytes. f may be nil.
 func (f *Framing) header() int {
 	if f == nil {
 		return 0
@@ -51,161 +58,62 @@ func (f *Framing) header() int {
 	return usualHeader
 }
 
-// usualHeader is room for what the framers of package frame add. Another may need more: append grows.
-const usualHeader = 16
-
-// feed delivers the packets in data and keeps the beginning of the next. It returns how much it has dealt with, which
-// is less than all if reading was stopped on the way. lasting is as in deliver.
-func (s *Session) feed(f *framed, data, lasting []byte) int {
+// deliverPackets delivers the packets in data, and keeps the beginning of the next. It returns how many bytes it has consumed: less than all if
+// reading was stopped on the way. lasting is as in deliver.
+func (s *Session) deliverPackets(f *framed, data, lasting []byte) (consumed int) {
 	scratch := s.conn.Scratch()
 	s.mu.Lock()
-	s.q.lend(scratch, lasting)
+	s.q.UseScratch(&scratch.send, lasting)
 	s.mu.Unlock()
-	fed := 0
-	for fed < len(data) {
-		ended, hungry := s.appetite()
+	for consumed < len(data) {
+		ended, ready := s.readyForPacket()
 		if ended {
 			return len(data) // E1: discarded
 		}
-		if !hungry {
+		if !ready {
 			break
 		}
-		if !s.covers(1) { // a packet is not cut: one may overdraw the bucket
+		if !s.rateAllows(1) { // a packet is not cut: one may overdraw the bucket
 			if s.rated().End {
 				continue
 			}
 			break
 		}
-		packet, n, err := s.callSplit(f, data[fed:])
+		packet, n, err := s.callSplit(f, data[consumed:])
 		if err != nil {
-			s.kill(sound(err))
+			s.abort(checkReason(err))
 			continue
 		}
-		fed += n
-		s.spend(n, 0)
+		consumed += n
+		s.spendTokens(n, 0)
 		if packet != nil {
-			s.spend(0, 1)
+			s.spendTokens(0, 1)
 			s.loop.Counters.MessagesIn.Add(1)
 			s.callRecv(packet)
-			f.delivered()
+			f.stream.Delivered()
 		}
 	}
-	return fed
+	return consumed
 }
 
-// appetite tells whether the session has ended for its content, and whether it may be given another packet.
-func (s *Session) appetite() (ended, hungry bool) {
+// readyForPacket returns whether the end was decided, and whether the handler may be given another packet.
+func (s *Session) readyForPacket() (ended, ready bool) {
 	above := s.loop.Limits.PauseAbove
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ending || s.aborted, !s.paused.Load() && (above <= 0 || s.waiting() <= above)
 }
 
-// callSplit cuts the next packet out of data. The framer may be content's own.
-func (s *Session) callSplit(f *framed, data []byte) (packet []byte, n int, err error) {
-	defer s.contain()
-	began := s.begin(CallSplit)
-	packet, n, err = f.next(data)
-	s.end(began)
-	return packet, n, err
-}
-
-// least is the least that is added to a packet's beginning when its size is not known.
-const least = 512
-
-// next finds the first packet in what was kept and data behind it. n is how much of data it took; with a nil packet that
-// is all of it, and the packet is not whole yet.
-func (f *framed) next(data []byte) (packet []byte, n int, err error) {
-	if f.part == nil {
-		if packet, n, err = f.split(data); n == 0 && err == nil {
-			f.part, f.scanned = pool.GetSize(len(data)), len(data)
-			f.part.B = append(f.part.B, data...)
-			n = len(data)
-		}
-		return packet, n, err
-	}
-	sizer, sized := f.framer.(frame.Sizer)
-	for n < len(data) {
-		had, want := len(f.part.B), 0
-		if sized {
-			want = sizer.SizeOf(f.part.B) - had
-		}
-		if want <= 0 { // not known: twice as much as there is, so that nothing is copied or searched often
-			want = max(had, least)
-		}
-		f.keep(data[n:min(n+want, len(data))])
-		packet, took, err := f.split(f.part.B)
-		switch {
-		case err != nil:
-			return nil, n, err
-		case took > had:
-			f.whole = true
-			return packet, n + took - had, nil
-		case took > 0:
-			return nil, n, fmt.Errorf("session: %T.Split found a packet of %d bytes where it had found none in %d: %w",
-				f.framer, took, had, frame.ErrMalformed)
-		}
-		n += len(f.part.B) - had
-		f.scanned = len(f.part.B)
-	}
-	return nil, n, nil
-}
-
-// split asks the framer and holds it to what it may answer. A whole packet is not nil.
-func (f *framed) split(data []byte) (packet []byte, n int, err error) {
-	if r, ok := f.framer.(frame.Resumer); ok {
-		packet, n, err = r.SplitFrom(data, f.scanned)
-	} else {
-		packet, n, err = f.framer.Split(data)
-	}
-	switch {
-	case err != nil:
-		return nil, 0, err
-	case n < 0 || n > len(data):
-		return nil, 0, fmt.Errorf("session: %T.Split took %d of %d bytes: %w", f.framer, n, len(data), frame.ErrMalformed)
-	case n == 0:
-		return nil, 0, nil
-	case packet == nil:
-		packet = data[:0:0]
-	}
-	return packet, n, nil
-}
-
-// keep adds to the part. It grows with what has arrived, not with what a header promises.
-func (f *framed) keep(data []byte) {
-	if need := len(f.part.B) + len(data); need > cap(f.part.B) {
-		larger := pool.GetSize(max(need, 2*len(f.part.B)))
-		larger.B = append(larger.B, f.part.B...)
-		f.part.Release()
-		f.part = larger
-	}
-	f.part.B = append(f.part.B, data...)
-}
-
-// delivered follows an OnRecv: a packet that was kept is given up.
-func (f *framed) delivered() {
-	if f.whole {
-		f.drop()
-	}
-}
-
-func (f *framed) drop() {
-	if f.part != nil {
-		f.part.Release()
-	}
-	f.part, f.whole, f.scanned = nil, false, 0
-}
-
-// wires lend memory for a packet on its way into the queue.
-var wires = sync.Pool{New: func() any { return new([]byte) }}
+// framePool lends memory for a packet on its way into the queue.
+var framePool = sync.Pool{New: func() any { return new([]byte) }}
 
 // sendFramed queues one packet.
 func (s *Session) sendFramed(f *framed, payload []byte) error {
-	mem := wires.Get().(*[]byte)
-	wire, err := f.framer.Append((*mem)[:0], payload) // not under mu: it may be content's own
+	mem := framePool.Get().(*[]byte)
+	wire, err := f.framer.Append((*mem)[:0], payload) // not under mu: the framer may be the application's (I3)
 	if err != nil {
-		wires.Put(mem)
-		if s.closed() {
+		framePool.Put(mem)
+		if s.refusesSends() {
 			return ErrClosed
 		}
 		return err
@@ -214,22 +122,20 @@ func (s *Session) sendFramed(f *framed, payload []byte) error {
 		*mem = wire
 	}
 	s.mu.Lock()
-	if err = s.admit(len(wire), given{}, true); err != nil {
+	if err = s.admit(len(wire), sendqueue.Ref{}, true); err != nil {
 		s.mu.Unlock()
-		if err == ErrSendLimit {
-			s.tooSlow()
-		}
+		s.afterRefusal(err)
 	} else {
-		s.q.push(wire, s.room())
-		f.describe(len(wire), len(payload))
-		s.queued(len(wire))
+		s.q.Push(wire, s.room())
+		f.packets.Add(len(wire), len(payload))
+		s.afterSend(len(wire))
 	}
-	wires.Put(mem)
+	framePool.Put(mem)
 	return err
 }
 
-// closed reports whether Send takes nothing more.
-func (s *Session) closed() bool {
+// refusesSends reports whether Send takes nothing more.
+func (s *Session) refusesSends() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.open

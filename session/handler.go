@@ -2,41 +2,42 @@ package session
 
 import "net"
 
-// Handler is the content's side of a session: a struct that embeds [Session] and overrides the callbacks it
-// wants. Embedding supplies no-op defaults and the one unexported method that makes the struct a Handler.
+// Handler is a session as the application writes it: a struct that embeds [Session] and overrides the callbacks it wants. Embedding
+// supplies the other callbacks, which do nothing, and the unexported method that makes the struct a Handler.
 //
-// All callbacks of one session run on its loop, one at a time, never inside one another and with no lock held.
-// A callback must not wait (for a database, a channel, another session): it holds the loop and every session on
-// it, unless the listener has engine.Offload. A panic or runtime.Goexit ends that session alone, with a reset and the
-// reason ErrPanic. A handler may have more callbacks: [Writability], [HalfCloser].
+// All callbacks of a session run on its loop, one at a time, never inside one another and with no lock held. A callback must not wait, be it
+// for a database, a channel or another session: it holds the loop and every session on it, unless the listener has engine.Offload. A
+// panic or runtime.Goexit in a callback ends that session alone, by a reset, and Err matches ErrPanic.
+//
+// A handler may have more callbacks: [Writability], [HalfCloser].
 type Handler interface {
 	// OnConnected is the first callback. remote stays valid for good.
 	OnConnected(remote net.Addr)
 
-	// OnRecv brings bytes in the order the peer sent them, 64 KiB at the most, cut wherever the network cut
-	// them. data is read-only and valid until OnRecv returns: copy what is kept. Send may be given data. With a
-	// framer data is one packet, whole.
+	// OnRecv brings the bytes that the peer has sent, in order, 64 KiB at most in one call. Where one call ends and the next begins is
+	// up to the network. data is read-only, and valid until OnRecv returns: copy what you keep. It may be given to Send. With a framer
+	// data is one whole packet.
 	OnRecv(data []byte)
 
-	// OnSend tells that the kernel has taken n more bytes of what Send accepted; it runs once per gathered
-	// write. The sum of all n is exact. Taken by the kernel is not yet read by the peer. With a framer n is the
-	// payloads of the packets that are out whole, and a write that completes none is not told.
+	// OnSend tells that the kernel has taken n more of the bytes that Send has accepted. It is called once per gathered write, and the sum of
+	// all n is exact. "Taken by the kernel" is not "read by the peer". With a framer n is the payload of the packets that are now out
+	// whole, and a write that completes no packet is not told.
 	OnSend(n int)
 
-	// OnDisconnected is the last callback; it runs exactly once for each OnConnected. The descriptor is closed
-	// or about to be, Send fails, Err tells why.
+	// OnDisconnected is the last callback. It is called exactly once for each OnConnected. The connection is closed or about to be, Send fails, and
+	// Err tells why.
 	OnDisconnected(remote net.Addr)
 
 	session() *Session
 }
 
-// Factory makes the handler of one new connection. It is called once per admitted connection, on the loop the
-// session will live on, so it must not wait. It must return a new handler each time; nil, or a handler that
-// already had a connection, refuses the connection and is logged.
+// Factory makes the handler of a new connection. It is called once per admitted connection, on the loop that the session will live on, so it
+// must not wait. It must return a new handler each time. A connection for which it returns nil, or a handler that has had a
+// connection, is refused and logged.
 type Factory func() Handler
 
-// Events is the other way to receive a session's callbacks: functions instead of methods, any of which may be
-// nil. The guarantees are those of [Handler].
+// Events is the other way to receive a session's callbacks: functions instead of methods. Any of them may be nil. The guarantees are those of
+// [Handler].
 type Events struct {
 	OnConnected    func(s *Session, remote net.Addr)
 	OnRecv         func(s *Session, data []byte)
@@ -49,15 +50,12 @@ type Events struct {
 func (e Events) Factory() Factory {
 	shared := &e
 	if shared.OnWritable != nil {
-		return func() Handler { return &markedEventSession{eventSession{events: shared}} }
+		return func() Handler { return &writableEventSession{eventSession{events: shared}} }
 	}
 	return func() Handler { return &eventSession{events: shared} }
 }
 
-type markedEventSession struct{ eventSession }
-
-func (s *markedEventSession) OnWritable(writable bool) { s.events.OnWritable(&s.Session, writable) }
-
+// eventSession is the handler that calls the functions of Events.
 type eventSession struct {
 	Session
 	events *Events
@@ -86,3 +84,8 @@ func (s *eventSession) OnDisconnected(remote net.Addr) {
 		f(&s.Session, remote)
 	}
 }
+
+// writableEventSession is an eventSession whose Events has OnWritable.
+type writableEventSession struct{ eventSession }
+
+func (s *writableEventSession) OnWritable(writable bool) { s.events.OnWritable(&s.Session, writable) }

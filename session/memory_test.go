@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/servercore-go/servercore/frame"
+	"github.com/servercore-go/servercore/internal/sendqueue"
 	"github.com/servercore-go/servercore/internal/testkit"
 	"github.com/servercore-go/servercore/pool"
 	"github.com/servercore-go/servercore/session"
@@ -36,7 +37,7 @@ func given(size, n int) *pool.Buffer {
 // and all the bytes that SendLimit allows are accepted, before and after the peer has taken some.
 func TestMemoryOfASlowPeer(t *testing.T) {
 	const limit = 256 << 10
-	most := session.Ceiling(limit)
+	most := sendqueue.Ceiling(limit)
 	r := rand.New(rand.NewPCG(1, 1))
 	var g session.Group
 	type send func(h *testkit.Handler, left int) error

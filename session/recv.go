@@ -2,36 +2,69 @@ package session
 
 import "github.com/servercore-go/servercore/pool"
 
-// steer decides whether the connection is read. It returns true if it delivered kept input.
-func (s *Session) steer(size int) (delivered bool) {
-	want := true
+// PauseRecv stops OnRecv, at the latest after the call that is running, and lets TCP hold the peer back. What was received and not yet
+// delivered is kept. The session still sends, and still notices the peer's reset. The peer's FIN is acted on after the bytes before it
+// were delivered. Any goroutine.
+//
+// A session need not be paused merely because its own peer reads slowly: PauseAbove does that.
+func (s *Session) PauseRecv() {
+	if !s.paused.Swap(true) {
+		s.schedule()
+	}
+}
+
+// ResumeRecv undoes PauseRecv, however often that was called. Any goroutine.
+func (s *Session) ResumeRecv() {
+	if s.paused.Swap(false) {
+		s.schedule()
+	}
+}
+
+// deliver calls OnRecv, unless the end was decided. lasting is data if it stays as it is until the turn is over, nil if its memory is given up
+// before.
+func (s *Session) deliver(data, lasting []byte) {
+	scratch := s.conn.Scratch()
+	s.mu.Lock()
+	ending := s.ending
+	s.q.UseScratch(&scratch.send, lasting)
+	s.mu.Unlock()
+	if !ending {
+		s.spendTokens(len(data), 1)
+		s.loop.Counters.MessagesIn.Add(1)
+		s.callRecv(data)
+	}
+}
+
+// steerReading decides whether the connection is read. If it is and input was kept, that is delivered first, and the result is true.
+func (s *Session) steerReading(size int) (delivered bool) {
+	read := true
 	switch {
 	case s.peerFIN:
 		return false
 	case s.phase == phaseOpen:
 		if above := s.loop.Limits.PauseAbove; above > 0 {
 			// S7, with hysteresis: stopped above the mark, read again below half of it.
-			if s.choked {
-				s.choked = size >= max(above/2, 1)
+			if s.congested {
+				s.congested = size >= max(above/2, 1)
 			} else {
-				s.choked = size > above
+				s.congested = size > above
 			}
 		}
-		held := s.held()
-		want = !s.choked && !held && !s.paused.Load()
-		if want && s.stashed() {
+		waits := s.waitsForTokens()
+		read = !s.congested && !waits && !s.paused.Load()
+		if read && s.hasStash() {
 			s.deliverStash()
 			return true
 		}
 	}
-	if want != s.reading {
-		s.reading = want
-		if !want {
+	if read != s.reading {
+		s.reading = read
+		if !read {
 			s.loop.Counters.Pauses.Add(1)
-		} else if s.watching() {
-			s.heardAt = s.conn.Now() // nobody could say anything meanwhile (T4)
+		} else if s.timesSilence() {
+			s.lastActive = s.conn.Now() // the peer could not be heard meanwhile (T4)
 		}
-		if err := s.conn.Reading(want); err != nil {
+		if err := s.conn.Reading(read); err != nil {
 			s.sever(err, s.conn.Received())
 			s.conn.Again()
 		}
@@ -39,35 +72,40 @@ func (s *Session) steer(size int) (delivered bool) {
 	return false
 }
 
-func (s *Session) stashed() bool {
+// The stash is input that came in while reading was being stopped.
+
+// hasStash reports whether there is any.
+func (s *Session) hasStash() bool {
 	r := s.rare.Load()
 	return r != nil && r.stash != nil
 }
 
+// stash keeps data until reading goes on.
 func (s *Session) stash(data []byte) {
-	r := s.rarely()
+	r := s.ensureRare()
 	if r.stash == nil {
-		r.stash, r.stashed = pool.GetSize(len(data)), 0
+		r.stash, r.delivered = pool.GetSize(len(data)), 0
 	}
 	r.stash.B = append(r.stash.B, data...)
 }
 
-func (s *Session) unstash() {
-	if s.stashed() {
+// dropStash gives up what was kept.
+func (s *Session) dropStash() {
+	if s.hasStash() {
 		r := s.rare.Load()
 		r.stash.Release()
-		r.stash, r.fin = nil, false
+		r.stash, r.stashFIN = nil, false
 	}
 }
 
-// deliverStash delivers the next part of the kept input: no more than the queue has room for, so that whoever
-// answers each byte with no more than a byte never meets SendLimit (S7). Behind the last part comes the FIN.
+// deliverStash delivers the next part of the stash: no more than the queue has room for, so that an application that answers each byte with
+// no more than a byte never meets SendLimit (S7). The peer's FIN follows the last part.
 func (s *Session) deliverStash() {
 	r := s.rare.Load()
-	part := r.stash.B[r.stashed:]
-	s.hold()
+	part := r.stash.B[r.delivered:]
+	s.wakeup.hold()
 	if r.framed != nil {
-		r.stashed += s.feed(r.framed, part, nil)
+		r.delivered += s.deliverPackets(r.framed, part, nil)
 	} else {
 		if !s.loop.Limits.unbounded() {
 			part = part[:min(len(part), max(s.loop.Limits.SendLimit-s.Pending(), 1))]
@@ -75,29 +113,14 @@ func (s *Session) deliverStash() {
 		if r.rated != nil && !r.rated.End { // with End it was paused, and pays later
 			part = part[:min(len(part), r.rated.allowance())]
 		}
-		r.stashed += len(part)
+		r.delivered += len(part)
 		s.deliver(part, nil)
 	}
-	if r.stash != nil && r.stashed == len(r.stash.B) {
-		fin := r.fin
-		s.unstash()
+	if r.stash != nil && r.delivered == len(r.stash.B) {
+		fin := r.stashFIN
+		s.dropStash()
 		if fin {
-			s.gotFIN()
+			s.takePeerFIN()
 		}
-	}
-}
-
-// deliver calls OnRecv, unless somebody has asked for the end. lasting is data if it stays as it is until the turn is
-// over, nil if its memory is given up before.
-func (s *Session) deliver(data, lasting []byte) {
-	scratch := s.conn.Scratch()
-	s.mu.Lock()
-	ending := s.ending
-	s.q.lend(scratch, lasting)
-	s.mu.Unlock()
-	if !ending {
-		s.spend(len(data), 1)
-		s.loop.Counters.MessagesIn.Add(1)
-		s.callRecv(data)
 	}
 }

@@ -2,220 +2,138 @@ package session
 
 import "time"
 
-// hold keeps other goroutines from waking the loop for a session it is at work on (S3).
-func (s *Session) hold() {
-	if !s.scheduled.Swap(true) {
-		s.mine = true
-	}
-}
+const (
+	// turnWrites bounds the gathered writes of one turn: a handler that sends in OnSend on a fast link must not keep the loop.
+	turnWrites = 4
+	// turnPosts bounds the rounds of posted functions of one turn: a function that posts itself must not keep the loop.
+	turnPosts = 4
+)
 
-// release lets them again. Whatever was asked for before is seen by the look that follows, whatever is asked
-// for after it wakes the loop (I4).
-func (s *Session) release() {
-	if s.mine {
-		s.mine = false
-		s.scheduled.Store(false)
-	}
-}
-
-// turnWrites bounds the gathered writes of one turn: a handler that sends in OnSend on a fast link must not keep
-// the loop.
-const turnWrites = 4
-
-// turnPosts does the same for functions that post functions.
-const turnPosts = 4
-
-// settle is the safe point after callbacks and events: it sends what is queued, then carries out what anybody
-// asked for. Callbacks made here (OnSend, OnRecv of kept input) are followed by another round, not by recursion.
+// settle is the safe point after callbacks and events. It goes round in three steps until there is nothing to do now:
+//
+//	look      takes stock under mu: what was asked for, and what the kernel can be offered
+//	serve     runs posted functions, or else makes one gathered write and calls OnSend
+//	conclude  ends, drains, tells OnWritable, delivers kept input or steers the reading, arms the next deadline
+//
+// A step that has run the handler is followed by another round, not by recursion.
 func (s *Session) settle() {
-	for writes, posts := 0, 0; ; {
-		s.release()
+	writes, posts := turnWrites, turnPosts
+	for {
+		s.wakeup.release()
 		if s.phase == phaseClosed {
 			s.finish(false)
 			return
 		}
-		v := s.look(posts < turnPosts)
-		if v.posted {
-			if posts < turnPosts {
-				posts++
-				s.hold()
-				s.runPosts()
-				continue
-			}
-			s.conn.Again()
+		v := s.look(posts > 0)
+		if s.servePosts(v, &posts) || s.serveWrite(v, &writes) || s.conclude(v) {
+			continue
 		}
-		if len(v.iov) > 0 {
-			if writes < turnWrites {
-				writes++
-				s.write(v.iov)
-				continue
-			}
-			s.reclaim()
-			s.conn.Again()
-		}
-		if !s.conclude(v) {
-			break
-		}
+		break
 	}
-	s.release()
+	s.wakeup.release()
 }
 
-// view is what a look under mu has found.
+// view is what a look has found.
 type view struct {
 	aborted, ending bool
 	posted          bool          // functions wait to be run
-	finish          bool          // CloseWrite was called
-	timer           time.Duration // when the next AfterFunc is due, 0 if there is none
+	closeWrite      bool          // CloseWrite was called
+	nextTimer       time.Duration // when the next AfterFunc is due, 0 if there is none
 	size            int           // bytes queued
 	waiting         int           // the same as limits count them
-	iov             [][]byte      // what the kernel should be offered, nil if nothing
+	iov             [][]byte      // what the kernel should be offered, empty if nothing
 }
 
-// look takes stock of what was asked for and, unless functions are to be run first, gathers what can be sent.
-func (s *Session) look(posts bool) (v view) {
+// look takes stock of what was asked for. It gathers what can be sent, unless functions are to be run first.
+func (s *Session) look(postsFirst bool) (v view) {
 	r, scratch := s.rare.Load(), s.conn.Scratch()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r != nil && r.end != nil {
+	if r != nil && r.endReason != nil {
 		if s.open, s.ending = false, true; r.reason == nil {
-			s.record(r.end)
+			s.recordReason(r.endReason)
 		}
-		r.end = nil
+		r.endReason = nil
 	}
-	v.aborted, v.ending, v.size, v.waiting = s.aborted, s.ending, s.q.size, s.waiting()
+	v.aborted, v.ending, v.size, v.waiting = s.aborted, s.ending, s.q.Size(), s.waiting()
 	if r != nil {
-		v.finish, v.timer = r.finish, r.timers.next()
+		v.closeWrite, v.nextTimer = r.closeWrite, r.timers.next()
 	}
-	if v.posted = r != nil && len(r.posts) > 0; v.posted && posts {
+	if v.posted = r != nil && len(r.posts) > 0; v.posted && postsFirst {
 		return v
 	}
 	if v.size > 0 && !s.blocked && !s.aborted {
-		v.iov = s.q.gather(scratch.iov[:0])
+		v.iov = s.q.Gather(&scratch.send)
 		return v
 	}
-	s.q.reclaim()
-	s.account()
+	s.q.Reclaim()
+	s.updateBudget()
 	if s.peerFIN && v.size == 0 && !s.halfOpen {
 		s.open = false // decided under the lock: no Send slips in between the last byte and the end
 	}
 	return v
 }
 
-// reclaim takes back the scratch memory when what is in it has to wait.
-func (s *Session) reclaim() {
-	s.mu.Lock()
-	s.q.reclaim()
-	s.account()
-	s.mu.Unlock()
-	iov := s.conn.Scratch().iov
-	clear(iov[:cap(iov)])
+// servePosts runs what was posted and returns true. When this turn has no rounds left, it asks for another turn and returns false.
+func (s *Session) servePosts(v view, left *int) (ran bool) {
+	if !v.posted {
+		return false
+	}
+	if *left == 0 {
+		s.conn.Again()
+		return false
+	}
+	*left--
+	s.wakeup.hold()
+	s.runPosts()
+	return true
 }
 
-// write makes one gathered write, and calls OnSend if the kernel took any of it. What the kernel did not take of
-// the scratch memory moves into segments; OnSend gets the scratch anew.
-func (s *Session) write(iov [][]byte) {
-	n, err := s.conn.Write(iov)
-	if len(iov) == 1 {
-		iov[0] = nil
-	} else {
-		clear(iov)
+// serveWrite makes one gathered write, if there is anything to write, and returns true. When this turn has no writes left, it asks for another
+// turn and returns false.
+func (s *Session) serveWrite(v view, left *int) (wrote bool) {
+	if len(v.iov) == 0 {
+		return false
 	}
-	told, tell := n, n > 0
-	f, scratch := s.framing(), s.conn.Scratch()
-	s.mu.Lock()
-	if s.q.consume(n); f != nil {
-		var packets int
-		packets, told = f.sent(n)
-		tell = packets > 0
+	if *left == 0 {
+		s.reclaimScratch()
+		s.conn.Again()
+		return false
 	}
-	s.q.reclaim()
-	messages := s.messages
-	s.messages = 0
-	s.blocked = err == ErrWouldBlock || err == ErrNoMemory
-	s.fell(n, err)
-	if n > 0 && !s.aborted {
-		s.q.lend(scratch, nil)
-	}
-	s.mu.Unlock()
-	if n > 0 {
-		s.fed(n)
-	}
-	if err != nil {
-		s.notWritten(err)
-	}
-	c := &s.loop.Counters
-	c.MessagesOut.Add(int(messages))
-	if n > 0 {
-		c.Writes.Add(1)
-		c.BytesOut.Add(n)
-		s.hold()
-	}
-	if tell {
-		s.callSend(told)
-	}
+	*left--
+	s.write(v.iov)
+	return true
 }
 
-// fed notes that the kernel has taken n bytes, for the deadlines that depend on it.
-func (s *Session) fed(n int) {
-	if s.halfOpen {
-		s.heardAt = s.conn.Now()
-	}
-	if r := s.rare.Load(); r != nil {
-		r.stallBy = 0
-		r.wrote += n
-	}
-}
-
-// notWritten notes why the kernel did not take everything.
-func (s *Session) notWritten(err error) {
-	if err != ErrWouldBlock && err != ErrNoMemory {
-		s.sever(err, s.conn.Received())
-		return
-	}
-	s.loop.Counters.WouldBlock.Add(1)
-	s.retry = err == ErrNoMemory
-	if r := s.rarely(); r.stallBy == 0 && s.loop.Limits.Write > 0 {
-		r.begin()
-		r.stallBy = s.conn.Now() + s.loop.Limits.Write
-	}
-}
-
-func (s *Session) unblock() {
-	s.mu.Lock()
-	s.blocked, s.retry = false, false
-	s.mu.Unlock()
-}
-
-// conclude carries out what was asked for and what follows from the state. It returns true if it called
-// content, so that another round must look.
-func (s *Session) conclude(v view) bool {
+// conclude carries out what was asked for and what follows from the state. It returns true if it has run the handler.
+func (s *Session) conclude(v view) (ran bool) {
 	s.timeProgress()
 	s.enforceBudget()
 	switch {
 	case v.aborted:
 		s.finish(true)
 		return false
-	case s.severed && (v.ending || s.drained()):
+	case s.severed && (v.ending || s.deliveredAll()):
 		s.finish(false)
 		return false
 	}
 	if v.ending && s.phase == phaseOpen {
-		s.drain()
+		s.startDrain()
 	}
 	switch {
 	case v.size > 0:
 	case s.phase == phaseDraining:
-		if s.windUp() {
+		if s.advanceDrain() {
 			return false
 		}
-	case s.phase == phaseOpen && v.finish && !s.finSent:
+	case s.phase == phaseOpen && v.closeWrite && !s.finSent:
 		s.sendFIN()
 	}
-	if s.marked && s.tellMark() {
+	if s.tellsWritable && s.tellWritable() {
 		return true
 	}
-	s.timeSoft(v.waiting)
-	delivered := s.steer(v.waiting)
-	s.rearm(v)
+	s.timeSoftLimit(v.waiting)
+	delivered := s.steerReading(v.waiting)
+	s.armDeadline(v)
 	return delivered
 }

@@ -1,8 +1,8 @@
 package session_test
 
 import (
+	"github.com/servercore-go/servercore/internal/sendqueue"
 	"github.com/servercore-go/servercore/pool"
-	"github.com/servercore-go/servercore/session"
 )
 
 // checkMemory compares what is charged with what the queues hold, segment by segment, and what they hold with what they may (S5).
@@ -21,7 +21,7 @@ func (s *sim) checkMemory() {
 			all += n
 		}
 		limit := s.limits.SendLimit
-		if most := session.Ceiling(limit) + limit/4 + 4*pool.Page; limit > 0 && m.c.Full() && all > most { // and what describes packets
+		if most := sendqueue.Ceiling(limit) + limit/4 + 4*pool.Page; limit > 0 && m.c.Full() && all > most { // and what describes packets
 			s.failf("%d: %d bytes of memory for %d that wait, at most %d", m.n, all, m.queued(), most)
 		}
 	}

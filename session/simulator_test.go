@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/servercore-go/servercore/frame"
+	"github.com/servercore-go/servercore/internal/budget"
 	"github.com/servercore-go/servercore/internal/testkit"
 	"github.com/servercore-go/servercore/pool"
 	"github.com/servercore-go/servercore/session"
@@ -235,7 +236,7 @@ func simulate(seed uint64, tracing bool) (s *sim, err error) {
 	}
 	s.limits.LowWater = max(s.limits.HighWater/pick(1, 2, 200), 1)
 	if s.IntN(5) == 0 {
-		s.limits.Budget = session.NewBudget(pick(2000, 20_000, 300_000))
+		s.limits.Budget = budget.New(pick(2000, 20_000, 300_000))
 	}
 	s.goexit = s.IntN(8) == 0
 	s.deny = pick(0, 2, 30)

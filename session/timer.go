@@ -6,17 +6,19 @@ import (
 	"time"
 )
 
-// AfterFunc has f run once, on the session's loop, when d has passed, and returns a function that cancels it. f may do
-// what a callback may do: it runs after the callback that is running, never inside one, and after OnConnected, and a panic in it
-// ends the session. It is late by up to 20 ms, more if the loop is busy, and never early. Functions that are due at the same
-// time run in the order of the calls. d of 0 or less means as soon as possible.
+// AfterFunc has f run once, on the session's loop, when d has passed. It returns a function that cancels it. It panics if f is nil.
 //
-// It is cancelled with the session: once the connection is closed, before OnDisconnected, nothing runs any more; while
-// the session is being drained it does. Until the session is bound, and after the end, AfterFunc does nothing.
+// f may do what a callback may do. It runs after the callback that is running, never inside one, and after OnConnected. A panic in it ends the
+// session. f runs up to 20 ms late, later if the loop is busy, and never early. Functions that are due at the same time run in the order of
+// the calls. d of 0 or less means as soon as possible.
 //
-// stop returns true if it was in time: f has not begun and will not. Both are for any goroutine, inside callbacks too. A
-// timer takes some 100 bytes and no goroutine until it has run or is stopped, and their number is not bounded: a handler should have few
-// for each session. Setting and cancelling one takes time that grows with the logarithm of their number in this session.
+// f is cancelled with the session: once the connection is closed, before OnDisconnected, nothing runs any more. While the session drains it
+// still does. Until the session is bound, and after the end, AfterFunc does nothing.
+//
+// stop returns true if it was in time: f has not begun and will not. AfterFunc and stop may be called from any goroutine, inside callbacks too.
+//
+// A timer takes some 100 bytes and no goroutine until it has run or is stopped. Nothing bounds the number of timers: a handler should have few for
+// each session. Setting and cancelling one takes time that grows with the logarithm of their number in this session.
 func (s *Session) AfterFunc(d time.Duration, f func()) (stop func() bool) {
 	if f == nil {
 		panic("session: AfterFunc of a nil function")
@@ -25,13 +27,13 @@ func (s *Session) AfterFunc(d time.Duration, f func()) (stop func() bool) {
 		return func() bool { return false }
 	}
 	now := s.conn.Now()
-	t := &timer{at: now + min(max(d, 0), math.MaxInt64-now), f: f, place: -1}
-	r := s.rarely()
+	t := &timer{at: now + min(max(d, 0), math.MaxInt64-now), f: f, index: -1}
+	r := s.ensureRare()
 	s.mu.Lock()
 	first := false
-	if !s.phaseClosed() {
-		r.set++
-		t.seq = r.set
+	if !s.isClosed() {
+		r.timersSet++
+		t.seq = r.timersSet
 		heap.Push(&r.timers, t)
 		first = r.timers[0] == t
 	}
@@ -39,28 +41,29 @@ func (s *Session) AfterFunc(d time.Duration, f func()) (stop func() bool) {
 	if first {
 		s.schedule() // to be armed
 	}
-	return func() bool { return s.cancel(t) }
+	return func() bool { return s.stopTimer(t) }
 }
 
-func (s *Session) cancel(t *timer) bool {
+// stopTimer is AfterFunc's stop.
+func (s *Session) stopTimer(t *timer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.rare.Load()
-	if t.place < 0 || len(r.timers) == 0 { // it has run, or the session has ended
+	if t.index < 0 || len(r.timers) == 0 { // it has run, or the session has ended
 		return false
 	}
-	heap.Remove(&r.timers, t.place)
+	heap.Remove(&r.timers, t.index)
 	return true
 }
 
-// runTimers runs what is due at now, and was when it began: f may set another one.
+// runTimers runs what is due at now and was set before it began: f may set another one.
 func (s *Session) runTimers(now time.Duration) {
 	r := s.rare.Load()
 	if r == nil {
 		return
 	}
 	s.mu.Lock()
-	last := r.set
+	last := r.timersSet
 	s.mu.Unlock()
 	for {
 		s.mu.Lock()
@@ -70,7 +73,7 @@ func (s *Session) runTimers(now time.Duration) {
 		}
 		t := heap.Pop(&r.timers).(*timer)
 		s.mu.Unlock()
-		s.lend()
+		s.lendScratch()
 		s.callTimer(t.f)
 	}
 }
@@ -80,7 +83,7 @@ type timer struct {
 	at    time.Duration
 	seq   uint64 // in the order of the calls
 	f     func()
-	place int // in the heap, -1 outside of it
+	index int // in the heap, -1 outside of it
 }
 
 // timers is a heap, the next first. The session's mu guards it.
@@ -105,20 +108,20 @@ func (h timers) Less(i, j int) bool {
 // Swap implements heap.Interface.
 func (h timers) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].place, h[j].place = i, j
+	h[i].index, h[j].index = i, j
 }
 
 // Push implements heap.Interface.
 func (h *timers) Push(x any) {
 	t := x.(*timer)
-	t.place = len(*h)
+	t.index = len(*h)
 	*h = append(*h, t)
 }
 
 // Pop implements heap.Interface.
 func (h *timers) Pop() any {
 	t := (*h)[len(*h)-1]
-	*h = pop(*h)
-	t.place = -1
+	*h = removeLast(*h)
+	t.index = -1
 	return t
 }

@@ -24,7 +24,7 @@ func init() {
 // T18: a stream that comes byte by byte is the same stream, and costs no memory. The heap of who was quiet grows to what it works
 // with; then, in the second half, it does not grow.
 //
-// Fails if 16 bytes stay of each OnRecv: keep a list of them in callRecv of session/call.go.
+// Fails if 16 bytes stay of each OnRecv: keep a list of them in callRecv of session/callback.go.
 func TestT18ByteByByte(t *testing.T) {
 	o := begin(t, "T18", how{})
 	n, records := scaled(100, 10), 256

@@ -42,7 +42,7 @@ func TestT04HalfCloseLongReply(t *testing.T) {
 
 // T5: a peer that has finished and does not read is given up after DrainTimeout.
 //
-// Fails if drain sets no deadline: or a long one: 9 times d for endBy in session/finish.go.
+// Fails if drain sets no deadline: or a long one: 9 times d for endAt in startDrain of session/drain.go.
 func TestT05HalfCloseNeverReads(t *testing.T) {
 	o := begin(t, "T05", how{})
 	drain := plans["T05"]().options.DrainTimeout
@@ -60,7 +60,7 @@ func TestT05HalfCloseNeverReads(t *testing.T) {
 
 // T6: what was sent before Disconnect arrives, though the client has sent more than anybody reads.
 //
-// Fails if input that comes late is not read: have linger in session/finish.go finish at once.
+// Fails if input that comes late is not read: have startLinger in session/drain.go finish at once.
 func TestT06DisconnectWithUnreadInput(t *testing.T) {
 	o := begin(t, "T06", how{})
 	const reply, more, rounds = 1 << 20, 100 << 10, 10

@@ -1,4 +1,4 @@
-package session_test
+package histogram_test
 
 import (
 	"math"
@@ -8,13 +8,13 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/servercore-go/servercore/session"
+	"github.com/servercore-go/servercore/internal/histogram"
 )
 
 // Quantiles are at most a quarter too long, and never too short.
 func TestHistogramQuantiles(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	var h, sum session.Histogram
+	var h, sum histogram.Histogram
 	var all []time.Duration
 	for range 10_000 {
 		d := time.Duration(256 * math.Pow(2, 31*random.Float64())) // each length of the scale is as likely
@@ -29,7 +29,7 @@ func TestHistogramQuantiles(t *testing.T) {
 	}
 	for _, q := range []float64{0, 0.01, 0.5, 0.9, 0.99, 0.999, 1} {
 		exact := all[min(int(q*float64(len(all))), len(all)-1)]
-		for _, h := range []*session.Histogram{&h, &sum} {
+		for _, h := range []*histogram.Histogram{&h, &sum} {
 			if got := h.Quantile(q); got < exact || got > exact+exact/4 {
 				t.Errorf("quantile %v: %v, exactly %v", q, got, exact)
 			}
@@ -42,7 +42,7 @@ func TestHistogramQuantiles(t *testing.T) {
 
 // What is outside of the scale is counted at its ends.
 func TestHistogramEnds(t *testing.T) {
-	var h session.Histogram
+	var h histogram.Histogram
 	if h.Count() != 0 || h.Quantile(0.5) != 0 || h.Longest() != 0 {
 		t.Errorf("an empty one has %d, %v, %v", h.Count(), h.Quantile(0.5), h.Longest())
 	}

@@ -6,9 +6,9 @@ package session
 //	                             ├───────peer's FIN───────────────────▶ draining
 //	                             └───────Abort, panic, severed and drained───────────────────────────────────────────────▶ closed
 //
-// Draining has two ways in. After the peer's FIN the queue is sent and the session closes when the peer has acknowledged it. After
-// our own decision the queue is sent, FIN follows, and when that is acknowledged too the session lingers, discarding input, until the
-// peer has closed as well. A session whose connection takes nothing more is severed: it stays open to deliver what was received.
+// There are two ways into draining. After the peer's FIN the queue is sent, and the session closes when the peer has acknowledged it. After
+// our own decision the queue is sent, FIN follows, and when the peer has acknowledged that too the session lingers, discarding input,
+// until the peer has closed as well. A session whose connection takes nothing more is severed: it stays open to deliver what was received.
 type phase uint8
 
 const (
@@ -23,8 +23,7 @@ var phaseNames = [...]string{"fresh", "binding", "open", "draining", "closed"}
 
 func (p phase) String() string { return phaseNames[p] }
 
-// advance is the only place where the phase changes. It holds mu because Post and because ask, from any
-// goroutine, whether the session is closed.
+// advance is the only place where the phase changes. It holds mu because other goroutines ask whether the session is closed.
 func (s *Session) advance(to phase) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -35,11 +34,11 @@ func (s *Session) advance(to phase) {
 	switch to {
 	case phaseOpen:
 		s.open = true
-		s.bound.Store(true) // with open, in one step: whoever has a Send accepted can end the session too
+		s.bound.Store(true) // with open, in one step: a goroutine whose Send is accepted can end the session too
 	case phaseClosed:
 		s.open = false
 	}
 }
 
-// phaseClosed reports whether the end has been reached. The caller holds mu or is the loop.
-func (s *Session) phaseClosed() bool { return s.phase == phaseClosed }
+// isClosed reports whether the session is closed. The caller holds mu or is the loop.
+func (s *Session) isClosed() bool { return s.phase == phaseClosed }

@@ -1,0 +1,58 @@
+package session
+
+// startDrain begins the end: the handler gets no more input, and the clock runs. What the peer takes puts the deadline off (E2b).
+func (s *Session) startDrain() {
+	s.advance(phaseDraining)
+	if s.hasStash() {
+		s.peerFIN = s.rare.Load().stashFIN // it will not be told again
+		s.dropStash()
+	}
+	if d := s.loop.Limits.Drain; d > 0 {
+		r := s.ensureRare()
+		r.startMeasuring()
+		r.endAt = s.conn.Now() + d
+	}
+}
+
+// advanceDrain follows the last queued byte of a draining session: FIN, then the wait until the peer has acknowledged everything (E1, E2),
+// then, unless the peer has finished, the linger. It returns true if that was the end.
+func (s *Session) advanceDrain() (over bool) {
+	switch {
+	case s.lingering:
+		over = s.peerFIN
+	case s.peerFIN && !s.finSent && s.conn.Unsent() == 0: // close(2) sends FIN too
+		over = true
+	case !s.finSent && !s.sendFIN():
+		over = true
+	case s.conn.Unsent() > 0: // measured again soon
+	case s.peerFIN:
+		over = true
+	default:
+		s.startLinger()
+	}
+	if over {
+		s.finish(false)
+	}
+	return over
+}
+
+// startLinger begins the wait for the peer's FIN. Without it, input on its way would turn into a reset that destroys our last bytes before the
+// peer has read them.
+func (s *Session) startLinger() {
+	s.lingering = true
+	r := s.ensureRare()
+	r.endAt = 0
+	if d := s.loop.Limits.Linger; d > 0 {
+		r.endAt = s.conn.Now() + d
+	}
+}
+
+// sendFIN tells the peer that nothing follows. It returns false if the connection has broken.
+func (s *Session) sendFIN() bool {
+	s.finSent = true
+	if err := s.conn.CloseWrite(); err != nil {
+		s.sever(err, s.conn.Received())
+		return false
+	}
+	return true
+}

@@ -1,0 +1,75 @@
+package session
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/servercore-go/servercore/internal/budget"
+	"github.com/servercore-go/servercore/pool"
+)
+
+// rare is what few sessions need. It is allocated for those that use it, so that an idle session fits 192 bytes.
+type rare struct {
+	// Under mu.
+	reason     error    // why the session ends
+	endReason  error    // of Driver.End: why it is to end, once no callback runs
+	posts      []func() // accepted by Post and not yet run
+	timers     timers   // of AfterFunc, not yet run
+	timersSet  uint64   // how many were ever set
+	closeWrite bool     // CloseWrite was called
+
+	framed *framed // fixed before OnConnected, nil for plain bytes
+	rated  *rated  // likewise, nil without a rate
+	slow   atomic.Pointer[slow]
+
+	// Under mu and that of the group they lead to (I9).
+	memberships []*membership
+
+	// The loop's own.
+	unread    int          // of a severed session: bytes that the kernel still has for it
+	stash     *pool.Buffer // input that came in while reading was being stopped
+	delivered int          // bytes of stash that OnRecv has had
+	stashFIN  bool         // the peer's FIN, which waits behind the stash
+	progress
+}
+
+// ensureRare returns the rare part, and makes it if there is none. Any goroutine.
+func (s *Session) ensureRare() *rare {
+	if r := s.rare.Load(); r != nil {
+		return r
+	}
+	s.rare.CompareAndSwap(nil, new(rare))
+	return s.rare.Load()
+}
+
+// slow is what a session needs besides whose peer has been slow, or whose handler fast.
+type slow struct {
+	aboveHigh      bool // the queue has risen above HighWater, and not fallen below LowWater since; under mu
+	toldUnwritable bool // OnWritable(false) was the last word; the loop's own
+	behind         bool // the kernel has been full, and the queue not empty since; the loop's own
+	dropped        int  // bytes that the budget has dropped and the loop not yet counted; under mu
+	account        budget.Account
+
+	// The loop's own.
+	taken       int           // bytes that the kernel has taken since slowSince
+	slowSince   time.Duration // since when it takes next to nothing, 0 if the session is not behind
+	aboveSoftAt time.Duration // since when the queue is above SoftLimit, 0 if it is not
+}
+
+// slow returns the slow part, nil if there is none. Any goroutine.
+func (s *Session) slow() *slow {
+	if r := s.rare.Load(); r != nil {
+		return r.slow.Load()
+	}
+	return nil
+}
+
+// ensureSlow returns the slow part, and makes it if there is none. Any goroutine.
+func (s *Session) ensureSlow() *slow {
+	r := s.ensureRare()
+	if w := r.slow.Load(); w != nil {
+		return w
+	}
+	r.slow.CompareAndSwap(nil, new(slow))
+	return r.slow.Load()
+}

@@ -1,0 +1,82 @@
+package session
+
+import (
+	"sync/atomic"
+
+	"github.com/servercore-go/servercore/internal/sendqueue"
+)
+
+// Scratch is the memory of a goroutine that drives sessions. The session at work uses it: what the running callback sends collects there, and
+// the next write is put together there. It also shows other goroutines which callback runs.
+type Scratch struct {
+	send sendqueue.Scratch
+	running
+}
+
+// NewScratch returns scratch memory of about 88 KiB.
+func NewScratch() *Scratch { return &Scratch{send: sendqueue.MakeScratch()} }
+
+// running shows other goroutines what the one with this scratch memory runs. That costs each callback two atomic stores, and three if it is
+// another session's than the last. Observers read the clock themselves.
+type running struct {
+	off   bool   // nobody observes
+	calls uint64 // callbacks so far
+	kinds [Callbacks]uint32
+	last  *Session // what owner has
+
+	mark  atomic.Uint64 // calls, and below them in 8 bits the callback plus one, 0 if none runs
+	owner atomic.Pointer[Session]
+}
+
+// timedEvery is how many callbacks of a kind there are for one that is timed. Reading the clock twice costs as much as a short callback.
+const timedEvery = 16
+
+// Watched says whether callbacks are shown and timed; at first they are. Only the goroutine that drives sessions calls it, between callbacks.
+func (r *running) Watched(on bool) { r.off = !on }
+
+// Enter shows that a callback of s begins. s is nil for one that has no session yet. It returns whether the callback is to be timed. Only the
+// goroutine that drives sessions calls Enter and Leave.
+func (r *running) Enter(c Callback, s *Session) (timed bool) {
+	if r.off {
+		return false
+	}
+	if r.last != s {
+		r.last = s
+		r.owner.Store(s)
+	}
+	r.calls++
+	r.mark.Store(r.calls<<8 | uint64(c+1))
+	r.kinds[c]++
+	return r.kinds[c]%timedEvery == 1
+}
+
+// Leave shows that the callback is over.
+func (r *running) Leave() {
+	if !r.off {
+		r.mark.Store(r.calls << 8)
+	}
+}
+
+// Running is a callback that was seen running.
+type Running struct {
+	Call     uint64 // its number among those of this goroutine, 0 if none runs
+	Callback Callback
+}
+
+// Running returns what runs now. Any goroutine.
+func (r *running) Running() Running {
+	mark := r.mark.Load()
+	if mark&0xff == 0 {
+		return Running{}
+	}
+	return Running{mark >> 8, Callback(mark&0xff - 1)}
+}
+
+// Whose returns the session whose callback seen is. It is nil if the callback is over, or has no session. Any goroutine.
+func (r *running) Whose(seen Running) *Session {
+	s := r.owner.Load()
+	if r.Running() != seen { // another callback may have begun in between
+		return nil
+	}
+	return s
+}
