@@ -238,3 +238,68 @@ func TestIdleDoesNotCountAPause(t *testing.T) {
 	}
 	wantClosed(t, c, false)
 }
+
+// A rate is exact also if the session is looked at at times that are no multiple of anything.
+func TestRecvRateFractions(t *testing.T) {
+	const rate, seconds, step = 1000, 20, 7 * time.Millisecond
+	received := 0
+	h := &testkit.Handler{Quiet: true, Recv: func(_ *testkit.Handler, p []byte) { received += len(p) }}
+	l, c := connectRated(t, session.Limits{}, session.Rate{BytesPerSecond: rate, BurstBytes: 1}, nil, h)
+	for until := l.Now() + seconds*time.Second; l.Now() < until; {
+		c.PeerWrite(make([]byte, 100))
+		l.Skip(step)
+		l.Run()
+	}
+	if received < seconds*rate*99/100 || received > seconds*rate*101/100 {
+		t.Errorf("%d bytes in %d s, want %d", received, seconds, seconds*rate)
+	}
+	c.Driver.Kill(session.ErrAborted)
+	l.Run()
+}
+
+// Each bucket begins with its own burst.
+func TestRecvRateFirstBurst(t *testing.T) {
+	for _, tt := range []struct {
+		rate session.Rate
+		want int // bytes, each of which comes in a packet of its own
+	}{
+		{session.Rate{BytesPerSecond: 1000, BurstBytes: 1000, PacketsPerSecond: 1, BurstPackets: 3}, 3},
+		{session.Rate{BytesPerSecond: 1, BurstBytes: 3, PacketsPerSecond: 1000, BurstPackets: 1000}, 3},
+	} {
+		received := 0
+		h := &testkit.Handler{Quiet: true, Recv: func(_ *testkit.Handler, p []byte) { received += len(p) }}
+		l, c := connectRated(t, session.Limits{}, tt.rate, nil, h)
+		c.Chunk = 1
+		c.PeerWrite(make([]byte, 100))
+		l.Run()
+		if received != tt.want {
+			t.Errorf("%+v: %d bytes at once, want %d", tt.rate, received, tt.want)
+		}
+		c.Driver.Kill(session.ErrAborted)
+		l.Run()
+	}
+}
+
+// A silence, however long, fills the buckets up to their bursts and not above.
+func TestRecvRateBurstAfterSilence(t *testing.T) {
+	received := 0
+	h := &testkit.Handler{Quiet: true, Recv: func(_ *testkit.Handler, p []byte) { received += len(p) }}
+	l, c := connectRated(t, session.Limits{}, session.Rate{BytesPerSecond: 100, BurstBytes: 50, PacketsPerSecond: 1 << 20, BurstPackets: 1 << 20}, nil, h)
+	for _, silence := range []time.Duration{0, time.Second, time.Hour, 24 * time.Hour} {
+		l.Skip(silence)
+		received = 0
+		c.PeerWrite(make([]byte, 10)) // less than there is: nobody waits
+		l.Run()
+		c.PeerWrite(make([]byte, 1000))
+		l.Run()
+		if received < 50 || received > 60 { // one that waited may have a tenth of a second more
+			t.Errorf("%d bytes at once after %v, want 50 to 60", received, silence)
+		}
+		for received < 1010 {
+			l.Skip(20 * time.Millisecond)
+			l.Run()
+		}
+	}
+	c.Driver.Kill(session.ErrAborted)
+	l.Run()
+}

@@ -1,0 +1,227 @@
+package session_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/servercore-go/servercore/frame"
+	"github.com/servercore-go/servercore/internal/testkit"
+	"github.com/servercore-go/servercore/session"
+)
+
+// check compares sessions and models, between two steps.
+func (s *sim) check() {
+	waiting, accepted, told, taken, shed := 0, 0, 0, 0, 0
+	for _, m := range s.sessions {
+		m.check()
+		waiting += m.h.Pending()
+		accepted += m.accepted
+		told += m.h.SentSum
+		taken += m.taken
+		if m.shed() && !m.failing && !(m.broken && !m.c.Untold()) { // a failed connection's queue is counted at once
+			shed += m.accepted - m.h.SentSum - m.h.Pending()
+		}
+	}
+	k := &s.loop.Shared.Counters
+	if sum := told + int(k.BytesDropped.Load()) + waiting + shed; sum != accepted {
+		s.failf("accepted %d, but %d told + %d dropped + %d waiting", accepted, told, k.BytesDropped.Load(), waiting)
+	}
+	if out := int(k.BytesOut.Load()); out != taken {
+		s.failf("the kernels took %d bytes, %d are counted", taken, out)
+	}
+	s.checkMemory()
+	for i := range s.groups {
+		var want []session.Handler
+		for _, m := range s.sessions {
+			if m.member[i] && !m.c.Closed {
+				want = append(want, m.content)
+			}
+		}
+		n := s.groups[i].Len()
+		for h := range s.groups[i].All() {
+			if n--; !slices.Contains(want, h) {
+				s.failf("group %d has a member that left or ended", i)
+			}
+		}
+		if n != 0 || s.groups[i].Len() != len(want) {
+			s.failf("group %d has %d members, want %d", i, s.groups[i].Len(), len(want))
+		}
+	}
+	if faults := s.loop.Faults(); faults != nil {
+		s.failf("%s", strings.Join(faults, "; "))
+	}
+}
+
+func (m *simSession) check() {
+	s, h, c := m.sim, m.h, m.c
+	size, err := h.Pending(), h.Err()
+	dropped := m.accepted - h.SentSum - size
+	size = m.queued()
+	switch {
+	case m.owed() != 0: // S4
+		s.failf("%d: OnSend told %d, the kernel took %d", m.n, h.SentSum, c.Took)
+	case m.framing == nil && h.SentN != c.TookN:
+		s.failf("%d: %d OnSend for %d writes", m.n, h.SentN, c.TookN)
+	case dropped < 0 || dropped > 0 && !c.Closed && !m.failing && !m.shed() && !m.broken: // S8
+		s.failf("%d: accepted %d, sent %d, %d wait, %d lost, Err %v", m.n, m.accepted, h.SentSum, h.Pending(), dropped, err)
+	case s.limits.SendLimit > 0 && size > s.limits.SendLimit: // S5
+		s.failf("%d: %d bytes wait", m.n, size)
+	case c.Closed && size > 0:
+		s.failf("%d: closed with %d bytes waiting", m.n, size)
+	case c.Closed && !c.WasReset && !m.broken && c.Unacked > 0: // E1, E2
+		s.failf("%d: closed with %d bytes that the peer has not", m.n, c.Unacked)
+	case h.Begun != 1 || c.Ended && h.Over != 1 || h.Over > 1: // L2
+		s.failf("%d: done %t, %d OnConnected, %d OnDisconnected", m.n, c.Ended, h.Begun, h.Over)
+	case c.FINSent && size > 0 && !c.Closed:
+		s.failf("%d: FIN with %d bytes waiting", m.n, size)
+	}
+	m.ending = m.ending || m.stopped && errors.Is(err, session.ErrShutdown)
+	m.mayMiss = m.mayMiss || m.broken && (m.paused || m.rate != nil)
+	if errors.Is(err, session.ErrIdle) && !m.idle { // T4
+		m.idle = true
+		if silent := s.loop.Now() - c.Heard; m.silence() == 0 || silent < m.silence() || c.Backlog() > 0 {
+			s.failf("%d: idle after %v, of %v, with %d bytes to be read", m.n, silent, m.silence(), c.Backlog())
+		}
+	}
+	if wants := c.Wants(); wants&testkit.Turn == 0 && !c.Closed && !m.failing && m.nextTimer() > 0 && (c.Armed == 0 || c.Armed > m.nextTimer()) {
+		s.failf("%d: forgets a timer, busy as it is", m.n) // Resume may be asked for again and again, with nothing but writes between
+	} else if wants&(testkit.Turn|testkit.Resume) != 0 {
+		return
+	}
+	// From here on: nobody is going to look at the session again, but for news and deadlines. Everything that
+	// was asked for must have been done (I4).
+	switch {
+	case c.Closed && !c.Ended:
+		s.failf("%d: closed and not done", m.n)
+	case c.Closed:
+	case m.ran < m.posted:
+		s.failf("%d: forgets a Post", m.n)
+	case m.stopped && err == nil:
+		s.failf("%d: forgets to end", m.n)
+	case m.failing && m.nextTimer() > 0 && (c.Armed == 0 || c.Armed > m.nextTimer()):
+		s.failf("%d: forgets a timer", m.n)
+	case m.finished && size == 0 && !c.FINSent:
+		s.failf("%d: forgets the FIN", m.n)
+	case m.finished && m.halved && size == 0 && c.Armed == 0: // otherwise it is looked whether the peer has everything
+		s.failf("%d: both sides have finished, and it is open", m.n)
+	case size > 0 && !c.Full() && (!c.Retry() || c.Armed == 0):
+		s.failf("%d: forgets %d bytes", m.n, size)
+	case size > 0 && c.Full() && s.limits.Write > 0 && c.Armed == 0:
+		s.failf("%d: forgets WriteTimeout", m.n)
+	case size > 0 && c.Full() && s.limits.Write > 0 && c.Armed > max(c.Stuck+s.limits.Write, s.loop.Now()+time.Second/2):
+		s.failf("%d: WriteTimeout is late", m.n)
+	case m.broken && !c.Untold() && err != nil && !m.paused && !c.Reads && (m.rate == nil || m.rate.End):
+		s.failf("%d: what was received before the connection failed is not read", m.n)
+	case m.broken && !c.Untold() && m.paused && s.limits.Linger > 0 && c.Armed == 0:
+		s.failf("%d: a failed connection is held for ever", m.n)
+	case err != nil && size > 0 && s.limits.Drain > 0 && c.Armed == 0:
+		s.failf("%d: forgets DrainTimeout", m.n)
+	case size > s.limits.SoftLimit && s.limits.SoftLimit > 0 && c.Armed == 0:
+		s.failf("%d: forgets the soft limit", m.n)
+	case err == nil && c.Reads && size == 0 && !m.halved && m.silence() > 0 && c.Armed == 0:
+		s.failf("%d: forgets that the peer is silent", m.n)
+	case m.marked && !h.Waits && m.accepts():
+		s.failf("%d: forgets OnWritable(false)", m.n)
+	case h.Waits && size < s.limits.LowWater && m.accepts():
+		s.failf("%d: forgets OnWritable(true) with %d bytes waiting", m.n, size)
+	case m.ending && size == 0 && !c.FINSent:
+		s.failf("%d: forgets the end", m.n)
+	case c.FINSent && err != nil && s.limits.Linger > 0 && c.Armed == 0:
+		s.failf("%d: forgets LingerTimeout", m.n)
+	case err != nil && !c.Reads && m.ending && c.Wants()&testkit.FIN == 0 && !m.fin:
+		s.failf("%d: draining and not reading", m.n)
+	case m.halved: // there is nothing to read
+	case err == nil && m.paused && c.Reads:
+		s.failf("%d: reads while paused", m.n)
+	case err == nil && s.limits.PauseAbove > 0 && size > s.limits.PauseAbove && c.Reads: // S7
+		s.failf("%d: reads with %d bytes waiting", m.n, size)
+	case err == nil && !m.paused && !c.Reads && m.rate != nil && !m.rate.End && c.Armed > 0: // it waits for tokens
+		s.stats.waits++
+	case err == nil && !m.paused && !c.Reads && (s.limits.PauseAbove <= 0 || size < max(s.limits.PauseAbove/2, 1)):
+		s.failf("%d: does not read with %d bytes waiting", m.n, size)
+	}
+}
+
+// atRest: closed, or open with nothing to do.
+func (m *simSession) atRest() {
+	s, c := m.sim, m.c
+	switch {
+	case c.Ended:
+	case c.Closed || c.Wants() != 0:
+		s.failf("%d: closed %t, wants %b at rest", m.n, c.Closed, c.Wants())
+	case m.h.Pending() > 0:
+		s.failf("%d: %d bytes wait at rest", m.n, m.h.Pending())
+	case m.ran != m.posted:
+		s.failf("%d: %d of %d posts ran", m.n, m.ran, m.posted)
+	case m.h.Err() == nil && !m.paused && m.got < len(m.sent):
+		s.failf("%d: OnRecv brought %d of %d bytes", m.n, m.got, len(m.sent))
+	case m.h.Err() == nil && !m.paused && m.garbled:
+		s.failf("%d: garbage goes unnoticed", m.n)
+	case m.nextTimer() > 0:
+		s.failf("%d: a timer waits at rest", m.n)
+	case m.h.Err() == nil && m.closed && !m.finished:
+		s.failf("%d: open, but Send said ErrClosed", m.n)
+	case m.h.Err() != nil && !c.FINSent && !(m.broken && m.paused):
+		s.failf("%d: ends for ever: %v", m.n, m.h.Err())
+	}
+}
+
+// atEnd: how it ended is what its reason says.
+func (m *simSession) atEnd() {
+	s, c, err := m.sim, m.c, m.h.Err()
+	if !c.Ended || m.h.Over != 1 || m.ran != m.posted {
+		s.failf("%d: done %t, %d OnDisconnected, %d of %d posts ran at the end", m.n, c.Ended, m.h.Over, m.ran, m.posted)
+		return
+	}
+	is := func(of ...error) bool {
+		for _, e := range of {
+			if errors.Is(err, e) {
+				return true
+			}
+		}
+		return false
+	}
+	late := is(session.ErrDrainTimeout, session.ErrWriteStall)
+	cut := late || m.cutShort || is(session.ErrAborted, session.ErrSendLimit, session.ErrRecvRate, frame.ErrMalformed)
+	broken := is(session.ErrPeerReset)
+	s.stats.bytesOut += c.Took
+	if late || is(session.ErrIdle) {
+		s.stats.timeouts++
+	}
+	if len(c.Switched) > 0 {
+		s.stats.pauses++
+	}
+	switch {
+	case is(session.ErrSendBudget):
+		s.stats.budget++
+	case is(session.ErrSendLimit) && strings.Contains(err.Error(), "soft limit"):
+		s.stats.soft++
+	case is(session.ErrRecvRate):
+		s.stats.rate++
+	case is(frame.ErrMalformed):
+		s.stats.garbled++
+	}
+	switch {
+	case err == nil:
+		s.failf("%d: ended without a reason", m.n)
+	case m.failing != is(session.ErrPanic):
+		s.failf("%d: failed %t, Err %v", m.n, m.failing, err)
+	case broken && !m.broken, c.WasReset && !cut,
+		cut && !c.WasReset && !m.broken && !c.FINSent && !(m.fin && c.Took == len(m.wire)): // an Abort may come when all is over
+		s.failf("%d: reset by us %t, by the peer %t, Err %v", m.n, c.WasReset, m.broken, err)
+	case broken && errors.Is(c.Driver.Reason(), session.ErrPeerReset) && !cut && !m.ending && !m.stopped && !m.failing && !m.mayMiss && !m.garbled && m.got != len(m.sent): // E2c
+		s.failf("%d: OnRecv brought %d of %d bytes before the reset", m.n, m.got, len(m.sent))
+	case cut || broken:
+		s.stats.resets++
+	case is(frame.ErrMalformed) && !m.garbled:
+		s.failf("%d: no garbage was sent, Err %v", m.n, err)
+	case c.Took != len(m.wire): // E1, E2
+		s.failf("%d: %d of %d accepted bytes left before an orderly end, Err %v", m.n, c.Took, len(m.wire), err)
+	case is(session.ErrPeerClosed) && m.got != len(m.sent):
+		s.failf("%d: OnRecv brought %d of %d bytes before the peer's FIN", m.n, m.got, len(m.sent))
+	default:
+		s.stats.orderly++
+	}
+}
