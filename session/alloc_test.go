@@ -189,7 +189,7 @@ func TestBroadcastDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// Nor do marks, a budget and a rate, once a session has met them.
+// Marks, a budget and a rate do not allocate, once a session has met them.
 func TestSlowPeersDoNotAllocate(t *testing.T) {
 	limits := everyLimit
 	limits.Budget, limits.HighWater, limits.LowWater, limits.SoftLimit, limits.SoftFor = budget.New(1<<20), 2000, 1000, 1500, time.Minute
@@ -217,8 +217,8 @@ func TestSlowPeersDoNotAllocate(t *testing.T) {
 	}
 }
 
-// What few sessions need is not in every one.
-func TestSizeOfASession(t *testing.T) {
+// What few sessions need is kept apart, so that an idle session stays small.
+func TestSessionFitsItsSizeClass(t *testing.T) {
 	if n := unsafe.Sizeof(session.Session{}); n > 184 {
 		t.Errorf("%d bytes, want at most 184: with the one pointer of a small handler it fits 192", n)
 	}

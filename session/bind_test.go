@@ -12,19 +12,19 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// L4: a factory may return what has no session: that is an error, whatever kind of nil it is.
-func TestBindWithoutSession(t *testing.T) {
-	type content struct {
+// L4: a handler without a session is an error, whatever kind of nil it is.
+func TestBindRefusesHandlersWithoutSession(t *testing.T) {
+	type handler struct {
 		_ int
 		session.Session
 	}
 	for name, h := range map[string]session.Handler{
 		"nil":                     nil,
 		"nil session":             (*session.Session)(nil),
-		"nil content":             (*content)(nil),
-		"nil session in content":  struct{ *session.Session }{},
-		"nil handler in content":  struct{ session.Handler }{},
-		"nil content, in content": struct{ *content }{},
+		"nil handler":             (*handler)(nil),
+		"nil session in handler":  struct{ *session.Session }{},
+		"nil Handler in handler":  struct{ session.Handler }{},
+		"nil handler, in handler": struct{ *handler }{},
 	} {
 		if _, err := newLoop(t, session.Limits{}).Bind(h, nil); !errors.Is(err, session.ErrHandler) {
 			t.Errorf("%s: %v, want ErrHandler", name, err)
@@ -32,8 +32,8 @@ func TestBindWithoutSession(t *testing.T) {
 	}
 }
 
-// L4: of two loops that have got the same handler at the same time one is refused.
-func TestBindTwiceAtOnce(t *testing.T) {
+// L4: when two loops get the same handler from their factories at the same time, one of them is refused.
+func TestBindTwiceAtOnceRefusesOne(t *testing.T) {
 	for range 1000 {
 		h := &struct{ session.Session }{}
 		var refused atomic.Int32
@@ -58,9 +58,9 @@ func TestBindTwiceAtOnce(t *testing.T) {
 	}
 }
 
-// A factory may have shown its handler to another goroutine, which uses it while Bind is at it: either the session has begun
-// for that call, or it does nothing. What was ended stays ended, and what is sent is framed.
-func TestUsedWhileBound(t *testing.T) {
+// A factory may have shown its handler to another goroutine, which uses it during Bind. A call takes effect or does nothing. What was ended
+// stays ended, and what is sent is framed.
+func TestCallsDuringBindCountOrDoNothing(t *testing.T) {
 	framing := session.NewFraming(frame.LengthField{LengthFieldLength: 4, InitialBytesToStrip: 4})
 	for range 2000 {
 		h := &testkit.Handler{Framed: true}

@@ -42,7 +42,7 @@ func TestBroadcastReachesAllButThoseExcepted(t *testing.T) {
 	wantSent(t, h[7], 17, 17)
 }
 
-// R1: what is said in a callback leaves when it returns, for the session itself too, and wakes nobody for that one.
+// R1: what a callback broadcasts leaves when it returns, for the session itself too, which is not woken for it.
 func TestBroadcastInCallback(t *testing.T) {
 	l := newLoop(t, session.Limits{})
 	var g session.Group
@@ -72,7 +72,7 @@ func TestBroadcastWakesEachLoopOnce(t *testing.T) {
 	}
 	idle := newLoop(t, session.Limits{})
 	idle.Connect(&testkit.Handler{})
-	for range 3 { // nobody looks meanwhile
+	for range 3 { // the loops do not look meanwhile
 		wantReached(t, &g, 100, "x")
 	}
 	for _, l := range loops {
@@ -122,7 +122,7 @@ func TestBroadcastCopiesOnce(t *testing.T) {
 	}
 }
 
-// R1: all members get the Broadcasts of a group in one order, whoever makes them.
+// R1: all members get the Broadcasts of a group in one order, whichever goroutine makes them.
 func TestBroadcastsHaveOneOrder(t *testing.T) {
 	l := newLoop(t, session.Limits{})
 	var g session.Group
@@ -175,7 +175,7 @@ func TestEndingMembersAreNotReached(t *testing.T) {
 }
 
 // R3: a member whose queue is full misses what does not fit, or is ended, and is counted. The others do not notice.
-func TestSlowMember(t *testing.T) {
+func TestMemberWithAFullQueueMissesOrEnds(t *testing.T) {
 	for _, tt := range []struct {
 		name               string
 		limitEnds, endSlow bool
@@ -239,7 +239,7 @@ func TestBroadcastToBlockedMembersDoesNotWake(t *testing.T) {
 	}
 }
 
-// counting is a framer of content's own that counts its work, and does what it likes in it.
+// counting is a framer of the application's that counts its work and runs a hook in it.
 type counting struct {
 	frame.ServerCore
 	n  *int
@@ -310,7 +310,7 @@ func TestBroadcastIsFramedOncePerFraming(t *testing.T) {
 	}
 }
 
-// I3: a framer may be content's own. It is called with nothing locked, and its panic is its caller's.
+// I3: a framer may be the application's. It is called with nothing locked, and its panic reaches the caller of Broadcast.
 func TestBroadcastCallsFramersUnlocked(t *testing.T) {
 	l := newLoop(t, session.Limits{})
 	var g session.Group

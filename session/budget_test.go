@@ -60,9 +60,9 @@ func wantErr(t *testing.T, what string, err error, want ...error) {
 	}
 }
 
-// The example of old: one Broadcast of 64 KiB to 32 idle members and a budget of 1 MiB. All get it, in any number of rounds, and
-// the buffer is charged once.
-func TestBudgetAndBroadcast(t *testing.T) {
+// One Broadcast of 64 KiB to 32 idle members with a budget of 1 MiB reaches all of them, in any number of rounds, and the buffer is charged
+// once.
+func TestBudgetChargesABroadcastOnce(t *testing.T) {
 	b := budget.New(1 << 20)
 	limits := session.Limits{Budget: b, SendLimit: 1 << 20, EndSlow: true}
 	loops := []*testkit.Loop{newLoop(t, limits), newLoop(t, limits)}
@@ -90,9 +90,9 @@ func TestBudgetAndBroadcast(t *testing.T) {
 	}
 }
 
-// With slow members among them, the healthy ones get every Broadcast; the slow ones miss some, and are ended when they have been
-// stuck for long enough, by as many as it takes.
-func TestBudgetAndSlowMembers(t *testing.T) {
+// With slow members among them, the healthy ones get every Broadcast. The slow ones miss some. When they have been stuck for long enough,
+// as many are ended as it takes.
+func TestBudgetLetsBroadcastsReachHealthyMembers(t *testing.T) {
 	const limit, rounds = 1 << 20, 300
 	b := budget.New(limit)
 	l := newLoop(t, session.Limits{Budget: b, SendLimit: 1 << 20})
@@ -132,13 +132,13 @@ func TestBudgetAndSlowMembers(t *testing.T) {
 	t.Logf("%d of 8 slow ones ended, %d messages skipped", ended, g.Skipped())
 }
 
-// What callbacks send and the kernel takes costs the budget nothing, also when there is none left.
-func TestBudgetLeavesBystandersAlone(t *testing.T) {
+// What callbacks send and the kernel takes costs the budget nothing, also when none of it is left.
+func TestBudgetCostsCallbacksNothing(t *testing.T) {
 	b := budget.New(400_000)
 	l := newLoop(t, session.Limits{Budget: b, EndSlow: true})
 	hs, _ := slowOnes(l, 2)
 	mustSend(t, hs[0], strings.Repeat("x", 300_000))
-	mustSend(t, hs[1], strings.Repeat("x", 80_000)) // nobody has been visited: nobody can be ended for it
+	mustSend(t, hs[1], strings.Repeat("x", 80_000)) // no loop has visited a session, so none can be ended for it
 	bystander := &testkit.Handler{Quiet: true, Recv: func(h *testkit.Handler, p []byte) {
 		held := b.Held()
 		if err := h.Send(p); err != nil || b.Held() != held {
@@ -156,16 +156,16 @@ func TestBudgetLeavesBystandersAlone(t *testing.T) {
 		wantErr(t, "after a Send that was refused", h.Err())
 	}
 	wantErr(t, "a Send of nothing", bystander.Send(nil))
-	l.Advance(budget.StuckAfter) // both are stuck now, and the fattest is ended
+	l.Advance(budget.StuckAfter) // both are stuck now, and the one that holds the most is ended
 	l.Run()
-	wantErr(t, "the fattest", hs[0].Err(), session.ErrSendBudget)
+	wantErr(t, "the one that holds the most", hs[0].Err(), session.ErrSendBudget)
 	wantErr(t, "the other", hs[1].Err())
 	wantHeld(t, b, hs)
 	mustSend(t, bystander, strings.Repeat("x", 30_000))
 }
 
-// Broadcasts and packets go by the same accounts, and so do SendBuffer and every way to end.
-func TestBudgetAccounts(t *testing.T) {
+// Broadcasts, packets, SendBuffer and every way to end keep the accounts exact.
+func TestBudgetAccountsAreExact(t *testing.T) {
 	b := budget.New(1 << 20)
 	l := newLoop(t, session.Limits{Budget: b, SendLimit: 1 << 20})
 	var g session.Group
@@ -219,8 +219,8 @@ func TestBudgetAccounts(t *testing.T) {
 	check("the end", 0, 0)
 }
 
-// Sessions of two engines: what they share is charged in each budget.
-func TestTwoBudgets(t *testing.T) {
+// A buffer that sessions of two engines share is charged in each budget.
+func TestBudgetsOfTwoEnginesChargeEach(t *testing.T) {
 	b := []*budget.Budget{budget.New(1 << 20), budget.New(100_000), nil}
 	var g session.Group
 	var loops []*testkit.Loop
@@ -254,7 +254,7 @@ func TestTwoBudgets(t *testing.T) {
 }
 
 // A budget that nothing can pass refuses nothing.
-func TestBudgetWithoutEnd(t *testing.T) {
+func TestBudgetWithoutBoundRefusesNothing(t *testing.T) {
 	b := budget.New(math.MaxInt)
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{Budget: b}, h)

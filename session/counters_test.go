@@ -8,7 +8,7 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// What a session does is counted, each thing once.
+// Everything that a session does is counted once.
 func TestCountersOfASession(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{PauseAbove: 4}, h)

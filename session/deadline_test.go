@@ -13,7 +13,7 @@ import (
 )
 
 // S6: a write that makes no progress for WriteTimeout ends the session with a reset; progress starts it anew.
-func TestWriteStall(t *testing.T) {
+func TestWriteStallResets(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{Write: 10 * time.Second}, h)
 	c.Kernel = 4
@@ -73,8 +73,8 @@ func TestWriteStallWhileDraining(t *testing.T) {
 	}
 }
 
-// A kernel short of memory is asked again soon, and is a stall if it stays so.
-func TestNoMemory(t *testing.T) {
+// A kernel short of memory is asked again soon. If it stays so, that is a write stall.
+func TestKernelShortOfMemoryIsAskedAgain(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{Write: time.Second}, h)
 	attempts := 0
@@ -103,8 +103,8 @@ func TestNoMemory(t *testing.T) {
 	}
 }
 
-// T4: a peer that says nothing for IdleTimeout; only received bytes count.
-func TestIdle(t *testing.T) {
+// T4: a peer that sends nothing for IdleTimeout is idle. Only received bytes count.
+func TestSilentPeerIsIdle(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{Idle: time.Minute, Linger: time.Second}, h)
 	c.PeerWrite([]byte("x"))
@@ -127,8 +127,8 @@ func TestIdle(t *testing.T) {
 	wantClosed(t, c, false)
 }
 
-// T4: not one byte within FirstByteTimeout; after the first one only IdleTimeout counts.
-func TestFirstByte(t *testing.T) {
+// T4: a peer that sends no byte within FirstByteTimeout is idle. After the first byte only IdleTimeout counts.
+func TestFirstByteTimeoutEndsASilentSession(t *testing.T) {
 	for _, idle := range []time.Duration{0, time.Minute} {
 		limits := session.Limits{FirstByte: 5 * time.Second, Idle: idle, Linger: time.Second}
 		mute, late := &testkit.Handler{}, &testkit.Handler{}
@@ -153,7 +153,7 @@ func TestFirstByte(t *testing.T) {
 	}
 }
 
-// An IdleTimeout below FirstByteTimeout rules alone.
+// An IdleTimeout below FirstByteTimeout counts alone.
 func TestIdleBelowFirstByte(t *testing.T) {
 	h := &testkit.Handler{}
 	l, _ := connect(t, session.Limits{FirstByte: time.Minute, Idle: time.Second}, h)
@@ -229,7 +229,7 @@ func TestPausedSessionIsNotIdle(t *testing.T) {
 	}
 }
 
-// Deadlines that are off never fire, and cost nothing.
+// Deadlines that are off never pass, and cost nothing.
 func TestDeadlinesOff(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{Idle: -1, FirstByte: -1, Write: -1, Drain: -1, Linger: -1}, h)
@@ -243,7 +243,7 @@ func TestDeadlinesOff(t *testing.T) {
 	}
 }
 
-// The same on a loop of its own goroutine, with the time of package time.
+// Deadlines hold on a loop with its own goroutine and the clock of package time too.
 func TestDeadlinesInRealTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := testkit.NewLoop(session.Limits{Idle: time.Minute, Linger: 2 * time.Second, Write: 10 * time.Second})

@@ -78,7 +78,7 @@
 //	send.go       Send, SendBuffer; admit: open? within SendLimit? within the budget?; framing.go frames the payload first
 //	sendqueue     Push: into the scratch memory that callback.go's caller has lent, or into a segment
 //	slow.go       checkHighWater: is a mark passed that the loop must act on
-//	wakeup.go     schedule: nobody is woken, because the loop is at work on the session
+//	wakeup.go     schedule: no wake-up, because the loop is at work on the session
 //	settle.go     look gathers what is queued, serveWrite writes it
 //	write.go      one Transport.Write; what was not taken moves into segments; OnSend; another round
 //
@@ -96,7 +96,7 @@
 //
 // The rest:
 //
-//	session.go    the fields, in groups by who may touch them; addresses, Err, Pending
+//	session.go    the fields, grouped by what guards them; addresses, Err, Pending
 //	handler.go    Handler, Events                     rare.go       the fields that few sessions need
 //	phase.go      the phases and their order          wakeup.go     which goroutine wakes the loop: a table
 //	end.go        Disconnect, Abort, reasons          errors.go     the reasons themselves

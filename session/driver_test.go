@@ -29,7 +29,7 @@ func TestBindRefusesUnfitHandlers(t *testing.T) {
 }
 
 // Before the connection every method is safe and does nothing.
-func TestBeforeTheConnection(t *testing.T) {
+func TestMethodsBeforeBindDoNothing(t *testing.T) {
 	h := &testkit.Handler{}
 	h.Disconnect()
 	h.DisconnectWith(errors.New("early"))
@@ -68,8 +68,8 @@ func TestBeforeTheConnection(t *testing.T) {
 	}
 }
 
-// Between Bind and OnConnected others may know the session already.
-func TestCallsBeforeOnConnected(t *testing.T) {
+// Between Bind and OnConnected other goroutines may use the session already.
+func TestCallsBeforeOnConnectedTakeEffect(t *testing.T) {
 	for name, tt := range map[string]struct {
 		do    func(h *testkit.Handler)
 		log   []string
@@ -105,8 +105,8 @@ func TestCallsBeforeOnConnected(t *testing.T) {
 	}
 }
 
-// A connection that cannot be stopped or finished is broken.
-func TestTransportTrouble(t *testing.T) {
+// A connection whose reading cannot be stopped, or that cannot be finished, is broken.
+func TestTransportThatFailsEndsTheSession(t *testing.T) {
 	trouble := errors.New("no descriptor left")
 	for name, do := range map[string]func(*testkit.Handler){
 		"Reading":    func(h *testkit.Handler) { h.PauseRecv() },
@@ -124,8 +124,8 @@ func TestTransportTrouble(t *testing.T) {
 	}
 }
 
-// News that come late or twice do no harm.
-func TestStaleNews(t *testing.T) {
+// Events that come late or twice do no harm.
+func TestStaleEventsDoNoHarm(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{}, h)
 	for _, v := range []testkit.Visit{testkit.Writable, testkit.Expire, testkit.Turn, testkit.Resume} {

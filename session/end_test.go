@@ -132,7 +132,7 @@ func TestAbortInEachCallback(t *testing.T) {
 }
 
 // Abort from elsewhere, with a queue, with kept input, while draining and while lingering.
-func TestAbort(t *testing.T) {
+func TestAbortResetsInEachState(t *testing.T) {
 	for name, prepare := range map[string]func(l *testkit.Loop, h *testkit.Handler, c *testkit.Conn){
 		"open": func(*testkit.Loop, *testkit.Handler, *testkit.Conn) {},
 		"queue": func(l *testkit.Loop, h *testkit.Handler, c *testkit.Conn) {
@@ -226,7 +226,7 @@ func TestDisconnectWhilePaused(t *testing.T) {
 }
 
 // E1: a peer that does not finish is left when LingerTimeout ends, in order.
-func TestLinger(t *testing.T) {
+func TestLingerTimeoutEndsInGoodOrder(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{Linger: 2 * time.Second}, h)
 	mustSend(t, h, "bye")
@@ -243,7 +243,7 @@ func TestLinger(t *testing.T) {
 }
 
 // A linger that is off lasts until the peer finishes.
-func TestLingerOff(t *testing.T) {
+func TestLingerWithoutTimeoutAwaitsThePeer(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{Drain: time.Second}, h)
 	h.Disconnect()
@@ -257,7 +257,7 @@ func TestLingerOff(t *testing.T) {
 }
 
 // E1: what is not out within DrainTimeout is dropped, and Err matches the first reason and ErrDrainTimeout.
-func TestDrainTimeout(t *testing.T) {
+func TestDrainTimeoutDropsTheRest(t *testing.T) {
 	kicked := errors.New("kicked")
 	for name, tt := range map[string]struct {
 		end   func(h *testkit.Handler, c *testkit.Conn)

@@ -13,7 +13,7 @@ import (
 )
 
 // L5, L3: each sentinel matches itself, what the standard library has for it, and nothing else.
-func TestSentinels(t *testing.T) {
+func TestErrorsMatchWhatTheySay(t *testing.T) {
 	std := []error{net.ErrClosed, io.EOF, os.ErrDeadlineExceeded}
 	sentinels := map[error]error{
 		session.ErrClosed:       net.ErrClosed,
@@ -48,7 +48,7 @@ func TestSentinels(t *testing.T) {
 	}
 }
 
-func TestPeerReset(t *testing.T) {
+func TestPeerResetMatchesTheSystemsError(t *testing.T) {
 	for _, tt := range []struct {
 		err      error
 		deadline bool

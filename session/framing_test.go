@@ -28,7 +28,7 @@ func connectFramed(t testing.TB, limits session.Limits, f frame.Framer, h *testk
 	return l, c
 }
 
-// simple is a framer of content's own: one byte of length, nothing else. It knows no sizes and searches nothing.
+// simple is a framer of the application's: one byte of length, nothing else. It is no Sizer and no Resumer.
 type simple struct{}
 
 func (simple) Split(data []byte) ([]byte, int, error) {
@@ -68,8 +68,8 @@ func payload(r *rand.Rand, most int) []byte {
 	return p
 }
 
-// What one side sends is one OnRecv each on the other, in order, however the stream is cut, whoever pauses, and whatever is
-// answered; OnSend and Pending count payloads; nothing is held between packets.
+// Each packet of one side is one OnRecv on the other, in order, however the stream is cut, whichever side pauses, and whatever is answered. OnSend
+// and Pending count payload. Nothing is held between packets.
 func TestPacketsAgainstModel(t *testing.T) {
 	seeds := uint64(60)
 	if raced {
@@ -180,7 +180,7 @@ func TestWholePacketIsNotCopied(t *testing.T) {
 }
 
 // A packet over the maximum is refused on the header; memory does not follow what a header promises.
-func TestOversizedPacket(t *testing.T) {
+func TestOversizedPacketIsRefusedOnItsHeader(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connectFramed(t, session.Limits{}, frame.LengthField{LengthFieldLength: 4, InitialBytesToStrip: 4}, h)
 	c.PeerWrite([]byte{0xff, 0xff, 0xff, 0xff})
@@ -207,7 +207,7 @@ func TestOversizedPacket(t *testing.T) {
 }
 
 // Send returns what the framer says, and nothing of a refused payload is queued.
-func TestSendOfARefusedPayload(t *testing.T) {
+func TestRefusedPayloadIsNotQueued(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connectFramed(t, session.Limits{SendLimit: 10}, frame.ServerCore{Max: 100}, h)
 	if err := h.Send(make([]byte, 101)); !errors.Is(err, frame.ErrTooLarge) {
@@ -237,8 +237,8 @@ func TestSendOfARefusedPayload(t *testing.T) {
 	}
 }
 
-// An error of a framer's that cannot be asked ends its session, not the process.
-func TestFramersBrokenError(t *testing.T) {
+// A framer's error whose methods panic ends its session, not the process.
+func TestFramerErrorThatPanicsEndsItsSession(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connectFramed(t, session.Limits{}, brokenFramer{}, h)
 	c.PeerWrite([]byte("x"))
@@ -268,8 +268,8 @@ func TestOnSendTellsOfWholePackets(t *testing.T) {
 	wantLog(t, h, "connected", "sent 3", "sent 4")
 }
 
-// What is dropped at the end is counted in payloads, as it was accepted (S8).
-func TestDroppedPackets(t *testing.T) {
+// What is dropped at the end is counted in payload, as it was accepted (S8).
+func TestDroppedPacketsAreCountedInPayload(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connectFramed(t, session.Limits{}, frame.ServerCore{}, h)
 	c.Kernel = 6
@@ -283,7 +283,7 @@ func TestDroppedPackets(t *testing.T) {
 	}
 }
 
-// A callback that ends or pauses the session is the last that brings a packet, though more were read with it.
+// After a callback that ends or pauses the session no packet is delivered, though more were read with it.
 func TestStopBetweenPackets(t *testing.T) {
 	for name, test := range map[string]struct {
 		stop func(*testkit.Handler)
@@ -292,7 +292,7 @@ func TestStopBetweenPackets(t *testing.T) {
 		"PauseRecv":  {func(h *testkit.Handler) { h.PauseRecv() }, false},
 		"Disconnect": {func(h *testkit.Handler) { h.Disconnect() }, true},
 		"Abort":      {func(h *testkit.Handler) { h.Abort() }, true},
-		"panic":      {func(h *testkit.Handler) { panic("content") }, true},
+		"panic":      {func(h *testkit.Handler) { panic("handler") }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []string
@@ -330,8 +330,8 @@ type wrong struct {
 
 func (w wrong) Split(data []byte) ([]byte, int, error) { return w.split(data) }
 
-// A framer of content's own that fails, or answers what cannot be, ends that session and nothing else.
-func TestWrongFramer(t *testing.T) {
+// A framer that fails, or gives an impossible answer, ends that session and nothing else.
+func TestWrongFramerEndsItsSessionOnly(t *testing.T) {
 	for name, test := range map[string]struct {
 		split  func(data []byte) ([]byte, int, error)
 		reason error

@@ -27,8 +27,8 @@ func halfOpen(t *testing.T, limits session.Limits) (*testkit.Loop, *testkit.Half
 	return l, h, c
 }
 
-// The peer finishes, content goes on, and the session ends when it finishes too.
-func TestHalfClose(t *testing.T) {
+// The peer finishes, the application goes on, and the session ends when the application finishes too.
+func TestHalfCloserGoesOnAfterTheFIN(t *testing.T) {
 	for _, end := range []struct {
 		name string
 		do   func(*session.Session)
@@ -42,7 +42,7 @@ func TestHalfClose(t *testing.T) {
 			h.HalfClosed = func(h *testkit.Handler) { mustSend(t, h, "one ") }
 			c.PeerWrite([]byte("request"))
 			c.PeerFIN()
-			l.Advance(time.Hour) // nobody is idle who was told that nothing will come
+			l.Advance(time.Hour) // a peer that has finished is not idle
 			mustSend(t, &h.Handler, "two ")
 			l.Run()
 			if h.Err() != nil || c.Closed {
@@ -64,8 +64,8 @@ func TestHalfClose(t *testing.T) {
 	}
 }
 
-// Behind input that is held back, the peer's end is told after it.
-func TestHalfCloseWhilePaused(t *testing.T) {
+// OnHalfClose comes after the input that was held back.
+func TestOnHalfCloseFollowsKeptInput(t *testing.T) {
 	l, h, c := halfOpen(t, session.Limits{})
 	h.Recv = func(h *testkit.Handler, _ []byte) { h.PauseRecv() }
 	c.Chunk = 3
@@ -81,7 +81,7 @@ func TestHalfCloseWhilePaused(t *testing.T) {
 }
 
 // A reset after the peer's FIN ends a half-open session.
-func TestHalfCloseThenReset(t *testing.T) {
+func TestResetEndsAHalfOpenSession(t *testing.T) {
 	l, h, c := halfOpen(t, session.Limits{})
 	c.PeerFIN()
 	l.Run()
@@ -93,7 +93,7 @@ func TestHalfCloseThenReset(t *testing.T) {
 }
 
 // CloseWrite sends everything, then FIN, and OnRecv goes on until the peer finishes too.
-func TestCloseWrite(t *testing.T) {
+func TestCloseWriteSendsAllThenFIN(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{Linger: time.Second, Idle: time.Hour}, h)
 	c.Kernel = 4
@@ -131,7 +131,7 @@ func TestCloseWrite(t *testing.T) {
 }
 
 // Disconnect after CloseWrite lingers without another FIN, for LingerTimeout.
-func TestCloseWriteThenDisconnect(t *testing.T) {
+func TestDisconnectAfterCloseWriteLingers(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{Linger: time.Second}, h)
 	h.CloseWrite()
@@ -148,8 +148,8 @@ func TestCloseWriteThenDisconnect(t *testing.T) {
 	wantLog(t, h, "connected", "disconnected")
 }
 
-// Before there is a connection CloseWrite does nothing.
-func TestCloseWriteTooEarly(t *testing.T) {
+// Before Bind CloseWrite does nothing.
+func TestCloseWriteBeforeBindDoesNothing(t *testing.T) {
 	h := &testkit.Handler{}
 	h.CloseWrite()
 	l, c := connect(t, session.Limits{}, h)

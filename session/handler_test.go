@@ -37,7 +37,7 @@ func TestCallbackOrder(t *testing.T) {
 }
 
 // The other way to receive callbacks; nil functions do nothing.
-func TestEvents(t *testing.T) {
+func TestEventsCallTheirFunctions(t *testing.T) {
 	var log []string
 	note := func(format string, args ...any) { log = append(log, fmt.Sprintf(format, args...)) }
 	events := session.Events{
@@ -84,7 +84,7 @@ func TestEmbeddingSuffices(t *testing.T) {
 	wantClosed(t, c, false)
 }
 
-// The ways content can fail.
+// The ways a handler can fail.
 var failures = map[string]func(){
 	"panic":      func() { panic("boom") },
 	"nil panic":  func() { panic(nil) },
@@ -93,9 +93,8 @@ var failures = map[string]func(){
 	"late panic": func() { defer func() { panic("boom") }() },
 }
 
-// L4: content that fails in any callback ends its session only, with a reset and OnDisconnected; it is logged
-// once.
-func TestFailureInEachCallback(t *testing.T) {
+// L4: a handler that fails in any callback ends its session only, with a reset and OnDisconnected. The failure is logged once.
+func TestFailureInACallbackEndsThatSessionOnly(t *testing.T) {
 	callbacks := map[string]func(h *testkit.Handler, fail func()){
 		"OnConnected":    func(h *testkit.Handler, fail func()) { h.Connected = func(*testkit.Handler) { fail() } },
 		"OnRecv":         func(h *testkit.Handler, fail func()) { h.Recv = func(*testkit.Handler, []byte) { fail() } },
@@ -173,7 +172,7 @@ func TestFailureInEachCallback(t *testing.T) {
 	}
 }
 
-// Two failures in one session: OnDisconnected after another callback.
+// A session may fail twice: in a callback and then in OnDisconnected.
 func TestFailureAfterFailure(t *testing.T) {
 	for kind, fail := range failures {
 		t.Run(kind, func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// memory returns what the queue of h holds as if nobody shared it.
+// memory returns what the queue of h holds, as if no other queue shared it.
 func memory(t *testing.T, h *testkit.Handler) (sum int) {
 	t.Helper()
 	sum, common, ok := h.Memory()
@@ -26,16 +26,16 @@ func memory(t *testing.T, h *testkit.Handler) (sum int) {
 	return sum
 }
 
-// given returns a buffer with room for size bytes, of which n are used.
+// given returns a buffer with room for size bytes, n of which are used.
 func given(size, n int) *pool.Buffer {
 	b := pool.GetSize(size)
 	b.B = b.B[:n]
 	return b
 }
 
-// S5: whatever a slow peer is sent, by whichever method, its queue holds no more memory than SendLimit and a quarter, and four pages;
-// and all the bytes that SendLimit allows are accepted, before and after the peer has taken some.
-func TestMemoryOfASlowPeer(t *testing.T) {
+// S5: whatever a slow peer is sent, by whichever method, its queue holds no more memory than SendLimit, a quarter of it, and four pages. All
+// bytes that SendLimit allows are accepted, before and after the peer has taken some.
+func TestMemoryOfASlowPeerIsBounded(t *testing.T) {
 	const limit = 256 << 10
 	most := sendqueue.Ceiling(limit)
 	r := rand.New(rand.NewPCG(1, 1))
@@ -141,8 +141,8 @@ func TestMemoryOfASlowPeer(t *testing.T) {
 	}
 }
 
-// The example of old: 500 SendBuffers of a byte each, in large buffers, hold a few pages.
-func TestBuffersWithLittleInThem(t *testing.T) {
+// 500 SendBuffers of a byte each, in large buffers, hold a few pages.
+func TestBuffersWithLittleInThemAreCopied(t *testing.T) {
 	h := &testkit.Handler{Quiet: true}
 	l, c := connect(t, session.Limits{SendLimit: 1 << 20}, h)
 	c.Kernel = 1
@@ -158,9 +158,9 @@ func TestBuffersWithLittleInThem(t *testing.T) {
 	wantSent(t, h, 500, 1)
 }
 
-// S5: what describes packets counts. Packets of a byte, equal or not, to the limit: what is held is no more than SendLimit and an
-// eighth, the ends of pages besides; and OnSend tells each packet when its last byte is out, all the same.
-func TestMemoryOfPackets(t *testing.T) {
+// S5: the memory of what describes packets counts. A queue full of one-byte packets, equal or not, holds no more than SendLimit and an eighth,
+// besides the ends of pages. OnSend still tells each packet when its last byte is out.
+func TestMemoryOfPacketsIsBounded(t *testing.T) {
 	const limit = 256 << 10
 	r := rand.New(rand.NewPCG(2, 2))
 	for _, tt := range []struct {
@@ -232,8 +232,8 @@ func TestMemoryOfPackets(t *testing.T) {
 	}
 }
 
-// S7 holds for packets too: who answers each tiny packet with as much, and its peer never reads, loses none to SendLimit.
-func TestTinyAnswersFindRoom(t *testing.T) {
+// S7 holds for packets too: an application that answers each tiny packet with as much never meets SendLimit, though its peer never reads.
+func TestTinyAnswersNeverMeetSendLimit(t *testing.T) {
 	for _, above := range []int{1000, 30_000, 60_000} {
 		t.Run(fmt.Sprint(above), func(t *testing.T) {
 			const limit = 64 << 10

@@ -9,7 +9,7 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// As many functions wait as MaxPosts says, none more; those that were accepted run, in their order, and then there is room again.
+// No more functions wait than MaxPosts. Those that were accepted run, in their order, and then there is room again.
 func TestPostsAreBounded(t *testing.T) {
 	h := &testkit.Handler{Quiet: true}
 	l, _ := connect(t, session.Limits{}, h)
@@ -42,7 +42,7 @@ func TestPostsAreBounded(t *testing.T) {
 	}
 }
 
-// The same holds in callbacks: in one that runs, for those it posts itself, and in the last one.
+// The bound holds in callbacks too: in one that runs, for those that it posts itself, and in the last one.
 func TestPostsOfPostsAreBounded(t *testing.T) {
 	h := &testkit.Handler{Quiet: true}
 	l, c := connect(t, session.Limits{}, h)
@@ -94,7 +94,7 @@ func TestPostsOfPostsAreBounded(t *testing.T) {
 }
 
 // Posted functions run once, in order, outside of callbacks, before OnDisconnected.
-func TestPost(t *testing.T) {
+func TestPostsRunOnceAndInOrder(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{}, h)
 	post := func(name string, f func()) {

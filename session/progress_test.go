@@ -88,7 +88,7 @@ func finned(c *testkit.Conn) int {
 	return 0
 }
 
-// E1: the linger begins when the peer has acknowledged everything; what it says meanwhile moves nothing.
+// E1: the linger begins when the peer has acknowledged everything. What the peer sends meanwhile changes nothing.
 func TestLingerBeginsWhenAllIsAcknowledged(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{Drain: 10 * time.Second, Linger: 2 * time.Second}, h)
@@ -121,7 +121,7 @@ func TestLingerBeginsWhenAllIsAcknowledged(t *testing.T) {
 }
 
 // E1: a draining peer that only talks is bounded by DrainTimeout.
-func TestDrainOfATalker(t *testing.T) {
+func TestDrainOfAPeerThatOnlyTalksIsBounded(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{Drain: 10 * time.Second, Linger: 2 * time.Second}, h)
 	c.Kernel = 1 << 20
@@ -165,7 +165,7 @@ func TestStallFollowsThePeer(t *testing.T) {
 }
 
 // E2d: a half-closed session that is not fed ends after HalfClose; what is sent to it, and what its peer takes, puts that off.
-func TestHalfCloseIsNotForEver(t *testing.T) {
+func TestHalfCloseTimeoutEndsTheSession(t *testing.T) {
 	l, h, c := halfOpen(t, session.Limits{HalfClose: time.Minute, Idle: time.Second, Drain: time.Second})
 	c.PeerFIN()
 	l.Run()
@@ -259,7 +259,7 @@ func TestFailedFINDeliversWhatWasReceived(t *testing.T) {
 	}
 }
 
-// E2c: what content decides stands: after Disconnect nothing is delivered, and a failed connection is closed at once.
+// E2c: what the application decides stands: after Disconnect nothing is delivered, and a failed connection is closed at once.
 func TestDisconnectAfterAFailedWrite(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{Linger: time.Hour, Drain: time.Hour}, h)

@@ -82,8 +82,8 @@ func TestIdleSessionHoldsNoBuffer(t *testing.T) {
 	wantSent(t, h, 300_000, 300_000)
 }
 
-// What OnRecv sends of its own input, piece by piece, leaves from there, without a copy; what is no longer one piece of it
-// is copied, and nothing is lost of either.
+// What OnRecv sends of its own input, piece by piece, leaves from there without a copy. What is no longer one piece of it is copied. No byte is
+// lost either way.
 func TestEchoIsNotCopied(t *testing.T) {
 	input := bytes.Repeat([]byte("0123456789"), 1000)
 	for _, test := range []struct {
@@ -180,8 +180,7 @@ func TestQueueMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// I5, I8: whatever mixture of scratch memory, own and given segments and writes of any size, the bytes that leave
-// are those accepted.
+// I5, I8: whatever mixture of scratch memory, segments and writes of any size, the bytes that leave are those that were accepted.
 func TestQueueAgainstModel(t *testing.T) {
 	seeds := uint64(300)
 	if raced {

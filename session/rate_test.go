@@ -83,7 +83,7 @@ func TestRecvRateIsExact(t *testing.T) {
 	}
 }
 
-// Packets are never cut; the one that overdraws the bucket is paid for afterwards.
+// Packets are never cut. One that overdraws the bucket is paid for afterwards.
 func TestRecvRateOfPackets(t *testing.T) {
 	for _, r := range []session.Rate{{BytesPerSecond: 1000, BurstBytes: 50}, {PacketsPerSecond: 10, BurstPackets: 1}} {
 		packets := 0
@@ -194,8 +194,8 @@ func TestRecvRateWhileItWaits(t *testing.T) {
 	})
 }
 
-// With End what is over the rate ends the session, and what is not does not.
-func TestRecvRateEnds(t *testing.T) {
+// With End a peer over its rate ends the session, and a peer within it does not.
+func TestRecvRateWithEndEndsTheSession(t *testing.T) {
 	r := session.Rate{BytesPerSecond: 100, BurstBytes: 100, End: true}
 	for _, framed := range []bool{false, true} {
 		h := &testkit.Handler{Framed: true}
@@ -239,7 +239,7 @@ func TestIdleDoesNotCountAPause(t *testing.T) {
 	wantClosed(t, c, false)
 }
 
-// A rate is exact also if the session is looked at at times that are no multiple of anything.
+// A rate is exact also if the session is looked at at odd times.
 func TestRecvRateFractions(t *testing.T) {
 	const rate, seconds, step = 1000, 20, 7 * time.Millisecond
 	received := 0
@@ -288,7 +288,7 @@ func TestRecvRateBurstAfterSilence(t *testing.T) {
 	for _, silence := range []time.Duration{0, time.Second, time.Hour, 24 * time.Hour} {
 		l.Skip(silence)
 		received = 0
-		c.PeerWrite(make([]byte, 10)) // less than there is: nobody waits
+		c.PeerWrite(make([]byte, 10)) // less than there is: no session waits
 		l.Run()
 		c.PeerWrite(make([]byte, 1000))
 		l.Run()

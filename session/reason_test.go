@@ -58,8 +58,8 @@ func TestFirstReasonStands(t *testing.T) {
 	}
 }
 
-// A reason that panics when it is asked is content's failure, and nobody else's.
-func TestReasonThatCannotBeAsked(t *testing.T) {
+// A reason whose methods panic counts as a failure of the handler.
+func TestReasonThatPanicsIsAFailure(t *testing.T) {
 	for name, reason := range map[string]error{"Unwrap": (*net.OpError)(nil), "Error": (*silentError)(nil), "Error, over and over": hopeless{}} {
 		t.Run(name, func(t *testing.T) {
 			h := &testkit.Handler{}
@@ -82,8 +82,8 @@ type hopeless struct{}
 
 func (h hopeless) Error() string { panic(h) }
 
-// I3: the text of what content panicked with is asked for without a lock.
-func TestPanicThatAsksItsSession(t *testing.T) {
+// I3: no lock is held while the text of a panic's value is asked for.
+func TestPanicValueMayAskItsSession(t *testing.T) {
 	h := &testkit.Handler{Recv: func(h *testkit.Handler, _ []byte) { panic(curious{h}) }}
 	l, c := connect(t, session.Limits{}, h)
 	c.PeerWrite([]byte("x"))
@@ -93,8 +93,8 @@ func TestPanicThatAsksItsSession(t *testing.T) {
 	}
 }
 
-// L4: content that panics with what panics when it is asked ends its session only.
-func TestPanicThatCannotBeAsked(t *testing.T) {
+// L4: a panic value whose own methods panic ends its session only.
+func TestPanicValueThatPanicsEndsItsSessionOnly(t *testing.T) {
 	h := &testkit.Handler{Recv: func(*testkit.Handler, []byte) { panic(hopeless{}) }}
 	l, c := connect(t, session.Limits{}, h)
 	c.PeerWrite([]byte("x"))

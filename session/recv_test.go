@@ -14,8 +14,8 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// OnRecv gets the peer's bytes in order, and its data is not needed any more when it returns.
-func TestReceive(t *testing.T) {
+// OnRecv gets the peer's bytes in order. The loop may reuse the memory when OnRecv has returned.
+func TestOnRecvBringsBytesInOrder(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{}, h)
 	want := make([]byte, 200_000)
@@ -34,7 +34,7 @@ func TestReceive(t *testing.T) {
 }
 
 // S7: not read above PauseAbove, read again below half of it.
-func TestPauseAbove(t *testing.T) {
+func TestPauseAboveStopsReading(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{PauseAbove: 1000, SendLimit: 10_000}, h)
 	c.Kernel = 100
@@ -120,7 +120,7 @@ func TestPauseRecvKeepsInput(t *testing.T) {
 	}
 }
 
-// PauseRecv inside OnRecv: it was the last one.
+// After PauseRecv inside OnRecv, OnRecv is not called again.
 func TestPauseRecvInCallback(t *testing.T) {
 	h := &testkit.Handler{Recv: func(h *testkit.Handler, _ []byte) { h.PauseRecv() }}
 	l, c := connect(t, session.Limits{}, h)
@@ -138,7 +138,7 @@ func TestPauseRecvInCallback(t *testing.T) {
 	wantLog(t, h, "connected", "recv aa", "recv bb", "recv cc")
 }
 
-// A pause and a resume between two turns leave the reading alone.
+// A pause and a resume between two turns do not touch the connection.
 func TestPauseAndResumeAtOnce(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{}, h)
@@ -163,7 +163,7 @@ func TestPausedSessionNoticesReset(t *testing.T) {
 }
 
 // S7, E2: the FIN behind kept input is acted on after that input.
-func TestFINBehindKeptInput(t *testing.T) {
+func TestFINFollowsKeptInput(t *testing.T) {
 	h := &testkit.Handler{Recv: func(h *testkit.Handler, _ []byte) { mustSend(t, h, "answer") }}
 	l, c := connect(t, session.Limits{}, h)
 	c.PeerWrite([]byte("question"))
@@ -183,8 +183,7 @@ func TestFINBehindKeptInput(t *testing.T) {
 	wantClosed(t, c, false)
 }
 
-// A FIN that came in behind kept input is not forgotten when the session is disconnected before: nobody will
-// tell of it again.
+// A FIN that came in behind kept input is not forgotten when the session is disconnected before: it will not be told again.
 func TestDisconnectWithFINBehindKeptInput(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{}, h) // lingers for ever
@@ -200,7 +199,7 @@ func TestDisconnectWithFINBehindKeptInput(t *testing.T) {
 }
 
 // E2: after the peer's FIN what is queued is sent, and more may be sent until the queue is empty.
-func TestFINWithQueue(t *testing.T) {
+func TestQueueIsSentAfterThePeersFIN(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{}, h)
 	c.Kernel = 4
@@ -216,7 +215,7 @@ func TestFINWithQueue(t *testing.T) {
 	h.Sent = func(h *testkit.Handler, _ int) {
 		if h.Pending() == 0 {
 			h.Sent = nil
-			mustSend(t, h, "last") // the queue is empty, but nobody has decided yet
+			mustSend(t, h, "last") // the queue is empty, but the end is not decided yet
 		}
 	}
 	for l.Run(); c.Held() > 0; l.Run() {

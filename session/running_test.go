@@ -6,7 +6,7 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// What runs is shown while it runs, as whose it is; the first of sixteen of each kind is timed.
+// A callback is shown while it runs, with its session. The first of sixteen of each kind is timed.
 func TestOneCallbackInSixteenIsTimed(t *testing.T) {
 	w := session.NewScratch()
 	first, second := new(session.Session), new(session.Session)
@@ -38,6 +38,6 @@ func TestOneCallbackInSixteenIsTimed(t *testing.T) {
 	}
 	w.Watched(false)
 	if w.Enter(session.CallRecv, first) || w.Running() != (session.Running{}) {
-		t.Error("what nobody watches is shown or timed")
+		t.Error("callbacks are shown or timed though nobody observes")
 	}
 }

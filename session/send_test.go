@@ -33,7 +33,7 @@ func TestSendCopiesAndKeepsOrder(t *testing.T) {
 	wantLog(t, h, "connected", "sent 18")
 }
 
-// S3: what callbacks send leaves in one write when they return, and wakes nobody.
+// S3: what callbacks send leaves in one write when they return, and no loop is woken.
 func TestSendInEachCallbackNeedsNoWake(t *testing.T) {
 	twice := func(h *testkit.Handler) {
 		mustSend(t, h, "a")
@@ -100,7 +100,7 @@ func TestSendsFromElsewhereWakeOnce(t *testing.T) {
 	}
 }
 
-// S3: another session's callback is elsewhere.
+// S3: a Send in another session's callback counts as one from elsewhere.
 func TestSendToAnotherSession(t *testing.T) {
 	l := newLoop(t, session.Limits{})
 	b := &testkit.Handler{}
@@ -139,7 +139,7 @@ func TestSendToBlockedSessionDoesNotWake(t *testing.T) {
 	wantWire(t, c, "123456789")
 }
 
-// S4: OnSend is exact and comes once per write, however the kernel cuts.
+// S4: OnSend is exact and comes once per write, wherever the kernel cuts.
 func TestOnSendIsExact(t *testing.T) {
 	for _, tt := range []struct{ kernel, most int }{{0, 0}, {1, 0}, {7, 0}, {0, 1}, {0, 13}, {5000, 4097}, {100, 33}} {
 		t.Run(fmt.Sprintf("kernel %d, write %d", tt.kernel, tt.most), func(t *testing.T) {
@@ -210,7 +210,7 @@ func TestSendLimitRefusesWhole(t *testing.T) {
 }
 
 // S5: the policy that ends a slow peer's session.
-func TestEndSlow(t *testing.T) {
+func TestEndSlowEndsTheSession(t *testing.T) {
 	for name, send := range map[string]func(h *testkit.Handler) error{
 		"Send":       func(h *testkit.Handler) error { return h.Send([]byte("12345")) },
 		"SendBuffer": func(h *testkit.Handler) error { return h.SendBuffer(buffer("12345")) },
@@ -291,7 +291,7 @@ func TestSendBufferOwnership(t *testing.T) {
 	}
 }
 
-func TestEmptySend(t *testing.T) {
+func TestEmptySendQueuesNothing(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{}, h)
 	if err := h.Send(nil); err != nil {
@@ -346,7 +346,7 @@ func TestEndlessSenderYields(t *testing.T) {
 }
 
 // A connection that breaks in a write ends the session; what was taken before is still told.
-func TestWriteError(t *testing.T) {
+func TestFailedWriteEndsTheSession(t *testing.T) {
 	broken := errors.New("broken pipe")
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{}, h)

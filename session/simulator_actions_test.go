@@ -9,7 +9,7 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// some returns n bytes of content.
+// some returns n random bytes.
 func (s *sim) some(n int) []byte {
 	at := s.IntN(len(s.source) - n)
 	return s.source[at : at+n]
@@ -93,7 +93,7 @@ func (m *simSession) after() {
 	m.timers = append(m.timers, t)
 }
 
-// inside is content in a callback.
+// inside is what the application does in a callback.
 func (m *simSession) inside(callback string) {
 	s := m.sim
 	s.note("%d: %s", m.n, callback)
@@ -213,7 +213,7 @@ func (m *simSession) act() {
 func (m *simSession) membership() {
 	s, i := m.sim, m.sim.IntN(len(m.sim.groups))
 	if s.limits.Budget != nil {
-		return // whom a Broadcast reaches then is not foreseen here
+		return // the model does not foresee which sessions a Broadcast reaches then
 	}
 	g := &s.groups[i]
 	switch s.IntN(4) {
@@ -243,7 +243,7 @@ func (s *sim) broadcast(i int, except *simSession) {
 	}
 	for _, o := range s.sessions {
 		if o.framing != nil && !o.accepts() {
-			excepted = append(excepted, o.content) // it may still accept, while its queue lasts
+			excepted = append(excepted, o.handler) // it may still accept, while its queue lasts
 		}
 	}
 	s.note("Broadcast(%d) in group %d, but for %d: %d", len(p), i, len(excepted), except.n)

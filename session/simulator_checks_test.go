@@ -36,7 +36,7 @@ func (s *sim) check() {
 		var want []session.Handler
 		for _, m := range s.sessions {
 			if m.member[i] && !m.c.Closed {
-				want = append(want, m.content)
+				want = append(want, m.handler)
 			}
 		}
 		n := s.groups[i].Len()
@@ -54,6 +54,7 @@ func (s *sim) check() {
 	}
 }
 
+// check compares the session with its model.
 func (m *simSession) check() {
 	s, h, c := m.sim, m.h, m.c
 	size, err := h.Pending(), h.Err()
@@ -90,8 +91,13 @@ func (m *simSession) check() {
 	} else if wants&(testkit.Turn|testkit.Resume) != 0 {
 		return
 	}
-	// From here on: nobody is going to look at the session again, but for news and deadlines. Everything that
-	// was asked for must have been done (I4).
+	m.checkForgotten(size, err)
+}
+
+// checkForgotten follows when the loop will not look at the session again, but for events and deadlines. Everything that was asked for must
+// have been done (I4).
+func (m *simSession) checkForgotten(size int, err error) {
+	s, h, c := m.sim, m.h, m.c
 	switch {
 	case c.Closed && !c.Ended:
 		s.failf("%d: closed and not done", m.n)

@@ -8,7 +8,7 @@ import (
 // simOut is a packet on its way.
 type simOut struct{ end, size int } // where it ends in wire; the bytes of its payload
 
-// simFraming is a framing, and the bytes that end whoever sends them.
+// simFraming is a framing, and bytes that it refuses.
 type simFraming struct {
 	frame.Framer
 	shared  *session.Framing

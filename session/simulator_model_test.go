@@ -19,7 +19,7 @@ type sim struct {
 	sessions  []*simSession
 	groups    [3]session.Group
 	source    []byte // contents are cut from it
-	calm      bool   // content and kernels behave, for the end of the run
+	calm      bool   // applications and kernels behave, for the end of the run
 	goexit    bool
 	deny      int  // percent of writes that find no room, no memory or a broken connection
 	depth     int  // callbacks under way, of all sessions
@@ -54,7 +54,7 @@ type simSession struct {
 	marked   bool        // OnWritable(false) is owed, or was the last word
 	rate     *session.Rate
 	echo     bool    // answers each byte with a byte
-	wishes   bool    // its content asks for things in callbacks
+	wishes   bool    // the application calls methods in its callbacks
 	member   [3]bool // of the groups, until its end
 	paused   bool    // last asked: PauseRecv
 	late     bool    // that, or the end, was asked for while the loop was at work: an OnRecv, or OnHalfClose, may be on its way
@@ -66,10 +66,10 @@ type simSession struct {
 	spared   bool // End was called in one of them: Send goes on until it returns
 	fin      bool // the peer has finished
 	broken   bool // the peer has reset, or a write was told so
-	failing  bool // content has failed
+	failing  bool // the handler has failed
 	cutShort bool // and the connection was still there
-	content  session.Handler
-	lasting  bool // its content goes on when the peer has finished
+	handler  session.Handler
+	lasting  bool // the application goes on when the peer has finished
 	halved   bool // and was told so
 	finished bool // CloseWrite was called
 	mayMiss  bool // it was paused, or waited for its rate, when the connection had failed: what was received may be given up
@@ -226,8 +226,8 @@ func (m *simSession) accept(err error, p []byte) {
 	}
 }
 
-// is reports whether h is the session's content.
-func (m *simSession) is(h session.Handler) bool { return h == m.content || h == session.Handler(m.h) }
+// is reports whether h is the session's handler.
+func (m *simSession) is(h session.Handler) bool { return h == m.handler || h == session.Handler(m.h) }
 
 // raised follows a Send that was accepted.
 func (m *simSession) raised() {
@@ -258,22 +258,22 @@ func (s *sim) connect() {
 	m.h.Writable = m.writable
 	m.h.Connected = func(*testkit.Handler) { m.inside("OnConnected") }
 	m.h.Disconnected = func(*testkit.Handler) { m.inside("OnDisconnected") }
-	var content session.Handler = m.h
+	var handler session.Handler = m.h
 	if m.lasting = s.IntN(4) == 0; m.lasting {
 		h := &testkit.HalfOpen{Handler: testkit.Handler{Quiet: true, Recv: m.recv, Sent: m.onSend}, HalfClosed: m.halfClose}
 		h.Connected, h.Disconnected, h.Writable = m.h.Connected, m.h.Disconnected, m.h.Writable
-		content, m.h = h, &h.Handler
+		handler, m.h = h, &h.Handler
 	}
 	var shared *session.Framing
 	if s.IntN(2) == 0 {
 		m.framing = simFramings[s.IntN(len(simFramings))]
 		shared = m.framing.shared
 	}
-	c, err := s.loop.Bind(content, shared)
+	c, err := s.loop.Bind(handler, shared)
 	if err != nil {
 		panic(err)
 	}
-	m.c, m.content = c, content
+	m.c, m.handler = c, handler
 	if s.IntN(3) == 0 {
 		m.rate = s.rate()
 		c.Driver.LimitRecv(m.rate)

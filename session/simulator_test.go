@@ -19,7 +19,7 @@ import (
 // The simulator runs sessions of one loop through random schedules, in a world where everything that can happen
 // between two instructions of different goroutines happens between two steps: visits in any order, early, late
 // and twice; calls from elsewhere and in callbacks; kernels that take any prefix; peers that stop, finish and
-// reset; content that fails. It keeps a model of what each session owes and compares after each step.
+// reset; handlers that fail. It keeps a model of what each session owes and compares after each step.
 //
 // What it cannot find are errors in the memory order of real goroutines; stress_test.go is for those.
 
@@ -83,7 +83,7 @@ func TestSimulator(t *testing.T) {
 	}
 }
 
-// simulateFor runs seeds that nobody has run before, as many as there is time for, and returns how many.
+// simulateFor runs new seeds, as many as there is time for, and returns how many.
 func simulateFor(t *testing.T, d time.Duration, run func(seed uint64)) (n uint64) {
 	first := rand.Uint64() >> 1
 	began := time.Now()
@@ -175,7 +175,7 @@ func simulate(seed uint64, tracing bool) (s *sim, err error) {
 		s.check()
 	}
 	if s.failed == nil {
-		s.settle()
+		s.comeToRest()
 	}
 	if s.failed != nil {
 		s.loop.Isolate = true
@@ -231,10 +231,10 @@ func (s *sim) visit(m *simSession, v testkit.Visit) {
 	s.note("%d: has %d of %d waiting, wants %b, Err %v", m.n, m.h.Pending(), m.accepted, m.c.Wants(), m.h.Err())
 }
 
-// settle lets the world come to rest: nobody asks for anything any more, kernels take what there is room for, peers
-// read all, the clock runs on. Then nothing may be left undone.
-func (s *sim) settle() {
-	s.note("settle")
+// comeToRest lets the world come to rest: no more requests, kernels take what there is room for, peers read all, the clock runs on. Then nothing
+// may be left undone.
+func (s *sim) comeToRest() {
+	s.note("come to rest")
 	s.calm = true
 	for _, m := range s.sessions {
 		m.c.Chunk, m.c.MaxWrite = 0, 0

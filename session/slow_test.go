@@ -11,9 +11,9 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// A queue above the soft limit for SoftFor without a break ends the session, whatever leaves meanwhile; at or below it the
+// A queue that is above the soft limit for SoftFor without a break ends the session, whatever leaves meanwhile. At or below the limit the
 // time is forgotten.
-func TestSoftLimit(t *testing.T) {
+func TestSoftLimitEndsTheSession(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{SoftLimit: 4, SoftFor: 3 * time.Second}, h)
 	c.Kernel = 1
@@ -40,7 +40,7 @@ func TestSoftLimit(t *testing.T) {
 	}
 }
 
-// The break counts also if a callback sends again at once.
+// A break counts also if a callback sends again at once.
 func TestSoftLimitForgetsWhatOnSendFillsAgain(t *testing.T) {
 	h := &testkit.Handler{Quiet: true}
 	h.Sent = func(h *testkit.Handler, _ int) {
@@ -78,7 +78,7 @@ func TestSoftLimitWhenTheLoopWasLate(t *testing.T) {
 }
 
 // OnWritable comes in turns, with hysteresis, and what it sends leaves when it returns.
-func TestWaterMarks(t *testing.T) {
+func TestOnWritableComesInTurns(t *testing.T) {
 	h := &testkit.Handler{Writable: func(h *testkit.Handler, writable bool) {
 		if writable {
 			mustSend(t, h, "x")
@@ -119,7 +119,7 @@ func TestWaterMarks(t *testing.T) {
 	wantWire(t, c, "12345678x")
 }
 
-// A queue that the kernel takes at once has passed the mark all the same: who stopped is told to go on.
+// A queue that the kernel takes at once has passed the mark all the same: an application that stopped is told to go on.
 func TestWaterMarkPassedInACallback(t *testing.T) {
 	h := &testkit.Handler{Recv: func(h *testkit.Handler, _ []byte) { mustSend(t, h, "12345") }}
 	l, c := connect(t, session.Limits{HighWater: 4, LowWater: 2}, h)
@@ -131,8 +131,8 @@ func TestWaterMarkPassedInACallback(t *testing.T) {
 	}
 }
 
-// The last word: nobody is told to go on when Send no longer accepts.
-func TestWaterMarksAtTheEnd(t *testing.T) {
+// OnWritable is not called any more when Send no longer accepts.
+func TestOnWritableIsNotCalledAfterTheEnd(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		end  func(h *testkit.Handler)
@@ -164,7 +164,7 @@ func TestWaterMarksAtTheEnd(t *testing.T) {
 }
 
 // A panic in OnWritable ends the session, and the log names the callback.
-func TestWaterMarkPanics(t *testing.T) {
+func TestOnWritableThatPanicsEndsTheSession(t *testing.T) {
 	h := &testkit.Handler{Writable: func(*testkit.Handler, bool) { panic("simulated") }}
 	l, c := connect(t, session.Limits{HighWater: 4, LowWater: 2}, h)
 	mustSend(t, h, "12345")
@@ -175,7 +175,7 @@ func TestWaterMarkPanics(t *testing.T) {
 	}
 }
 
-// With a framer the marks are about what travels, as SendLimit is.
+// With a framer the marks count what travels, as SendLimit does.
 func TestWaterMarksOfPackets(t *testing.T) {
 	h := &testkit.Handler{Framed: true}
 	l, c := connectFramed(t, session.Limits{HighWater: 7, LowWater: 1}, frame.ServerCore{}, h)
@@ -185,7 +185,7 @@ func TestWaterMarksOfPackets(t *testing.T) {
 	wantLog(t, h, "connected", "writable false")
 }
 
-// Events have it too, and only those that ask for it.
+// Events with OnWritable get it, and no others.
 func TestEventsOnWritable(t *testing.T) {
 	var told []bool
 	e := session.Events{OnWritable: func(s *session.Session, writable bool) {

@@ -11,9 +11,8 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// Who finds too little room has the fattest of those that are stuck ended, and only as many as it takes; their memory is free at
-// once.
-func TestBudgetEndsTheFattest(t *testing.T) {
+// A Send that finds too little room ends stuck sessions: those that hold the most, and only as many as it takes. Their memory is free at once.
+func TestBudgetEndsTheLargestFirst(t *testing.T) {
 	b := budget.New(800_000)
 	l := newLoop(t, session.Limits{Budget: b})
 	hs, cs := slowOnes(l, 5)
@@ -50,7 +49,7 @@ func TestBudgetEndsTheFattest(t *testing.T) {
 	}
 }
 
-// A Send that needs more room than there is has it made, and is accepted: also where the budget is not passed yet.
+// A Send that needs more room than there is ends stuck sessions and is accepted, also where the budget is not passed yet.
 func TestBudgetMakesRoom(t *testing.T) {
 	b := budget.New(1 << 20)
 	l := newLoop(t, session.Limits{Budget: b})
@@ -89,9 +88,9 @@ func TestBudgetMakesRoom(t *testing.T) {
 	}
 }
 
-// Nobody is ended whose peer has had no time to take what it was offered: those the loop has yet to come to, those that are full
-// for the moment, and those whose loop is late with the news that they are not. Sends are refused instead: for a kernel that is
-// full from 7/8 of the budget on, for the others above 17/16.
+// No session is ended whose peer has had no time to take what it was offered: because the loop has yet to come to it, because its kernel is
+// full for the moment, or because its loop is late with the news that it is not. Sends are refused instead: with a full kernel from 7/8 of the
+// budget on, otherwise above 17/16.
 func TestBudgetSparesTheHealthy(t *testing.T) {
 	const limit = 1 << 20
 	b := budget.New(limit)
@@ -109,7 +108,7 @@ func TestBudgetSparesTheHealthy(t *testing.T) {
 		}
 		return rounds
 	}
-	if n := refused(); n != 16 { // nobody has been visited
+	if n := refused(); n != 16 { // no loop has visited a session
 		t.Errorf("%d rounds, want 16 of 64 KiB", n)
 	}
 	l.Run()
@@ -123,7 +122,7 @@ func TestBudgetSparesTheHealthy(t *testing.T) {
 	if n := refused(); n != 12 { // with 31,072 bytes of the second one in the queues: all are full
 		t.Errorf("%d rounds more, want 12", n)
 	}
-	l.Skip(budget.StuckAfter + 1) // nobody has looked
+	l.Skip(budget.StuckAfter + 1) // no loop has looked
 	for _, c := range cs {
 		c.Kernel = 0
 	}
@@ -137,7 +136,7 @@ func TestBudgetSparesTheHealthy(t *testing.T) {
 	}
 }
 
-// Of those that are stuck, those go whose end gives most back: not those that share what they hold.
+// Of the stuck sessions, those are ended whose end gives the most back: not those that share what they hold.
 func TestBudgetKnowsWhatAnEndGivesBack(t *testing.T) {
 	b := budget.New(1 << 20)
 	l := newLoop(t, session.Limits{Budget: b})
@@ -161,9 +160,9 @@ func TestBudgetKnowsWhatAnEndGivesBack(t *testing.T) {
 	wantHeld(t, b, append(sharing, alone...))
 }
 
-// Who is stuck: a peer that takes nothing, or a byte now and then. Not one that takes 64 KiB in 100 ms, nor one for which the kernel
-// has no memory.
-func TestBudgetKnowsWhoIsStuck(t *testing.T) {
+// A peer that takes nothing is stuck, and one that takes a byte now and then. A peer that takes 64 KiB in 100 ms is not, nor one for which the
+// kernel has no memory.
+func TestBudgetTellsStuckFromSlow(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		each  int // bytes read every 10 ms
@@ -207,8 +206,8 @@ func TestBudgetKnowsWhoIsStuck(t *testing.T) {
 	}
 }
 
-// A session that is stuck and then goes on is not any more.
-func TestBudgetForgetsWhoIsStuck(t *testing.T) {
+// A stuck session whose peer goes on is not stuck any more.
+func TestBudgetForgetsStuckSessionsThatMove(t *testing.T) {
 	b := budget.New(1 << 20)
 	l := newLoop(t, session.Limits{Budget: b})
 	hs, cs := slowOnes(l, 1)
@@ -234,7 +233,7 @@ func TestBudgetForgetsWhoIsStuck(t *testing.T) {
 	}
 }
 
-// nosy is a transport whose Wake looks at a group: nobody may hold the group's lock over it.
+// nosy is a transport whose Wake looks at a group: the group's lock must be free then.
 type nosy struct {
 	session.Transport
 	group *session.Group
@@ -256,8 +255,8 @@ func (n nosy) WakeAll(all []session.Transport) {
 	n.Transport.WakeAll(inner)
 }
 
-// A Broadcast that makes room ends sessions without the group's lock, which is others' to wait for.
-func TestReapHoldsNoGroup(t *testing.T) {
+// A Broadcast that makes room ends sessions without the group's lock, so that others need not wait for it.
+func TestBudgetPassHoldsNoGroupLock(t *testing.T) {
 	b := budget.New(1 << 20)
 	l := newLoop(t, session.Limits{Budget: b})
 	var g session.Group
@@ -281,8 +280,7 @@ func TestReapHoldsNoGroup(t *testing.T) {
 	}
 }
 
-// A pass does not stop when there is just enough room: it goes on until 3/4 of the budget are left, so that the next one is not due
-// at once.
+// A pass does not stop when there is just enough room. It goes on until 3/4 of the budget are held, so that the next pass is not due at once.
 func TestBudgetPassGoesOn(t *testing.T) {
 	const limit, each, slow = 1 << 20, 32 << 10, 26
 	b := budget.New(limit)

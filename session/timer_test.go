@@ -11,7 +11,7 @@ import (
 )
 
 // Timers run in the order in which they are due, once, never early, and what they send leaves like any callback's.
-func TestAfterFunc(t *testing.T) {
+func TestAfterFuncRunsOnceAndInOrder(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{}, h)
 	set := func(d time.Duration, name string) func() bool {
@@ -41,8 +41,8 @@ func TestAfterFunc(t *testing.T) {
 	}
 }
 
-// A timer may set another one; one that is due at once waits for its own visit, so it cannot hold the loop.
-func TestAfterFuncAgain(t *testing.T) {
+// A timer may set another one. One that is due at once waits for its own visit, so it cannot hold the loop.
+func TestAfterFuncMaySetAnother(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{}, h)
 	n := 0
@@ -62,8 +62,8 @@ func TestAfterFuncAgain(t *testing.T) {
 	l.Run()
 }
 
-// The end of the session cancels its timers; while it is being drained they run.
-func TestAfterFuncEnds(t *testing.T) {
+// The end of the session cancels its timers. While the session drains they run.
+func TestAfterFuncIsCancelledByTheEnd(t *testing.T) {
 	h := &testkit.Handler{}
 	if h.AfterFunc(0, func() { t.Error("a timer of a session without a connection runs") })() {
 		t.Error("stop: true before there is a connection")
@@ -91,7 +91,7 @@ func TestAfterFuncEnds(t *testing.T) {
 }
 
 // L4: a timer that fails ends its session, and the others of that moment do not run.
-func TestAfterFuncFails(t *testing.T) {
+func TestAfterFuncThatPanicsEndsTheSession(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{}, h)
 	h.AfterFunc(0, func() { panic("oops") })
@@ -103,8 +103,8 @@ func TestAfterFuncFails(t *testing.T) {
 	}
 }
 
-// A session that always has something to write has timers all the same.
-func TestAfterFuncOfBusySender(t *testing.T) {
+// A session that always has something to write runs its timers all the same.
+func TestAfterFuncRunsForABusySender(t *testing.T) {
 	h := &testkit.Handler{}
 	l, c := connect(t, session.Limits{}, h)
 	h.Sent = func(h *testkit.Handler, _ int) {
@@ -127,8 +127,8 @@ func TestAfterFuncOfBusySender(t *testing.T) {
 	}
 }
 
-// A timer that never comes keeps no other from coming.
-func TestAfterFuncNever(t *testing.T) {
+// A timer that is never due does not keep others from running.
+func TestAfterFuncOfTheLongestTimeDoesNotOverflow(t *testing.T) {
 	h := &testkit.Handler{}
 	l, _ := connect(t, session.Limits{}, h)
 	l.Advance(time.Second)

@@ -42,7 +42,7 @@ var inSession = []mutant{
 	{"LingerTimeout is forgotten", "session/drain.go",
 		"	if d := s.loop.Limits.Linger; d > 0 {\n		r.endAt = s.conn.Now() + d\n", "	if d := s.loop.Limits.Linger; d > 0 {\n		_ = d\n", simulator},
 	{"WriteTimeout starts anew with each attempt", "session/write.go",
-		"r.stallAt == 0 && s.loop.Limits.Write > 0 {", "r.stallAt >= 0 && s.loop.Limits.Write > 0 {", "./session TestWriteStall"},
+		"r.stallAt == 0 && s.loop.Limits.Write > 0 {", "r.stallAt >= 0 && s.loop.Limits.Write > 0 {", "./session TestWriteStallResets"},
 	{"FIN before the last byte", "session/settle.go",
 		"	case v.size > 0:\n	case s.phase == phaseDraining:", "	case s.phase == phaseDraining:", simulator},
 	{"a session that has ended stays in its groups", "session/finish.go",
