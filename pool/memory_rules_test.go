@@ -2,7 +2,7 @@ package pool
 
 import "testing"
 
-// Memory is what a buffer holds: its own array, and the one that append has moved it to.
+// Memory counts the pooled array and, once append has moved B, the new array too.
 func TestMemoryOfAGrownBuffer(t *testing.T) {
 	b := GetSize(Page)
 	defer b.Release()
@@ -11,7 +11,7 @@ func TestMemoryOfAGrownBuffer(t *testing.T) {
 	}
 	b.B = append(b.B, make([]byte, 100)...)
 	if n := b.Memory(); n != Page {
-		t.Errorf("with something in it: %d bytes, want %d", n, Page)
+		t.Errorf("with 100 bytes in it, a page holds %d bytes, want %d", n, Page)
 	}
 	b.B = append(b.B, make([]byte, Large)...)
 	if n, want := b.Memory(), Page+cap(b.B); n != want {
@@ -20,6 +20,6 @@ func TestMemoryOfAGrownBuffer(t *testing.T) {
 	large := GetSize(2 * Large)
 	defer large.Release()
 	if n := large.Memory(); n != 2*Large {
-		t.Errorf("one of %d bytes holds %d", 2*Large, n)
+		t.Errorf("a buffer of %d bytes holds %d, want its size", 2*Large, n)
 	}
 }

@@ -1,20 +1,20 @@
 // Package pool lends byte buffers that several holders can share.
 //
-// A [Buffer] is born with one reference. Whoever holds a reference may read B; Retain adds a reference for
-// another holder, Release gives one up, and the last Release returns the memory to the pool. The memory must not
-// be touched after one's own reference is gone.
+// A new [Buffer] has one reference. A holder of a reference may read B. Retain adds a reference for another holder,
+// and Release drops one. The last Release returns the memory to the pool. A holder must not touch the memory after it
+// has released its reference.
 //
-// Ownership in one table:
+// Ownership:
 //
-//	call                    who owns the reference afterwards
+//	call                    owner of the reference afterwards
 //	Get, GetSize            the caller
 //	b.Retain()              the caller owns one more
-//	b.Release()             nobody: b is forgotten
+//	b.Release()             none: the caller must not use b any more
 //	session.SendBuffer(b)   the session, also when it returns an error
 //
-// The memory behind the buffers comes from github.com/valyala/bytebufferpool, one private pool per size class,
-// so that no other user of that library in the process can reach it. What a spike of load leaves in these pools is given
-// back to the system when the load has gone, see trim.go.
+// The memory comes from github.com/valyala/bytebufferpool, with one private pool per size class. No other user of that
+// library in the process shares these pools. After a spike of load the pools are emptied and their memory is returned
+// to the operating system; see trim.go.
 package pool
 
 import (
@@ -25,26 +25,25 @@ import (
 	"github.com/valyala/bytebufferpool"
 )
 
-// Sizes, in bytes, of buffers that are kept for reuse. 512 B holds a small message that waits alone, 4 KiB
-// is one page and the granularity in which a backlog grows (a slow peer wastes at most one page at its tail),
-// 64 KiB is the most a loop reads at once. Between them is each power of two, so that a buffer from 512 B on takes no
-// more than twice what was asked for. Anything larger is left to the garbage collector: one burst of huge messages must
-// not pin memory.
+// Sizes of pooled buffers, in bytes. Small holds one short message. Page is the step in which a send queue grows, so a
+// slow peer wastes at most one page. Large is the most that a loop reads at once. The powers of two between them are
+// size classes too: a buffer of 512 B or more takes at most twice what was asked for. Larger buffers are not pooled
+// but left to the garbage collector, so that a burst of huge messages pins no memory.
 const (
-	Small  = 512
-	Page   = 4 << 10
-	Large  = 64 << 10
-	unkept = -1
+	Small    = 512
+	Page     = 4 << 10
+	Large    = 64 << 10
+	unpooled = -1 // class of a buffer larger than Large
 )
 
 var (
 	sizes   = [...]int{Small, 1 << 10, 2 << 10, Page, 8 << 10, 16 << 10, 32 << 10, Large}
 	classes [len(sizes)]bytebufferpool.Pool
-	shells  = sync.Pool{New: func() any { return new(Buffer) }}
-	lent    atomic.Int64 // the buffers handed out in its lower 32 bits, their memory in units above
+	headers = sync.Pool{New: func() any { return new(Buffer) }} // Buffer structs without memory
+	live    atomic.Int64                                        // lower 32 bits: buffers handed out; upper 32 bits: their memory in units
 )
 
-// unit is the memory, in bytes, that lent counts by.
+// unit is the unit, in bytes, in which live counts memory.
 const unit = Small
 
 // A Buffer is a byte slice with a reference count. Fill B (append to it, or reslice it up to its capacity)
@@ -52,22 +51,21 @@ const unit = Small
 type Buffer struct {
 	B []byte
 
-	mem   *bytebufferpool.ByteBuffer // what B was cut from, nil when it was not pooled
+	mem   *bytebufferpool.ByteBuffer // the pooled memory that B was cut from; nil if unpooled
 	refs  atomic.Int32
-	class int8
-	units int64 // of its memory when it was handed out
+	class int8  // index into classes, or unpooled
+	units int64 // memory when it was handed out, in units
 }
 
-// Get returns an empty buffer with one reference. Its capacity is at least 512 bytes; append grows it as it
-// grows any slice. Safe from any goroutine.
+// Get returns an empty buffer with one reference. Its capacity is at least 512 bytes, and append may grow it like any
+// slice. Get is safe from any goroutine.
 func Get() *Buffer { return GetSize(Small) }
 
-// GetSize returns an empty buffer with one reference and room for n bytes without growing. Safe from any
-// goroutine.
+// GetSize returns an empty buffer with one reference and a capacity of at least n bytes. It is safe from any goroutine.
 func GetSize(n int) *Buffer {
-	b := shells.Get().(*Buffer)
+	b := headers.Get().(*Buffer)
 	b.class = classOf(n)
-	if b.class == unkept {
+	if b.class == unpooled {
 		b.B = make([]byte, 0, n)
 		b.units = (int64(n) + unit - 1) / unit
 	} else {
@@ -79,7 +77,7 @@ func GetSize(n int) *Buffer {
 		b.units = int64(sizes[b.class] / unit)
 	}
 	b.refs.Store(1)
-	rose(lent.Add(b.units<<32+1) >> 32)
+	recordPeak(live.Add(b.units<<32+1) >> 32)
 	return b
 }
 
@@ -89,11 +87,11 @@ func classOf(n int) int8 {
 			return int8(i)
 		}
 	}
-	return unkept
+	return unpooled
 }
 
-// Retain adds a reference and returns b. The caller must hold one already; Retain panics on a buffer that was
-// released for good.
+// Retain adds a reference and returns b. The caller must hold a reference. Retain panics if the last reference has been
+// released. It is safe from any goroutine.
 func (b *Buffer) Retain() *Buffer {
 	if n := b.refs.Add(1); n <= 1 {
 		panic("pool: Retain of a released buffer (references: " + strconv.Itoa(int(n-1)) + ")")
@@ -101,7 +99,7 @@ func (b *Buffer) Retain() *Buffer {
 	return b
 }
 
-// Memory returns the bytes of memory that b holds: what it was made with, and what B has grown to if append has moved it.
+// Memory returns how many bytes of memory b holds: its pooled memory, and the array of B if append has moved B to a new one.
 func (b *Buffer) Memory() int {
 	if b.mem == nil {
 		return cap(b.B)
@@ -113,13 +111,13 @@ func (b *Buffer) Memory() int {
 	return n
 }
 
-// Shared reports whether b has more references than one. The answer is of use to a holder only: if it is false, nobody else can
-// have one until that holder calls Retain.
+// Shared reports whether b has more than one reference. Only a holder can rely on the answer: if it is false, no other
+// reference exists until this holder calls Retain.
 func (b *Buffer) Shared() bool { return b.refs.Load() > 1 }
 
-// Release gives up one reference. The last one returns the memory to the pool; a Release beyond it panics, for the next
-// owner's bytes are at stake. It is not noticed when the buffer has been lent again in the meantime: it then takes that
-// owner's reference.
+// Release drops one reference. The last Release returns the memory to the pool. One Release too many panics, unless the
+// buffer has been handed out again in the meantime: then it drops the reference of the new owner. Release is safe from
+// any goroutine.
 func (b *Buffer) Release() {
 	switch n := b.refs.Add(-1); {
 	case n > 0:
@@ -128,16 +126,17 @@ func (b *Buffer) Release() {
 		panic("pool: Release of a released buffer")
 	}
 	if b.mem != nil {
-		// The pool learns sizes from the length at Put, so the full capacity is shown, whatever part was used.
-		// The memory of the class goes back even if append moved B to a larger array.
+		// bytebufferpool learns sizes from the length at Put: give it the full capacity, whatever part was used.
+		// If append has moved B to a larger array, the pooled memory still goes back and the array is dropped.
 		b.mem.B = b.mem.B[:cap(b.mem.B)]
 		classes[b.class].Put(b.mem)
 	}
-	fell(lent.Add(-b.units<<32-1) >> 32)
+	trimAfterSpike(live.Add(-b.units<<32-1) >> 32)
 	b.B, b.mem = nil, nil
-	shells.Put(b)
+	headers.Put(b)
 }
 
-// Live returns the number of buffers handed out and not yet released for good, process-wide. It is 0 when no
-// session is open and no content holds a buffer; a test that ends with another number has found a leak.
-func Live() int64 { return int64(int32(lent.Load())) }
+// Live returns how many buffers of the whole process have been handed out and still have a reference. It is 0 when no
+// session is open and the application holds no buffer. A test that ends with another number has found a leak. Live is
+// safe from any goroutine.
+func Live() int64 { return int64(int32(live.Load())) }

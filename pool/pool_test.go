@@ -48,8 +48,8 @@ func TestSecondReleasePanics(t *testing.T) {
 	b := Get()
 	b.Release()
 	mustPanic(t, "second Release", b.Release)
-	c := new(Buffer) // a buffer nobody was given
-	mustPanic(t, "Retain after the end", func() { c.Retain() })
+	c := new(Buffer) // a buffer without a reference
+	mustPanic(t, "Retain after the last Release", func() { c.Retain() })
 }
 
 func TestRetainKeepsTheBytes(t *testing.T) {
@@ -70,12 +70,11 @@ func TestRetainKeepsTheBytes(t *testing.T) {
 	b.Release()
 	wg.Wait()
 	if got := Live() - before; got != 0 {
-		t.Fatalf("%d buffers still live", got)
+		t.Fatalf("%d buffers are still live, want 0", got)
 	}
 }
 
-// A pool that learned small sizes must still hand out whole classes, also after the calibrations that
-// bytebufferpool makes every 42,000 puts.
+// bytebufferpool learns sizes and calibrates itself every 42,000 puts. Buffers keep the capacity of their class all the same.
 func TestClassesSurviveCalibration(t *testing.T) {
 	for i := range 100_000 {
 		b := GetSize(Page)
@@ -95,7 +94,7 @@ func TestGrownBufferReturnsItsClass(t *testing.T) {
 	b.B = append(b.B, make([]byte, 10*Large)...)
 	b.Release()
 	if Live() != before {
-		t.Fatal("a grown buffer stays live")
+		t.Fatal("a grown buffer is still live after its last Release")
 	}
 }
 

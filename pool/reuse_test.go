@@ -2,7 +2,7 @@ package pool
 
 import "testing"
 
-// Memory that was given back is used again, and is empty: in steady state a buffer costs no allocation, and nobody gets another's bytes.
+// Released memory is used again, and its next owner gets it empty: in steady state a buffer costs no allocation.
 func TestMemoryIsUsedAgain(t *testing.T) {
 	for _, size := range []int{Small, Page, Large} {
 		full := 0
@@ -15,7 +15,7 @@ func TestMemoryIsUsedAgain(t *testing.T) {
 			b.Release()
 		})
 		if n >= 1 || full > 0 {
-			t.Errorf("a buffer of %d bytes costs %v allocations, and %d of 1000 came with bytes, want none", size, n, full)
+			t.Errorf("a buffer of %d bytes costs %v allocations, want 0; %d of 1000 were not empty, want 0", size, n, full)
 		}
 	}
 }

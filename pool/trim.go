@@ -7,28 +7,28 @@ import (
 	"time"
 )
 
-// A pool keeps what it is given back, and Go gives memory back to the system only some time after a garbage collection has found
-// it unused: two collections empty the pools, and a server that is quiet has one in two minutes. So after a spike, when at most half
-// of the memory that was lent at the peak is still lent, and that for trimAfter, the two collections are forced, and the memory is
-// returned to the system at once. docs/decisions/0016-memory-after-a-spike.md has what it costs.
+// Returning memory after a spike of load. The pools keep released memory until two garbage collections have passed, and
+// an idle server collects only every two minutes. So after a spike both collections are forced, and the memory goes back
+// to the operating system at once. A spike is over when at most half of the memory handed out at the peak is still in
+// use, trimAfter after it fell to that. docs/decisions/0016-memory-after-a-spike.md has the cost.
 const (
-	// spike is the memory, in bytes, below which nothing is done.
+	// spike is the peak, in bytes, up to which nothing is trimmed.
 	spike = 64 << 20
-	// trimAfter is how long after the load has gone.
+	// trimAfter is the time between the end of the load and the trim.
 	trimAfter = 5 * time.Second
-	// trimPause is the shortest time between two of these.
+	// trimPause is the shortest time between two trims.
 	trimPause = 30 * time.Second
 )
 
 var (
-	peak     atomic.Int64 // the most units lent at once since the last time the pools were emptied
-	trimming atomic.Bool  // a timer runs, or what it calls
-	trimmed  time.Time    // when the pools were last emptied; belongs to the holder of trimming
-	trims    atomic.Int64 // how often they were, for tests
+	peak     atomic.Int64 // most units handed out at once since the last trim
+	trimming atomic.Bool  // a trim is scheduled or running
+	trimmed  time.Time    // when the last trim ended; owned by the goroutine that set trimming
+	trims    atomic.Int64 // trims so far, for tests
 )
 
-// rose notes that so many units are lent.
-func rose(units int64) {
+// recordPeak raises peak to units, the units handed out now.
+func recordPeak(units int64) {
 	for {
 		most := peak.Load()
 		if units <= most || peak.CompareAndSwap(most, units) {
@@ -37,22 +37,22 @@ func rose(units int64) {
 	}
 }
 
-// fell starts the timer when the load has gone.
-func fell(units int64) {
+// trimAfterSpike schedules a trim if a spike has fallen to half of its peak. units is what is handed out now.
+func trimAfterSpike(units int64) {
 	if most := peak.Load(); most > spike/unit && units <= most/2 && !trimming.Load() && trimming.CompareAndSwap(false, true) {
 		time.AfterFunc(max(trimAfter, trimPause-time.Since(trimmed)), trim)
 	}
 }
 
-// trim empties the pools, unless the load is back. It runs on a goroutine of its own, which ends with it.
+// trim empties the pools, unless the load has returned. It runs on the timer's goroutine.
 func trim() {
-	if now := lent.Load() >> 32; now <= peak.Load()/2 {
+	if now := live.Load() >> 32; now <= peak.Load()/2 {
 		peak.Store(now)
 		runtime.GC()
-		debug.FreeOSMemory() // with a collection of its own, the second
+		debug.FreeOSMemory() // runs the second collection
 		trimmed = time.Now()
 		trims.Add(1)
 	}
 	trimming.Store(false)
-	fell(lent.Load() >> 32) // of what has happened meanwhile
+	trimAfterSpike(live.Load() >> 32) // another spike may have ended while this trim ran
 }

@@ -1,7 +1,12 @@
-// Package proxyproto reads the header with which a proxy tells for which client it has connected: the PROXY protocol, versions 1
-// and 2, of https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt.
+// Package proxyproto parses the header of the PROXY protocol, versions 1 and 2, by which a proxy tells a server the address of its
+// client. The format is https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt.
 //
-// Parse is a pure function of the bytes that have come so far.
+// [Parse] is a pure function of the bytes received so far. It returns the header, or size 0 while bytes are missing, or an error as
+// soon as no further bytes can complete a valid header.
+//
+//	parse.go   Parse, Header, and Quote for log lines
+//	v1.go      version 1: a line of text
+//	v2.go      version 2: binary, with TLVs and a checksum
 package proxyproto
 
 import (
@@ -11,24 +16,24 @@ import (
 	"net/netip"
 )
 
-// MaxSize is the size in bytes of the largest header that is accepted. The format of version 2 allows 65,551; what is
-// sent has some 50 bytes, with what a proxy can tell of a TLS client some hundred. nginx draws the same line.
+// MaxSize is the size, in bytes, of the largest header that Parse accepts. Version 2 allows 65,551 bytes. Real headers have about
+// 50, and a few hundred with details of a TLS client. nginx has the same limit.
 const MaxSize = 4096
 
-// Header is what a header tells.
+// Header is the content of a PROXY header.
 //
-// Source is the client. It is invalid if the header tells of no TCP client: the proxy connects on its own account (LOCAL), does
-// not know (UNKNOWN, UNSPEC), or speaks of something that is not a TCP connection (AF_UNIX, DGRAM).
+// Source is the client's address. It is invalid if the header names no TCP client: the proxy connects for itself (LOCAL), does not
+// know the client (UNKNOWN, UNSPEC), or names a connection that is not TCP (AF_UNIX, DGRAM).
 //
-// Destination is what the client connected to. It is invalid without a Source, and for a client that came to a unix
-// socket of the proxy's. Its family may differ from Source's.
+// Destination is the address that the client connected to. It is invalid if Source is, and if the client connected to a unix socket
+// of the proxy. Its address family may differ from that of Source.
 //
-// IPv4-mapped addresses are given as IPv4 ones, and there are no zones.
+// IPv4-mapped IPv6 addresses are returned as IPv4 addresses. Addresses have no zone.
 type Header struct {
 	Source, Destination netip.AddrPort
 }
 
-// ErrMalformed is what errors of Parse match.
+// ErrMalformed is matched by every error of Parse.
 var ErrMalformed = errors.New("malformed PROXY header")
 
 const (
@@ -36,9 +41,9 @@ const (
 	begin2 = "\r\n\r\n\x00\r\nQUIT\n"
 )
 
-// Parse reads the header that b begins with and returns its size in bytes. The size is 0, without an error, while b is the
-// beginning of a header. What cannot become a header any more is an error at once. The error says what is wrong, and
-// quotes what Quote does.
+// Parse reads the header at the beginning of b and returns its size in bytes. While b is only the beginning of a valid header, Parse
+// returns size 0 and no error. As soon as no further bytes can make b a valid header, it returns an error that matches ErrMalformed.
+// The error says what is wrong and ends with Quote(b).
 func Parse(b []byte) (h Header, size int, err error) {
 	switch {
 	case startsLike(b, begin1):
@@ -46,7 +51,7 @@ func Parse(b []byte) (h Header, size int, err error) {
 	case startsLike(b, begin2):
 		h, size, err = parse2(b)
 	default:
-		err = errors.New("it begins like neither version")
+		err = errors.New("it begins like neither version 1 nor version 2")
 	}
 	if err != nil {
 		return Header{}, 0, fmt.Errorf("%w: %w: %s", ErrMalformed, err, Quote(b))
@@ -54,8 +59,8 @@ func Parse(b []byte) (h Header, size int, err error) {
 	return h, size, nil
 }
 
-// Quote returns the beginning of what has come in place of a header, escaped, for a log: a line of version 1, 64 bytes of
-// version 2, and 16 bytes of anything else, which may be a client's secret.
+// Quote returns the beginning of b, quoted and escaped for a log line: the line of version 1, the first 64 bytes of version 2, or the
+// first 16 bytes of anything else, which may contain a secret of the client.
 func Quote(b []byte) string {
 	most := 16
 	switch {
@@ -73,7 +78,7 @@ func Quote(b []byte) string {
 	return fmt.Sprintf("%+q...", b[:most])
 }
 
-// startsLike reports whether b begins with s, as far as b goes.
+// startsLike reports whether b begins with s, or is itself a beginning of s.
 func startsLike(b []byte, s string) bool {
 	n := min(len(b), len(s))
 	return string(b[:n]) == s[:n]

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// v2 makes a header of version 2 by hand.
+// v2 builds a header of version 2.
 func v2(command, family byte, body ...[]byte) string {
 	all := bytes.Join(body, nil)
 	b := append([]byte(begin2), 0x20|command, family)
@@ -22,7 +22,7 @@ func tlv(kind byte, value string) []byte {
 	return append(b, value...)
 }
 
-// summed is v2 with a checksum before what else follows the addresses.
+// summed is v2 with a checksum between the addresses and after.
 func summed(command, family byte, addresses []byte, after []byte) string {
 	b := []byte(v2(command, family, addresses, tlv(typeCRC32C, "\x00\x00\x00\x00"), after))
 	at := fixed2 + len(addresses) + 3
@@ -87,7 +87,7 @@ func text(a netip.AddrPort) string {
 	return a.String()
 }
 
-// However the pieces of a header come, it is whole at its last byte, and what follows is not looked at.
+// A header is complete at its last byte and not before, and Parse ignores the bytes after it.
 func TestWholeHeaders(t *testing.T) {
 	for _, tt := range whole {
 		all := tt.header + "GET / HTTP/1.1\r\n\r\n"
@@ -96,10 +96,10 @@ func TestWholeHeaders(t *testing.T) {
 			want := Header{}
 			switch {
 			case err != nil:
-				t.Errorf("%s: %d bytes: %v", tt.name, n, err)
+				t.Errorf("%s: after %d bytes: %v, want no error", tt.name, n, err)
 			case n < len(tt.header):
 				if size != 0 || h != want {
-					t.Errorf("%s: %d of %d bytes are taken for a header of %d", tt.name, n, len(tt.header), size)
+					t.Errorf("%s: after %d of %d bytes Parse returns a header of %d bytes", tt.name, n, len(tt.header), size)
 				}
 			case size != len(tt.header) || text(h.Source) != tt.source || text(h.Destination) != tt.destination:
 				t.Errorf("%s: %d bytes, %q, %q, want %d, %q, %q", tt.name, size, text(h.Source), text(h.Destination),
@@ -112,14 +112,14 @@ func TestWholeHeaders(t *testing.T) {
 	}
 }
 
-// What cannot become a header is refused at the very byte: all of good may begin one, and nothing that begins with good and the first
-// byte of bad.
+// Malformed headers, cut at the byte that makes them so: good is the beginning of a valid header, and good with the first byte of bad
+// is not. says is a part of the error.
 var malformedHeaders = []struct{ good, bad, says string }{
-	{"", "G", "neither version"},
-	{"PROX", "X", "neither version"},
-	{"", "proxy TCP4", "neither version"},
-	{"PROXY", "\r\n", "neither version"},
-	{begin2[:11], "x", "neither version"},
+	{"", "G", "neither version 1 nor version 2"},
+	{"PROX", "X", "neither version 1 nor version 2"},
+	{"", "proxy TCP4", "neither version 1 nor version 2"},
+	{"PROXY", "\r\n", "neither version 1 nor version 2"},
+	{begin2[:11], "x", "neither version 1 nor version 2"},
 
 	{"PROXY ", "\r\n", `protocol is "", want TCP4, TCP6 or UNKNOWN`},
 	{"PROXY ", " TCP4", `protocol is "", want`},
@@ -131,15 +131,15 @@ var malformedHeaders = []struct{ good, bad, says string }{
 	{"PROXY UNKNOWN", "S\r\n", `protocol is "UNKNOWNS"`},
 	{"PROXY UNKNOWN", "\n", "the line ends with LF, want CR LF"},
 	{"PROXY UNKNOWN 1.2.3.4", "\n\r\n", "the line ends with LF, want CR LF"},
-	{"PROXY UNKNOWN\r", "\r\n", "a CR without its LF"},
-	{"PROXY UNKNOWN ::1\r", "x\r\n", "a CR without its LF"},
+	{"PROXY UNKNOWN\r", "\r\n", "a CR without LF"},
+	{"PROXY UNKNOWN ::1\r", "x\r\n", "a CR without LF"},
 	{"PROXY UNKNOWN " + strings.Repeat("f", maxLine-16), "f", "no end of line within 107 bytes"},
 
 	{"PROXY UNKNOWN " + strings.Repeat("f", maxLine-16), "f\r\n", "no end of line within 107 bytes"},
 	{"PROXY UNKNOWN " + strings.Repeat("f", maxLine-16), strings.Repeat("f", MaxSize) + "\r\n", "no end of line within 107 bytes"},
 
 	{"PROXY TCP4 1.2.3.4 1.2.3.4 1 1", "\n", "the line ends with LF, want CR LF"},
-	{"PROXY TCP4 1.2.3.4 1.2.3.4 1 1\r", "GET", "a CR without its LF"},
+	{"PROXY TCP4 1.2.3.4 1.2.3.4 1 1\r", "GET", "a CR without LF"},
 	{"PROXY TCP4 ", ":", `source is ":`},
 	{"PROXY TCP4 ", " 1.2.3.4", `source is "", want`},
 	{"PROXY TCP4 1.2.3.0", "4 ", `source is "1.2.3.04", want an address of TCP4`},
@@ -181,22 +181,22 @@ var malformedHeaders = []struct{ good, bad, says string }{
 	{begin2 + "\x21", "\x13", "family 1, transport 3, want at most 3 and 2"},
 	{begin2 + "\x21", "\x03", "family 0, transport 3"},
 	{begin2 + "\x21", "\xf0", "family 15, transport 0"},
-	{begin2 + "\x21\x11\x00", "\x0b", "11 bytes of addresses, family 1 has 12"},
-	{begin2 + "\x21\x21\x00", "\x23", "35 bytes of addresses, family 2 has 36"},
-	{begin2 + "\x21\x22\x00", "\x0c", "12 bytes of addresses, family 2 has 36"},
-	{begin2 + "\x21\x31\x00", "\xd7", "215 bytes of addresses, family 3 has 216"},
-	{begin2 + "\x21\x11", "\x10\x00", "a header of 4112 bytes or more, at most 4096 are accepted"},
-	{begin2 + "\x21\x11\x0f", "\xf1", "a header of 4097 bytes or more"},
-	{begin2 + "\x20\x00\x0f", "\xf1", "a header of 4097 bytes or more"},
+	{begin2 + "\x21\x11\x00", "\x0b", "the addresses have 11 bytes, want 12 for family 1"},
+	{begin2 + "\x21\x21\x00", "\x23", "the addresses have 35 bytes, want 36 for family 2"},
+	{begin2 + "\x21\x22\x00", "\x0c", "the addresses have 12 bytes, want 36 for family 2"},
+	{begin2 + "\x21\x31\x00", "\xd7", "the addresses have 215 bytes, want 216 for family 3"},
+	{begin2 + "\x21\x11", "\x10\x00", "the header has 4112 bytes or more, at most 4096 are accepted"},
+	{begin2 + "\x21\x11\x0f", "\xf1", "the header has 4097 bytes or more"},
+	{begin2 + "\x20\x00\x0f", "\xf1", "the header has 4097 bytes or more"},
 	{v2(proxied, 0x11, four, []byte{1, 0})[:15], "\x0e", "2 bytes after the last TLV"},
 	{v2(proxied, 0x11, four, []byte{1, 0, 0, 1})[:fixed2+12+2], "\x00", "1 bytes after the last TLV"},
-	{v2(proxied, 0x11, four, []byte{1, 0, 2, 'x'})[:fixed2+12+2], "\x02x", "a TLV of 2 bytes, 1 are left"},
-	{v2(proxied, 0, []byte{1, 1, 2, 'x'})[:fixed2+1], "\x01\x02x", "a TLV of 258 bytes, 1 are left"},
-	{v2(proxied, 0x21, six, tlv(4, "xx"), []byte{1, 0, 2, 'x'})[:fixed2+36+5+2], "\x02x", "a TLV of 2 bytes, 1 are left"},
-	{v2(proxied, 0x11, four, tlv(3, "abcdefg"))[:fixed2+12+2], "\x03", "a checksum of 3 bytes"},
-	{v2(proxied, 0x11, four, tlv(3, "abcdefg"))[:fixed2+12+2], "\x07", "a checksum of 7 bytes"},
-	{v2(proxied, 0x11, four, tlv(3, "abcdefg"))[:fixed2+12+1], "\x01", "a checksum of 256 bytes"},
-	{v2(proxied, 0x11, four, tlv(3, "abc"))[:fixed2+12], "\x03\x00\x03abc", "a checksum of 3 bytes"},
+	{v2(proxied, 0x11, four, []byte{1, 0, 2, 'x'})[:fixed2+12+2], "\x02x", "a TLV has 2 bytes, only 1 are left"},
+	{v2(proxied, 0, []byte{1, 1, 2, 'x'})[:fixed2+1], "\x01\x02x", "a TLV has 258 bytes, only 1 are left"},
+	{v2(proxied, 0x21, six, tlv(4, "xx"), []byte{1, 0, 2, 'x'})[:fixed2+36+5+2], "\x02x", "a TLV has 2 bytes, only 1 are left"},
+	{v2(proxied, 0x11, four, tlv(3, "abcdefg"))[:fixed2+12+2], "\x03", "the checksum has 3 bytes"},
+	{v2(proxied, 0x11, four, tlv(3, "abcdefg"))[:fixed2+12+2], "\x07", "the checksum has 7 bytes"},
+	{v2(proxied, 0x11, four, tlv(3, "abcdefg"))[:fixed2+12+1], "\x01", "the checksum has 256 bytes"},
+	{v2(proxied, 0x11, four, tlv(3, "abc"))[:fixed2+12], "\x03\x00\x03abc", "the checksum has 3 bytes"},
 	{v2(proxied, 0x11, four, tlv(3, "abcdef"))[:fixed2+12], "\x03\x00\x04abcdef", "2 bytes after the last TLV"},
 	{v2(proxied, 0x11, four, tlv(3, "abcd"))[:fixed2+12+6], "d", "the header says 0x61626364"},
 	{summed(proxied, 0x11, four, tlv(3, "abcd"))[:fixed2+12+7], "\x03\x00\x04abcd", "two checksums"},
@@ -206,8 +206,10 @@ var malformedHeaders = []struct{ good, bad, says string }{
 	{v2(local, 0x11, four, tlv(3, "\x00\x00\x00\x00"))[:fixed2+12+6], "\x00", "the checksum is 0x"},
 }
 
-const longest = "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:111.111.111.111 ffff:ffff:ffff:ffff:ffff:ffff:111.111.111.11" // there is just room for ports of one digit
+// longest leaves room for ports of one digit.
+const longest = "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:111.111.111.111 ffff:ffff:ffff:ffff:ffff:ffff:111.111.111.11"
 
+// Parse refuses a malformed header at the first byte that cannot belong to a valid one.
 func TestMalformedHeaders(t *testing.T) {
 	for _, tt := range malformedHeaders {
 		for n := range len(tt.good) + 1 {
@@ -229,7 +231,8 @@ func TestMalformedHeaders(t *testing.T) {
 	}
 }
 
-// A change of any bit is noticed but in the type of the checksum itself: one bit turns PROXY into LOCAL, and one TCP4 into UNSPEC.
+// The checksum detects the change of any bit, except in the type of the checksum's own TLV. A change of one bit turns PROXY into LOCAL,
+// and another turns TCP4 into UNSPEC.
 func TestChecksumGuardsEveryBit(t *testing.T) {
 	for header, sum := range map[string]int{
 		summed(proxied, 0x11, four, tlv(5, "id")): fixed2 + 12,
@@ -239,13 +242,13 @@ func TestChecksumGuardsEveryBit(t *testing.T) {
 			b := []byte(header)
 			b[i/8] ^= 1 << (i % 8)
 			if h, size, err := Parse(b); err == nil && size > 0 && i/8 != sum {
-				t.Errorf("bit %d of byte %d of %q changed: %+v, %d bytes", i%8, i/8, header, h, size)
+				t.Errorf("with bit %d of byte %d changed, Parse(%q) is %+v, %d bytes, want an error", i%8, i/8, header, h, size)
 			}
 		}
 	}
 }
 
-// A log line quotes what is needed, bounded, and little of what is no header.
+// Quote is bounded, and quotes only 16 bytes of what is no PROXY header.
 func TestQuote(t *testing.T) {
 	for _, tt := range []struct{ b, want string }{
 		{"", `""`},
@@ -269,7 +272,7 @@ func TestQuote(t *testing.T) {
 	}
 }
 
-// completable reports whether some bytes after b make it a header.
+// completable reports whether some bytes after b make b a valid header.
 func completable(b []byte) bool {
 	if startsLike(b, begin2) && !startsLike(b, begin1) {
 		return completable2(b)
@@ -287,10 +290,10 @@ func completable(b []byte) bool {
 	return len(b) < len(begin1) && startsLike(b, begin1) && err == nil && size > 0
 }
 
-// completable2 is completable for version 2: zeroes are good TLVs, and a checksum that is missing is made up.
+// completable2 is completable for version 2. Zeros are valid TLVs; a wrong checksum counts as completable.
 func completable2(b []byte) bool {
 	all := append(bytes.Clone(b), []byte(begin2 + "\x21\x11\x00\x0c")[min(len(b), fixed2):]...)
-	switch { // as long as any family needs
+	switch { // make the length large enough for every family
 	case len(b) == 14:
 		all[15] = 0xfc
 	case len(b) == 15 && b[14] == 0:
@@ -309,7 +312,7 @@ func completable2(b []byte) bool {
 	return false
 }
 
-// Parse of a piece never says anything that more bytes contradict, and never more than the bytes hold.
+// Further bytes never contradict what Parse has said of the beginning, and Parse never waits for what cannot become a header.
 func FuzzParse(f *testing.F) {
 	for _, tt := range whole {
 		f.Add([]byte(tt.header+"more"), 7)
@@ -324,7 +327,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("undecided after %d bytes", len(b))
 		}
 		if size == 0 && err == nil && !completable(b) {
-			t.Fatalf("%q is waited for and cannot become a header", b)
+			t.Fatalf("Parse waits for more bytes after %q, which cannot become a header", b)
 		}
 		if h.Destination.IsValid() && !h.Source.IsValid() || h.Source.Addr().Is4In6() || h.Source.Addr().Zone() != "" {
 			t.Fatalf("addresses %v and %v", h.Source, h.Destination)
@@ -337,12 +340,12 @@ func FuzzParse(f *testing.F) {
 		case n > 0 && (n != size || first != h):
 			t.Fatalf("%d bytes: a header of %d, %d bytes: of %d", cut, n, len(b), size)
 		case size > 0 && cut >= size && n != size:
-			t.Fatalf("%d bytes hold a header of %d and are not taken for one", cut, size)
+			t.Fatalf("Parse of %d bytes returns no header, though they hold one of %d bytes", cut, size)
 		}
 	})
 }
 
-// What a sender may write is read as it was meant, in both versions.
+// Parse returns the addresses that a sender has written, in both versions.
 func FuzzRoundTrip(f *testing.F) {
 	f.Add([]byte{1, 2, 3, 4}, []byte{5, 6, 7, 8}, uint16(9), uint16(10), []byte("tlv"))
 	f.Add(six[:16], six[16:32], uint16(0), uint16(65535), []byte(nil))

@@ -8,12 +8,13 @@ import (
 	"strconv"
 )
 
-// maxLine is the size in bytes of the longest line, its end included.
+// maxLine is the size, in bytes, of the longest line, CR LF included.
 const maxLine = 107
 
 var errLong = fmt.Errorf("no end of line within %d bytes", maxLine)
 
-// parse1 reads a line: PROXY TCP4|TCP6 source destination port port, or PROXY UNKNOWN anything. It ends with CR LF.
+// parse1 parses a line of version 1: "PROXY TCP4|TCP6 source destination port port", or "PROXY UNKNOWN anything". The line ends with
+// CR LF.
 func parse1(b []byte) (h Header, size int, err error) {
 	if len(b) < len(begin1) {
 		return h, 0, nil
@@ -33,7 +34,7 @@ func parse1(b []byte) (h Header, size int, err error) {
 	case text[end] == '\n':
 		return h, 0, errors.New("the line ends with LF, want CR LF")
 	case size <= len(b) && text[end+1] != '\n':
-		return h, 0, errors.New("a CR without its LF")
+		return h, 0, errors.New("the line has a CR without LF, want CR LF")
 	}
 	if h, err = fields(text[:end]); err != nil || size > len(b) {
 		return Header{}, 0, err
@@ -41,10 +42,10 @@ func parse1(b []byte) (h Header, size int, err error) {
 	return h, size, nil
 }
 
-// What the fields of a line are called.
+// names are the names of a line's fields, in order.
 var names = [...]string{"protocol", "source", "destination", "source port", "destination port"}
 
-// fields reads a line that has ended.
+// fields parses the fields of a complete line.
 func fields(text []byte) (h Header, err error) {
 	f := bytes.Split(text, space)
 	if string(f[0]) == "UNKNOWN" {
@@ -65,7 +66,7 @@ func fields(text []byte) (h Header, err error) {
 
 var space = []byte(" ")
 
-// check reports what is wrong with the i-th of the fields, which is complete.
+// check returns an error if field i is invalid. The field must be complete.
 func check(f [][]byte, i int) error {
 	ok, want := false, ""
 	switch i {
@@ -84,14 +85,15 @@ func check(f [][]byte, i int) error {
 	return nil
 }
 
-// isAddress reports whether s is an address of that protocol. Its family is the client's, and has to be right.
+// isAddress reports whether s is an IP address of the protocol's family.
 func isAddress(s, protocol string) bool {
 	a, err := netip.ParseAddr(s)
 	return err == nil && a.Zone() == "" && a.Is4() == (protocol == "TCP4")
 }
 
-// isDestination reports whether s may be a destination. nginx, which has the client's address from another proxy, writes
-// where its own connection came in, and there its family, whatever the protocol says: IPv4, IPv6, or the path of a unix socket.
+// isDestination reports whether s may be a destination: an IPv4 address, an IPv6 address, or the path of a unix socket. Its family may
+// differ from the protocol. An nginx that has the client's address from another proxy writes the address of its own listening socket
+// here.
 func isDestination(s string) bool {
 	return isAddress(s, "TCP4") || isAddress(s, "TCP6") || startsLike([]byte(unixPath), s) && len(s) >= len(unixPath)
 }
@@ -103,7 +105,7 @@ func isPort(s string) bool {
 	return err == nil && (s[0] != '0' || s == "0")
 }
 
-// endpoint puts an address and a port together, which were checked. A path gives none.
+// endpoint combines an address and a port that check has accepted. For the path of a unix socket the result is invalid.
 func endpoint(address, port []byte) netip.AddrPort {
 	a, err := netip.ParseAddr(string(address))
 	if err != nil {
@@ -113,7 +115,8 @@ func endpoint(address, port []byte) netip.AddrPort {
 	return netip.AddrPortFrom(a.Unmap(), uint16(p))
 }
 
-// missing returns how many bytes at least a line that has no end yet wants, its end included. It is an error if none would do.
+// missing returns the least number of bytes, CR LF included, that complete a line whose end has not come yet. It returns an error if
+// no bytes can complete it.
 func missing(text []byte) (int, error) {
 	f := bytes.Split(text, space)
 	last := len(f) - 1
@@ -140,7 +143,8 @@ func missing(text []byte) (int, error) {
 	return 0, check(f, last)
 }
 
-// completions has, for the protocol, both addresses and a port, what makes each beginning of one that can be completed complete. The shorter come first.
+// completions lists, by kind of field (protocol, source, destination, port), the endings that complete it. For every valid beginning of
+// such a field, one of the endings makes a valid field. Shorter endings come first.
 var completions = [4][]string{
 	{"", "4", "P4", "CP4", "TCP4", "N", "WN", "OWN", "NOWN", "KNOWN", "NKNOWN", "UNKNOWN"},
 	addressEnds,
@@ -150,5 +154,5 @@ var completions = [4][]string{
 
 var addressEnds = []string{"", "0", ":", ".0", "::", ":0", "0.0", ".0.0", "0.0.0", ".0.0.0", "0.0.0.0"}
 
-// shortest has what follows each field in the shortest line.
+// shortest has, for each field, the shortest rest of a line after it.
 var shortest = [...]string{" :: :: 0 0\r\n", " :: 0 0\r\n", " 0 0\r\n", " 0\r\n", "\r\n"}

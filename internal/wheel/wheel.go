@@ -1,16 +1,13 @@
-// Package wheel keeps deadlines by the hundred thousand for a loop that looks
-// at them rarely: most are put off many times for every time they are due.
+// Package wheel keeps hundreds of thousands of deadlines for an event loop. Most of them are idle timeouts, which move to a later time
+// with every message and are rarely reached.
 //
-// It is a hashed timing wheel that moves its items lazily. Time is cut into
-// ticks, and the ticks of the near future have a slot each. An item is armed
-// for the earliest of its deadlines. Putting that off costs nothing, because
-// nothing is moved: the item is visited at the time it was armed for, finds
-// that it has time left, and arms itself anew. So an item that is busy all day
-// is touched once per timeout, not once per message.
+// It is a hashed timing wheel that moves its items lazily. Time is divided into ticks, and each tick of the near future has a slot. An
+// item is armed for the earliest of its deadlines. Moving that deadline to a later time costs nothing, because the item stays in its
+// slot: when it is visited, it finds that time is left and arms itself again. So an item that is busy all day is touched once per
+// timeout, not once per message.
 //
-// A wheel therefore promises one thing: never later. An item is visited at the
-// first tick not before the time asked for, or sooner; what a visit means is
-// for the item to decide.
+// A wheel promises one thing: a visit is never late. An item is visited at the first tick that is not before the time asked for, or
+// earlier. The item decides what a visit means.
 package wheel
 
 import (
@@ -20,40 +17,33 @@ import (
 	"time"
 )
 
-// Position is where an item sits in its wheel. It lives inside the item and
-// belongs to the wheel; the zero value says that the item is not armed. An
-// item that is armed must not be copied.
+// Position is the position of an item in its wheel. It is a field of the item and belongs to the wheel. Its zero value means that the
+// item is not armed. An armed item must not be copied.
 type Position struct {
-	// The number of the slot plus one, or dueSlot, or zero.
-	slot int32
-	// The place in that slot.
-	index int32
+	slot  int32 // number of the slot plus one, or dueSlot, or 0 if not armed
+	index int32 // index in that slot
 }
 
-// dueSlot stands for the list of items that Expire has still to visit.
+// dueSlot is the slot of items that Expire has taken out of the wheel and not visited yet.
 const dueSlot = -1
 
-// Item is what a wheel holds, usually a pointer. WheelPosition returns the
-// same address whenever it is called on the same item.
+// Item is what a wheel holds, usually a pointer. WheelPosition must return the same address for the same item, always.
 type Item interface {
 	comparable
 	WheelPosition() *Position
 }
 
-// slotKept is how many places an empty slot may keep for the next time, and
-// dueKept how many the list of due items. With pointers as items, that is at
-// most 2 KiB a slot.
+// The largest capacity, in items, that an empty slot and the empty list of due items keep. With pointers as items, a slot keeps 2 KiB
+// at most.
 const (
 	slotKept = 256
 	dueKept  = 4096
 )
 
-// A Wheel holds items by the time of their next visit. It is not safe for
-// concurrent use: it belongs to one loop, and so do the positions of its
-// items. An item belongs to one wheel as long as it is armed.
+// A Wheel holds items by the time of their next visit. It is not safe for concurrent use: the wheel and the positions of its items
+// belong to one goroutine. An item belongs to one wheel while it is armed.
 //
-// All times are readings of one monotonic clock of the caller's, counted from
-// any moment; they are not negative.
+// All times are readings of one monotonic clock of the caller, since any moment. They are not negative.
 type Wheel[T Item] struct {
 	tick  time.Duration
 	slots [][]T
@@ -61,21 +51,19 @@ type Wheel[T Item] struct {
 	// One bit per slot, set if the slot is not empty.
 	occupied []uint64
 
-	// The ticks up to and including done are over. The slots hold the ticks
-	// from done+1 to done+len(slots), tick n in slot n%len(slots).
+	// The ticks up to and including done have passed. The slots hold the ticks from done+1 to done+len(slots): tick n is in slot
+	// n%len(slots).
 	done int64
 
-	// Taken out of their slots, not visited yet. Empty unless Expire is
-	// running, or a visit panicked.
+	// Items taken out of their slots and not visited yet. Empty unless Expire is running, or a visit has panicked.
 	due []T
 
-	count int // items in slots and due
+	count int // armed items: those in slots and in due
 }
 
-// New returns an empty wheel. A tick is the precision of the visits; tick
-// times slots is the horizon, the longest time that an item is left alone.
-// One bit and one slice header are held per slot. New panics if either
-// argument is less than one, or slots does not fit 31 bits.
+// New returns an empty wheel. The tick is the precision of the visits. tick times slots is the horizon: an item is visited at least
+// that often. A slot costs one bit and one slice header. New panics if an argument is less than one, or if slots does not fit into
+// 31 bits.
 func New[T Item](tick time.Duration, slots int) *Wheel[T] {
 	if tick < 1 || slots < 1 || slots >= math.MaxInt32 {
 		panic(fmt.Sprintf("wheel: %d slots of %v", slots, tick))
@@ -87,12 +75,10 @@ func New[T Item](tick time.Duration, slots int) *Wheel[T] {
 	}
 }
 
-// Arm asks for a visit at the first tick that is not before at. If the item is
-// armed for that tick or an earlier one already, nothing changes. A time that
-// is past, or in a tick that is over, means the next tick; a time beyond the
-// horizon means its last tick. The horizon counts from the latest Expire, so a
-// loop that calls Expire on each turn has fewer visits than one that calls it
-// only when Next says so.
+// Arm schedules a visit at the first tick that is not before at. If the item is already armed for that tick or an earlier one, nothing
+// changes. A time in the past, or within a tick that has passed, means the next tick. A time beyond the horizon means its last tick.
+// The horizon starts at the latest Expire, so a loop that calls Expire in each turn has fewer visits than a loop that calls it only
+// when Next says so.
 func (w *Wheel[T]) Arm(item T, at time.Duration) {
 	n := int64(at / w.tick)
 	if at%w.tick > 0 {
@@ -129,9 +115,8 @@ func (w *Wheel[T]) tickOf(slot int) int64 {
 	return first + int64(ahead)
 }
 
-// Disarm cancels the visit of an item; there may be none. The wheel does not
-// refer to the item any more when Disarm returns. The cost does not depend on
-// how many items there are.
+// Disarm cancels the visit of an item. It does nothing if the item is not armed. When it returns, the wheel holds no reference to the
+// item. Its cost does not depend on the number of items.
 func (w *Wheel[T]) Disarm(item T) {
 	pos := item.WheelPosition()
 	if pos.slot == 0 {
@@ -141,8 +126,7 @@ func (w *Wheel[T]) Disarm(item T) {
 	w.takeOut(pos)
 }
 
-// takeOut vacates a position, fills the gap with the last item of the slot,
-// and sets the position to zero.
+// takeOut removes the item at a position, moves the last item of the slot into the gap, and sets the position to zero.
 func (w *Wheel[T]) takeOut(pos *Position) {
 	list := w.listOf(pos)
 	items := *list
@@ -168,19 +152,18 @@ func (w *Wheel[T]) listOf(pos *Position) *[]T {
 	return &w.slots[pos.slot-1]
 }
 
-// verify panics if the item does not sit where its position says. That is the
-// case if it was armed in another wheel or copied, and removing somebody else
-// in its place would lose a deadline silently.
+// verify panics if the item is not where its position says: it was armed in another wheel, or copied. To go on would remove another
+// item in its place and lose a deadline without a trace.
 func (w *Wheel[T]) verify(item T, pos *Position) {
 	if int(pos.slot) <= len(w.slots) {
 		if items := *w.listOf(pos); int(pos.index) < len(items) && items[pos.index] == item {
 			return
 		}
 	}
-	panic("wheel: item is not where its position says")
+	panic("wheel: the item is not where its position says: it was copied, or armed in another wheel")
 }
 
-// vacate notes that a slot has become empty. The places have been cleared.
+// vacate marks a slot as empty. Its items have been cleared.
 func (w *Wheel[T]) vacate(slot int) {
 	w.occupied[slot/64] &^= 1 << (slot % 64)
 	if cap(w.slots[slot]) > slotKept {
@@ -190,19 +173,17 @@ func (w *Wheel[T]) vacate(slot int) {
 	}
 }
 
-// Next returns when Expire will have something to do; ok is false if nothing
-// is armed. Disarm may take that time back and Arm may bring it forward. The
-// cost is a look at one bit per slot at worst, 64 at a time.
+// Next returns the time at which Expire will visit an item; ok is false if no item is armed. A later Arm or Disarm may change that
+// time. At worst Next looks at one bit per slot, 64 at a time.
 func (w *Wheel[T]) Next() (at time.Duration, ok bool) {
-	if len(w.due) > 0 { // a visit has panicked, or calls us
+	if len(w.due) > 0 { // called by a visit, or after one that panicked
 		return time.Duration(w.done) * w.tick, true
 	}
 	n, ok := w.occupiedFrom(w.done + 1)
 	return time.Duration(n) * w.tick, ok
 }
 
-// occupiedFrom returns the first tick not before n whose slot holds items. The
-// slots of the ticks from done+1 to n-1 have to be empty.
+// occupiedFrom returns the first tick not before n whose slot holds items. The slots of the ticks from done+1 to n-1 must be empty.
 func (w *Wheel[T]) occupiedFrom(n int64) (tick int64, ok bool) {
 	if w.count == len(w.due) {
 		return 0, false
@@ -223,21 +204,18 @@ func (w *Wheel[T]) occupiedFrom(n int64) (tick int64, ok bool) {
 	return n + int64(ahead), true
 }
 
-// Expire takes out every item whose tick is not after now and calls visit for
-// it, once, in no particular order. The item is not armed any more when its
-// visit begins.
+// Expire removes every item whose tick is not after now and calls visit for it, once, in no particular order. The item is no longer
+// armed when its visit begins.
 //
-// A visit may arm and disarm any item, its own included. What it arms is
-// visited by a later call, at the next tick at the earliest; what it disarms
-// is not visited, even if it was due. It may call Next and Len, which count
-// what is due and not visited yet. It must not call Expire. If a visit
-// panics, the next call of Expire goes on with the others.
+// A visit may arm and disarm any item, also its own. An item that it arms is visited by a later call, at the next tick at the earliest.
+// An item that it disarms is not visited, even if it was due. A visit may call Next and Len, which count the items that are due and not
+// visited yet. It must not call Expire. If a visit panics, the next call of Expire visits the remaining items.
 //
-// A time before that of an earlier call does nothing. A call that finds
-// nothing due costs as much as Next, however much time has passed.
+// A time before that of an earlier call does nothing. A call that finds nothing due costs as much as Next, however much time has
+// passed.
 func (w *Wheel[T]) Expire(now time.Duration, visit func(T)) {
-	if today := int64(now / w.tick); today > w.done {
-		w.collect(today)
+	if current := int64(now / w.tick); current > w.done {
+		w.collect(current)
 	}
 	var none T
 	for len(w.due) > 0 {
@@ -254,12 +232,11 @@ func (w *Wheel[T]) Expire(now time.Duration, visit func(T)) {
 	}
 }
 
-// collect moves the items of all ticks up to today to the list of due items
-// and makes today the last tick that is over. From then on the slots have
-// room for what the visits arm, and nothing of that can be due in this call.
-func (w *Wheel[T]) collect(today int64) {
+// collect moves the items of all ticks up to current to the list of due items, and makes current the last tick that has passed. From
+// then on visits may arm items again: none of those can be due in this call of Expire.
+func (w *Wheel[T]) collect(current int64) {
 	n, ok := w.occupiedFrom(w.done + 1)
-	for ok && n <= today {
+	for ok && n <= current {
 		slot := int(n % int64(len(w.slots)))
 		items := w.slots[slot]
 		for _, item := range items {
@@ -271,8 +248,8 @@ func (w *Wheel[T]) collect(today int64) {
 		w.vacate(slot)
 		n, ok = w.occupiedFrom(n + 1)
 	}
-	w.done = today
+	w.done = current
 }
 
-// Len returns how many items are armed.
+// Len returns the number of armed items.
 func (w *Wheel[T]) Len() int { return w.count }

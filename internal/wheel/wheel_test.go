@@ -1,15 +1,12 @@
 package wheel
 
 import (
-	"fmt"
 	"math"
 	"runtime"
 	"slices"
 	"testing"
 	"time"
 	"weak"
-
-	"pgregory.net/rapid"
 )
 
 type entry struct {
@@ -21,7 +18,7 @@ func (e *entry) WheelPosition() *Position { return &e.pos }
 
 const tick = 10 * time.Millisecond
 
-// ms turns the bare numbers of the tables into times.
+// ms returns n milliseconds.
 func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 
 // expire returns the ids visited, in ascending order.
@@ -32,13 +29,14 @@ func expire(w *Wheel[*entry], now time.Duration) []int {
 	return ids
 }
 
+// An item is visited at the first tick that is not before its earliest deadline, and within the horizon.
 func TestVisitTime(t *testing.T) {
 	for _, test := range []struct {
 		name    string
-		expired int   // Expire was called with this before
-		arm     []int // of one item
-		silent  int   // no visit then
-		visited int   // but then
+		expired int   // time of an Expire before
+		arm     []int // deadlines of one item, in the order of their Arm
+		silent  int   // latest time without a visit
+		visited int   // time of the visit
 	}{
 		{"on a tick", 0, []int{20}, 19, 20},
 		{"between ticks", 0, []int{21}, 29, 30},
@@ -68,7 +66,7 @@ func TestVisitTime(t *testing.T) {
 				w.Arm(e, ms(at))
 			}
 			if w.Len() != 1 {
-				t.Errorf("Len %d", w.Len())
+				t.Errorf("Len is %d", w.Len())
 			}
 			if at, ok := w.Next(); at != ms(test.visited) || !ok {
 				t.Errorf("Next %v, %v", at, ok)
@@ -86,6 +84,7 @@ func TestVisitTime(t *testing.T) {
 	}
 }
 
+// After a pause longer than the horizon, one Expire visits each item once.
 func TestLongPause(t *testing.T) {
 	for _, slots := range []int{1, 2, 63, 64, 65, 1000} {
 		w := New[*entry](tick, slots)
@@ -103,6 +102,7 @@ func TestLongPause(t *testing.T) {
 	}
 }
 
+// A time before that of an earlier Expire visits nothing and makes no later visit late.
 func TestClockGoesBack(t *testing.T) {
 	w := New[*entry](tick, 8)
 	expire(w, ms(100))
@@ -115,8 +115,7 @@ func TestClockGoesBack(t *testing.T) {
 	}
 }
 
-// Whatever the visits arm, and however many slots are due at once, it is for
-// a later call, and in the past means the next tick.
+// An item that is armed by a visit is visited by a later Expire, at the next tick at the earliest, however many slots are due.
 func TestArmInVisit(t *testing.T) {
 	for _, at := range []int{0, 195, 200, 205, 210, 1000} {
 		w := New[*entry](tick, 8)
@@ -144,6 +143,7 @@ func TestArmInVisit(t *testing.T) {
 	}
 }
 
+// An item that is due and disarmed by the visit of another is not visited.
 func TestDisarmInVisit(t *testing.T) {
 	w := New[*entry](tick, 8)
 	entries := make([]*entry, 30)
@@ -151,7 +151,7 @@ func TestDisarmInVisit(t *testing.T) {
 		entries[i] = &entry{id: i}
 		w.Arm(entries[i], ms(10+i%3*10))
 	}
-	// Each visit disarms itself, which is nothing, and two others.
+	// Each visit disarms its own item, which does nothing, and two others.
 	visited := map[int]bool{}
 	gone := map[int]bool{}
 	w.Expire(ms(30), func(e *entry) {
@@ -186,7 +186,7 @@ func TestArmDueInVisit(t *testing.T) {
 		w.Arm(a, ms(50)) // one of them is e
 		w.Arm(b, ms(50))
 		if w.Len() != 2 {
-			t.Errorf("Len %d", w.Len())
+			t.Errorf("Len is %d", w.Len())
 		}
 		if at, ok := w.Next(); at != ms(10) || !ok {
 			t.Errorf("Next %v, %v", at, ok)
@@ -197,6 +197,7 @@ func TestArmDueInVisit(t *testing.T) {
 	}
 }
 
+// After a visit that panics, the next Expire visits the remaining items.
 func TestVisitPanics(t *testing.T) {
 	w := New[*entry](tick, 8)
 	for id := range 10 {
@@ -219,6 +220,7 @@ func TestVisitPanics(t *testing.T) {
 	}
 }
 
+// Arm and Disarm panic for an item that is armed in another wheel.
 func TestWrongWheel(t *testing.T) {
 	w, other := New[*entry](tick, 8), New[*entry](tick, 1000)
 	e := &entry{}
@@ -231,7 +233,7 @@ func TestWrongWheel(t *testing.T) {
 		func() {
 			defer func() {
 				if recover() == nil {
-					t.Errorf("%s does not notice", name)
+					t.Errorf("%s of an item that is armed in another wheel does not panic", name)
 				}
 			}()
 			op()
@@ -255,7 +257,7 @@ func TestNewPanics(t *testing.T) {
 	}
 }
 
-// What left the wheel, on whichever way, is not kept alive by it.
+// A wheel keeps no reference to an item that was visited, disarmed, or moved to another slot.
 func TestNothingIsKeptAlive(t *testing.T) {
 	w := New[*entry](tick, 8)
 	var gone []weak.Pointer[entry]
@@ -280,12 +282,13 @@ func TestNothingIsKeptAlive(t *testing.T) {
 	runtime.GC()
 	for i, p := range gone {
 		if p.Value() != nil {
-			t.Errorf("item %d is alive", i)
+			t.Errorf("item %d is still referenced", i)
 		}
 	}
 	runtime.KeepAlive(w)
 }
 
+// Slots and the list of due items drop their memory after many items were due at once.
 func TestMemoryIsGivenBack(t *testing.T) {
 	held := func(w *Wheel[*entry]) int {
 		n := cap(w.due)
@@ -301,11 +304,11 @@ func TestMemoryIsGivenBack(t *testing.T) {
 		w.Arm(&entries[i], ms(10))
 	}
 	if held(w) < many {
-		t.Fatalf("%d places for %d items", held(w), many)
+		t.Fatalf("the wheel has a capacity of %d for %d items", held(w), many)
 	}
 	expire(w, ms(10))
 	if n := held(w); n > 8*slotKept+dueKept {
-		t.Errorf("%d places after Expire", n)
+		t.Errorf("the wheel has a capacity of %d after Expire", n)
 	}
 	for i := range entries {
 		w.Arm(&entries[i], ms(20))
@@ -314,142 +317,11 @@ func TestMemoryIsGivenBack(t *testing.T) {
 		w.Disarm(&entries[i])
 	}
 	if n := held(w); n > 8*slotKept+dueKept {
-		t.Errorf("%d places after Disarm", n)
+		t.Errorf("the wheel has a capacity of %d after Disarm", n)
 	}
 }
 
-// The wheel against a map: the model knows nothing of slots.
-func TestModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		type promise struct {
-			tick  int64         // the visit is in this tick
-			asked time.Duration // earliest time asked for, or the time of asking if that is later
-		}
-		var (
-			slots   = rapid.SampledFrom([]int{1, 2, 3, 7, 64, 65, 130}).Draw(t, "slots")
-			horizon = time.Duration(slots) * tick
-			w       = New[*entry](tick, slots)
-			model   = map[*entry]promise{}
-			now     = time.Duration(rapid.IntRange(0, 1000).Draw(t, "start")) * time.Millisecond
-			expired time.Duration // greatest time given to Expire
-			entries = make([]*entry, rapid.IntRange(1, 40).Draw(t, "items"))
-		)
-		for i := range entries {
-			entries[i] = &entry{id: i}
-		}
-		pick := rapid.SampledFrom(entries)
-		span := rapid.OneOf(
-			rapid.Int64Range(-int64(tick), 3*int64(tick)),
-			rapid.Int64Range(-int64(horizon), 3*int64(horizon)),
-		)
-
-		arm := func(t *rapid.T) {
-			e := pick.Draw(t, "arm")
-			at := now + time.Duration(span.Draw(t, "in"))
-			w.Arm(e, at)
-
-			n := int64(math.Ceil(float64(at) / float64(tick)))
-			over := int64(expired / tick)
-			n = min(max(n, over+1), over+int64(slots))
-			p := promise{tick: n, asked: max(at, expired)}
-			if old, ok := model[e]; ok {
-				p = promise{tick: min(n, old.tick), asked: min(p.asked, old.asked)}
-			}
-			model[e] = p
-		}
-		disarm := func(t *rapid.T) {
-			e := pick.Draw(t, "disarm")
-			w.Disarm(e)
-			delete(model, e)
-		}
-
-		t.Repeat(map[string]func(*rapid.T){
-			"arm":    arm,
-			"disarm": disarm,
-			"expire": func(t *rapid.T) {
-				now = max(0, now+time.Duration(span.Draw(t, "later")))
-				if rapid.Bool().Draw(t, "at next") {
-					if at, ok := w.Next(); ok {
-						now = at
-					}
-				}
-				expired = max(expired, now)
-				today := int64(expired / tick)
-
-				due := map[*entry]promise{}
-				for e, p := range model {
-					if p.tick <= today {
-						due[e] = p
-					}
-				}
-				w.Expire(now, func(e *entry) {
-					if _, ok := due[e]; !ok {
-						t.Fatalf("item %d visited: not due, disarmed, or a second time", e.id)
-					}
-					delete(due, e)
-					delete(model, e)
-					// The visits have their way with themselves and others.
-					switch rapid.IntRange(0, 5).Draw(t, "visit") {
-					case 0:
-						at := now + time.Duration(span.Draw(t, "again in"))
-						w.Arm(e, at)
-						n := int64(math.Ceil(float64(at) / float64(tick)))
-						model[e] = promise{
-							tick:  min(max(n, today+1), today+int64(slots)),
-							asked: max(at, expired),
-						}
-					case 1:
-						other := pick.Draw(t, "disarm other")
-						w.Disarm(other)
-						delete(due, other)
-						delete(model, other)
-					case 2:
-						other := pick.Draw(t, "arm other")
-						if _, ok := due[other]; ok {
-							w.Arm(other, now+time.Duration(span.Draw(t, "due in")))
-							break // its visit is still to come
-						}
-						if _, ok := model[other]; !ok {
-							w.Arm(other, now)
-							model[other] = promise{tick: today + 1, asked: expired}
-						}
-					}
-					if w.Len() != len(model) {
-						t.Fatalf("Len %d in a visit, want %d", w.Len(), len(model))
-					}
-				})
-				for e := range due {
-					t.Fatalf("item %d not visited", e.id)
-				}
-				// The one promise, without any arithmetic of ticks.
-				for e, p := range model {
-					if now >= p.asked+tick {
-						t.Fatalf("item %d asked for %v, still waiting at %v", e.id, p.asked, now)
-					}
-				}
-			},
-			"": func(t *rapid.T) {
-				if w.Len() != len(model) {
-					t.Fatalf("Len %d, want %d", w.Len(), len(model))
-				}
-				first := int64(math.MaxInt64)
-				for _, p := range model {
-					first = min(first, p.tick)
-				}
-				at, ok := w.Next()
-				if ok != (len(model) > 0) || ok && at != time.Duration(first)*tick {
-					t.Fatalf("Next %v, %v, want tick %d of %d items", at, ok, first, len(model))
-				}
-				for _, e := range entries {
-					if _, ok := model[e]; ok != (e.pos.slot != 0) {
-						t.Fatalf("item %d: armed %v, position %+v", e.id, ok, e.pos)
-					}
-				}
-			},
-		})
-	})
-}
-
+// Arm, Disarm, Next and Expire allocate nothing once the slots have grown.
 func TestSteadyStateDoesNotAllocate(t *testing.T) {
 	const items = 4000
 	w := New[*entry](tick, 64)
@@ -475,73 +347,5 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 	}
 	if w.Len() != items {
 		t.Errorf("%d items of %d", w.Len(), items)
-	}
-}
-
-const benchItems = 100_000
-
-func benchWheel() (*Wheel[*entry], []*entry) {
-	w := New[*entry](100*time.Millisecond, 1024)
-	entries := make([]*entry, benchItems)
-	for i := range entries {
-		entries[i] = &entry{id: i}
-		w.Arm(entries[i], time.Duration(i)*time.Millisecond)
-	}
-	return w, entries
-}
-
-// The common case: a deadline is put off.
-func BenchmarkArmLater(b *testing.B) {
-	w, entries := benchWheel()
-	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		w.Arm(entries[i], 100*time.Second)
-		if i++; i == benchItems {
-			i = 0
-		}
-	}
-}
-
-func BenchmarkDisarmArm(b *testing.B) {
-	w, entries := benchWheel()
-	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		w.Disarm(entries[i])
-		w.Arm(entries[i], time.Duration(i)*time.Millisecond)
-		if i++; i == benchItems {
-			i = 0
-		}
-	}
-}
-
-// One op is one tick, in which about a thousandth of the items is due and
-// armed anew for the end of the horizon.
-func BenchmarkExpire(b *testing.B) {
-	w, _ := benchWheel()
-	now := time.Duration(0)
-	visits := 0
-	visit := func(e *entry) {
-		visits++
-		w.Arm(e, now+100*time.Second)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		now += 100 * time.Millisecond
-		w.Expire(now, visit)
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(visits), "ns/visit")
-}
-
-func BenchmarkNext(b *testing.B) {
-	for _, slots := range []int{64, 1024, 16384} {
-		b.Run(fmt.Sprint(slots), func(b *testing.B) {
-			w := New[*entry](tick, slots)
-			w.Arm(&entry{}, time.Duration(slots)*tick) // the last of all
-			for b.Loop() {
-				w.Next()
-			}
-		})
 	}
 }

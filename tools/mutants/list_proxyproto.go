@@ -1,6 +1,6 @@
 package main
 
-// inProxyproto has the mistakes in the reading of PROXY headers.
+// inProxyproto has the mistakes in the parsing of PROXY headers.
 var inProxyproto = []mutant{
 	{"a header that begins like neither version is waited for", "internal/proxyproto/parse.go",
 		"	return string(b[:n]) == s[:n]\n", "	return n == 0 || b[0] == s[0]\n", "./internal/proxyproto TestMalformedHeaders"},
@@ -15,10 +15,10 @@ var inProxyproto = []mutant{
 	{"source and destination are exchanged", "internal/proxyproto/v2.go",
 		"netip.AddrPortFrom(netip.AddrFrom4([4]byte(a)), port(8))", "netip.AddrPortFrom(netip.AddrFrom4([4]byte(a[4:])), port(8))", "./internal/proxyproto TestWholeHeaders"},
 	{"an IPv4-mapped address stays one", "internal/proxyproto/v2.go", "netip.AddrFrom16([16]byte(a)).Unmap(), port(32)", "netip.AddrFrom16([16]byte(a)), port(32)", "./internal/proxyproto TestWholeHeaders"},
-	{"a wrong checksum is taken", "internal/proxyproto/v2.go", "sum != told {", "sum != told && told == 0 {", "./internal/proxyproto TestMalformedHeaders|TestChecksumGuardsEveryBit"},
-	{"the checksum of LOCAL is not looked at", "internal/proxyproto/v2.go", "		return h, most, checkLocal(b[:most], tlvs)\n", "		return h, most, nil\n", "./internal/proxyproto TestMalformedHeaders"},
+	{"a wrong checksum is taken", "internal/proxyproto/v2.go", "sum != stated {", "sum != stated && stated == 0 {", "./internal/proxyproto TestMalformedHeaders|TestChecksumGuardsEveryBit"},
+	{"the checksum of LOCAL is not checked", "internal/proxyproto/v2.go", "		return h, most, checkLocal(b[:most], tlvs)\n", "		return h, most, nil\n", "./internal/proxyproto TestMalformedHeaders"},
 	{"LOCAL is taken for the client that its header names", "internal/proxyproto/v2.go", "	case command == local:\n", "	case command == local && family == 0:\n", "./internal/proxyproto TestWholeHeaders"},
-	{"a transport that there is not is taken", "internal/proxyproto/v2.go", "transport > lastTransport) {", "transport > 15) {", "./internal/proxyproto TestMalformedHeaders"},
+	{"an unknown transport is taken", "internal/proxyproto/v2.go", "transport > lastTransport) {", "transport > 15) {", "./internal/proxyproto TestMalformedHeaders"},
 	{"a datagram's addresses are taken for a client's", "internal/proxyproto/v2.go", "	if transport == stream {\n", "	if transport <= lastTransport {\n", "./internal/proxyproto TestWholeHeaders"},
 	{"a TLV that is longer than the header is skipped", "internal/proxyproto/v2.go", "		if least > left {\n", "		if least > left+255 {\n", "./internal/proxyproto TestMalformedHeaders"},
 	{"a header of more than 4 KiB is waited for", "internal/proxyproto/v2.go", "	case least > MaxSize:\n", "	case least > 1<<16:\n", "./internal/proxyproto TestMalformedHeaders"},

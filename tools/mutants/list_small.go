@@ -25,7 +25,7 @@ var inWheel = []mutant{
 	{"an item that was due and is disarmed is visited all the same", "internal/wheel/wheel.go",
 		"	if pos.slot == 0 {\n		return\n	}\n	w.verify", "	if pos.slot <= 0 {\n		return\n	}\n	w.verify", "./internal/wheel TestDisarmInVisit"},
 	{"a clock that goes back makes ticks come twice", "internal/wheel/wheel.go",
-		"today > w.done {", "today != w.done {", "./internal/wheel TestClockGoesBack|TestModel"},
+		"current > w.done {", "current != w.done {", "./internal/wheel TestClockGoesBack|TestModel"},
 }
 
 var inFrame = []mutant{
@@ -83,16 +83,16 @@ var inPool = []mutant{
 		"		if n <= size {\n", "		if n <= size+1 {\n", "./pool TestGetSizeClasses"},
 	{"memory that learned to be small is handed out for a large class", "pool/pool.go",
 		"		if cap(b.mem.B) < sizes[b.class] {\n			b.mem.B = make([]byte, 0, sizes[b.class])\n		}\n", "", "./pool TestGetSizeClasses|TestClassesSurviveCalibration"},
-	{"Live does not count what is handed back", "pool/pool.go",
-		"	fell(lent.Add(-b.units<<32-1) >> 32)\n", "	fell(lent.Add(-b.units<<32) >> 32)\n", "./pool TestGetIsEmptyWithOneReference"},
-	{"memory is not handed back", "pool/pool.go",
+	{"Live does not count releases", "pool/pool.go",
+		"	trimAfterSpike(live.Add(-b.units<<32-1) >> 32)\n", "	trimAfterSpike(live.Add(-b.units<<32) >> 32)\n", "./pool TestGetIsEmptyWithOneReference"},
+	{"released memory does not go back to the pool", "pool/pool.go",
 		"		classes[b.class].Put(b.mem)\n", "", "./pool TestMemoryIsUsedAgain"},
-	{"the memory of a burst is pinned", "pool/pool.go",
-		"	return unkept\n", "	return int8(len(sizes) - 1)\n", "./pool TestGetSizeClasses"},
-	{"what a spike took is not given back", "pool/trim.go",
+	{"a huge buffer is pooled", "pool/pool.go",
+		"	return unpooled\n", "	return int8(len(sizes) - 1)\n", "./pool TestGetSizeClasses"},
+	{"the memory of a spike is not returned", "pool/trim.go",
 		"units <= most/2 && ", "units < 0 && ", "./pool TestSpikesAreGivenBack|TestMemoryComesBack"},
-	{"pools are emptied while the load is there", "pool/trim.go",
+	{"the pools are trimmed under load", "pool/trim.go",
 		"; now <= peak.Load()/2 {", "; now >= 0 {", "./pool TestSpikesAreGivenBack|TestMemoryComesBack"},
-	{"the memory of a buffer that append has moved is not told", "pool/pool.go",
+	{"Memory leaves out the array that append has moved to", "pool/pool.go",
 		"		n += c\n", "		n += 0 * c\n", "./pool TestMemoryOfAGrownBuffer"},
 }
