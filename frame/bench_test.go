@@ -9,7 +9,7 @@ import (
 	"github.com/servercore-go/servercore/frame"
 )
 
-// measured are the framers with a payload of 64 bytes that they take.
+// measured returns the framers to measure. All accept a payload of 64 bytes.
 func measured() []frame.Framer {
 	return []frame.Framer{
 		frame.ServerCore{},
@@ -29,7 +29,7 @@ func name(f frame.Framer) string {
 	return fmt.Sprintf("%T", f)[len("frame."):]
 }
 
-// F6: neither Split nor what goes with it allocates, and Append does not while dst has room.
+// F6: Split, SplitFrom and SizeOf do not allocate, and Append does not while dst has room.
 func TestF6NoAllocation(t *testing.T) {
 	payload := bytes.Repeat([]byte("x"), 64)
 	for _, f := range measured() {
@@ -57,7 +57,7 @@ func TestF6NoAllocation(t *testing.T) {
 	}
 }
 
-// One packet of 64 bytes with another behind it.
+// One packet of 64 bytes with another after it.
 func BenchmarkSplit(b *testing.B) {
 	payload := bytes.Repeat([]byte("x"), 64)
 	for _, f := range measured() {
@@ -74,7 +74,7 @@ func BenchmarkSplit(b *testing.B) {
 	}
 }
 
-// One packet of 64 bytes into a buffer that has room.
+// One packet of 64 bytes, appended to a buffer that has room.
 func BenchmarkAppend(b *testing.B) {
 	payload := bytes.Repeat([]byte("x"), 64)
 	for _, f := range measured() {
@@ -90,7 +90,7 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// A packet of 16 KiB that comes in reads of 16 bytes: what Resumer is for. Per packet.
+// A packet of 16 KiB that arrives in reads of 16 bytes, the case for Resumer. The times are per packet.
 func BenchmarkManySmallReads(b *testing.B) {
 	stream := append(bytes.Repeat([]byte("x"), 16<<10), "\r\n"...)
 	for _, f := range []frame.Framer{frame.Delimiter{Delimiter: []byte("\r\n")}, frame.Line{}} {

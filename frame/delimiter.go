@@ -2,28 +2,29 @@ package frame
 
 import "bytes"
 
-// Delimiter ends each packet with a fixed sequence of bytes. The packet passed on is what stands before it. Delimiter
-// is a [Resumer].
+// Delimiter ends each packet with a fixed sequence of bytes. Split returns the bytes before it. Delimiter is a
+// [Resumer].
 //
 //	+---------------------+-----------+
-//	| payload             | Delimiter |    the payload is what comes before the first Delimiter
+//	| payload             | Delimiter |    the payload ends before the first Delimiter
 //	+---------------------+-----------+
 //
-// What is left without a delimiter when the peer closes is no packet.
+// Bytes without a delimiter at the end of the stream are not a packet.
 type Delimiter struct {
-	// Delimiter ends a packet. It has no default: an empty one is invalid. It must not be modified while in use.
+	// Delimiter is the sequence of bytes that ends a packet. It has no default: an empty one is invalid. It must not
+	// be modified while the framer is in use.
 	Delimiter []byte
 
-	// Max is the most bytes before the delimiter. 0 means DefaultMax. A packet is refused as soon as Max and the
-	// delimiter's length have arrived and the delimiter has not.
+	// Max is the largest number of bytes before the delimiter. 0 means DefaultMax. A packet is refused as soon as Max
+	// bytes and the length of a delimiter have arrived without a delimiter.
 	Max int
 
-	// Keep leaves the delimiter at the end of the packets that Split returns. Append then wants it there too: what
-	// is sent is what arrives.
+	// Keep leaves the delimiter at the end of the packets that Split returns. Append then requires it at the end of
+	// its payload.
 	Keep bool
 }
 
-// max returns the most bytes before the delimiter.
+// max returns the largest number of bytes before the delimiter.
 func (f Delimiter) max() (int, error) {
 	if len(f.Delimiter) == 0 {
 		return 0, invalid("Delimiter.Delimiter", "empty", "1 byte or more")
@@ -34,8 +35,8 @@ func (f Delimiter) max() (int, error) {
 // Split finds the first packet; see [Framer].
 func (f Delimiter) Split(data []byte) (packet []byte, n int, err error) { return f.SplitFrom(data, 0) }
 
-// SplitFrom is Split without another search of the first scanned bytes, but for the last len(Delimiter)-1; see
-// [Resumer].
+// SplitFrom is Split for data whose first scanned bytes were searched before. Of these it searches only the last
+// len(Delimiter)-1 again; see [Resumer].
 func (f Delimiter) SplitFrom(data []byte, scanned int) (packet []byte, n int, err error) {
 	most, err := f.max()
 	if err != nil {
@@ -43,7 +44,7 @@ func (f Delimiter) SplitFrom(data []byte, scanned int) (packet []byte, n int, er
 	}
 	length := len(f.Delimiter)
 	window, full := data, false
-	if len(data)-length >= most { // the sum could overflow
+	if len(data)-length >= most { // most+length could overflow
 		window, full = data[:most+length], true
 	}
 	from := max(0, min(scanned, len(window))-(length-1))
@@ -62,9 +63,10 @@ func (f Delimiter) SplitFrom(data []byte, scanned int) (packet []byte, n int, er
 	return data[:end:end], n, nil
 }
 
-// Append appends the payload and the delimiter; see [Framer]. A payload that would end sooner is ErrMalformed: one
-// that contains the delimiter, or whose end would make one with the beginning of the delimiter after it, such as
-// "x\r\n" before "\r\n\r\n". With Keep, payload must end with the delimiter, contain no other, and is appended as it is.
+// Append appends the payload and the delimiter; see [Framer]. It refuses with ErrMalformed a payload that Split would
+// end too early: one that contains the delimiter, or whose end forms a delimiter together with the beginning of the
+// appended one, such as "x\r\n" before "\r\n\r\n". With Keep, the payload must end with the delimiter, contain no
+// other, and is appended unchanged.
 func (f Delimiter) Append(dst, payload []byte) ([]byte, error) {
 	most, err := f.max()
 	if err != nil {
@@ -87,12 +89,12 @@ func (f Delimiter) Append(dst, payload []byte) ([]byte, error) {
 	return append(dst, f.Delimiter...), nil
 }
 
-// early returns where the first delimiter in body and the delimiter after it begins if that is within body, or -1.
+// early returns the index in body at which Split would find a delimiter too early, or -1.
 func (f Delimiter) early(body []byte) int {
 	if i := bytes.Index(body, f.Delimiter); i >= 0 {
 		return i
 	}
-	// One that begins with the last k bytes of body and goes on in the delimiter that follows.
+	// A delimiter may begin with the last k bytes of body and end within the appended delimiter.
 	for k := min(len(f.Delimiter)-1, len(body)); k > 0; k-- {
 		if bytes.HasSuffix(body, f.Delimiter[:k]) && bytes.HasPrefix(f.Delimiter, f.Delimiter[k:]) {
 			return len(body) - k

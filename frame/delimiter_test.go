@@ -56,7 +56,8 @@ func TestDelimiterAppend(t *testing.T) {
 	})
 }
 
-// F7: what an earlier call has searched is not searched again. This caller lies, and only so can it be seen.
+// F7: SplitFrom does not search bytes again that an earlier call has searched. The test shows it with a false value of scanned: a
+// delimiter in those bytes is not found.
 func TestF7DelimiterGoesOnWhereItStopped(t *testing.T) {
 	f := frame.Delimiter{Delimiter: []byte("||")}
 	for _, tt := range []struct {

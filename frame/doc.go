@@ -1,46 +1,46 @@
-// Package frame cuts a stream of bytes into packets. TCP keeps the bytes in order and forgets how they were written: what
-// one side sends in three pieces the other may read in one, or in five. A [Framer] puts marks into the stream by which
-// the other side finds the packets again. Framers hold no state, open nothing and know no engine: bytes go in, and
-// packets, which are parts of them, come out.
+// Package frame cuts a stream of bytes into packets. TCP keeps the order of the bytes but not the boundaries of the
+// writes: what one side sends in three writes, the other may receive in one read, or in five. A [Framer] adds headers or
+// delimiters to the stream, by which the other side finds the packets. Framers hold no state, do no I/O, and know
+// nothing of the engine. Split takes received bytes and returns slices of them.
 //
 //	buf = append(buf, received...)
 //	for {
 //		packet, n, err := framer.Split(buf)
 //		if err != nil {
-//			return err // the connection cannot go on
+//			return err // the connection must end
 //		}
 //		if n == 0 {
-//			break // the packet is not whole yet
+//			break // the packet is not complete yet
 //		}
-//		handle(packet) // part of buf: copy what is to be kept
+//		handle(packet) // a slice of buf: copy what is kept
 //		buf = buf[n:]
 //	}
 //
-// # Which one
+// # Choosing a framer
 //
-//	the other side is                            take
+//	the peer is, or its protocol has             use
 //	a client of the C# ServerCore lesson         ServerCore
-//	yours, and any protocol will do              LengthField{LengthFieldLength: 4, InitialBytesToStrip: 4}, or Varint
-//	binary, with a length in its header          LengthField: offset, width, byte order, what the length counts
-//	a writer of protobuf messages                Varint
-//	text, or a person with nc or telnet          Line
-//	one that ends its messages with a mark       Delimiter
-//	a device with records of one size            Fixed
-//	something else                               a Framer of your own: see its example
+//	your own program, with any protocol          LengthField{LengthFieldLength: 4, InitialBytesToStrip: 4}, or Varint
+//	a length in a binary header                  LengthField: set offset, width, byte order, and what the length counts
+//	length-delimited protobuf messages           Varint
+//	lines of text, or a person with nc           Line
+//	a delimiter at the end of each message       Delimiter
+//	records of one size                          Fixed
+//	anything else                                a Framer of your own: see its example
 //
-// With a length in front the receiver knows the size of a packet from the first few bytes, and the payload may hold
-// anything. With a mark at the end the sender need not know the size, a person can type it, and the payload must not
-// contain the mark: Append refuses one that does.
+// With a length in front, the receiver knows the size of a packet from its first bytes, and the payload may contain any
+// bytes. With a delimiter at the end, the sender need not know the size, and a person can type a packet. The payload
+// must not contain the delimiter: Append refuses one that does.
 //
 // # Layouts
 //
-//	framer       on the wire, and below it the packet passed on           largest, default   also
+//	framer       on the wire; ^^^ marks the packet that Split returns     maximum, default   also a
 //	ServerCore   [size:2 little-endian, counts itself][payload]           payload, 65533     Sizer
 //	                                                  ^^^^^^^^^
 //	LengthField  [header..[length:1,2,3,4,8]..][rest]                     frame, 64 KiB      Sizer
 //	              strip ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
 //	Delimiter    [payload][delimiter]                                     payload, 64 KiB    Resumer
-//	             ^^^^^^^^^ (and the delimiter with Keep)
+//	             ^^^^^^^^^ (with Keep, the delimiter too)
 //	Line         [line][\r?][\n]                                          line, 64 KiB       Resumer
 //	             ^^^^^^
 //	Fixed        [Size bytes]                                             Size, none         Sizer
@@ -59,21 +59,21 @@
 //
 // # Guaranteed
 //
-// F1, F2 and F4 must hold for a Framer of yours too.
+// A Framer of your own must keep F1, F2 and F4.
 //
-//	F1  A packet is inside the n bytes it took, n is never more than there is, and n > 0 exactly when there is a packet.
-//	F2  How the stream was cut into reads does not matter: the packets are the same, and so is what is left or the kind
-//	    of the error after them.
-//	F3  A packet over the maximum is refused on its header, before a byte of its body is there, or where it has no
-//	    header, as soon as the maximum is passed. No framer asks its caller to hold more.
-//	F4  What one side sends is what Split returns on the other: Append refuses what it could not keep this for.
-//	F5  No bytes and no fields make a framer panic, overflow or stand still. An invalid field is an error of both
-//	    methods that names it.
-//	F6  Split allocates nothing, unless it returns an error. Append allocates what dst has no room for.
-//	F7  Nothing is searched twice, but for the length of a delimiter: with SizeOf or SplitFrom a packet costs what its
-//	    length costs, in one read or many.
+//	F1  A packet lies within the n bytes that it took. n is at most len(data), and n > 0 exactly if there is a packet.
+//	F2  The boundaries of the reads do not matter. The packets are the same, and so are the bytes that are left, or the
+//	    kind of the error.
+//	F3  A packet over the maximum is refused when its header has arrived, before its body. A packet without a header is
+//	    refused as soon as it passes the maximum. So a caller never has to hold more than the maximum.
+//	F4  Split returns what was given to Append on the other side. Append refuses a payload for which this would not hold.
+//	F5  No input and no field value makes a framer panic, overflow or stall. An invalid field makes both methods return
+//	    an error that names the field.
+//	F6  Split allocates nothing, unless it returns an error. Append allocates only if dst has too little capacity.
+//	F7  No byte is searched twice, except for the length of a delimiter. With SizeOf or SplitFrom the cost of a packet
+//	    depends on its length, not on the number of reads.
 //
-// Not guaranteed: that a packet is what the peer meant (a length that lies within the bounds is believed), and that
-// an end of the stream in the middle of a packet is noticed: bytes that are left when the peer closes are for the
-// caller to judge.
+// Not guaranteed: that a packet is what the peer meant, because any length within the maximum is accepted; and that an
+// end of the stream in the middle of a packet is detected. The caller decides what it means if bytes are left when the
+// peer closes.
 package frame

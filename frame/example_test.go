@@ -8,7 +8,7 @@ import (
 	"github.com/servercore-go/servercore/frame"
 )
 
-// Packets, however the network cuts them.
+// The packets do not depend on how the network cuts the stream.
 func Example() {
 	var framer frame.Framer = frame.ServerCore{}
 	var buf []byte
@@ -34,9 +34,9 @@ func Example() {
 	// frame: size of 1 bytes, at least 2: malformed packet
 }
 
-// A protocol of one's own: a header of four bytes, the type and the length of the body, two bytes each. The packet
-// passed on has the header, because content wants the type. Each type has its own maximum, which is why LengthField
-// does not do.
+// typed is a Framer for a protocol of your own: a header of four bytes with the type and the length of the body, two
+// bytes each. Split returns the packet with its header, because the application needs the type. Each type has its own
+// maximum, which LengthField cannot express.
 type typed struct{}
 
 const (
@@ -48,11 +48,11 @@ var largest = map[uint16]int{move: 12, chat: 1000}
 
 func (typed) Split(data []byte) (packet []byte, n int, err error) {
 	if len(data) < 4 {
-		return nil, 0, nil // not whole yet
+		return nil, 0, nil // not complete yet
 	}
 	body := int(binary.BigEndian.Uint16(data[2:]))
 	if err := fits(data, body); err != nil {
-		return nil, 0, err // before the body is there
+		return nil, 0, err // before the body has arrived
 	}
 	if n = 4 + body; len(data) < n {
 		return nil, 0, nil
@@ -83,7 +83,7 @@ func fits(header []byte, body int) error {
 	return nil
 }
 
-// A Framer for a protocol that is none of those offered here.
+// A Framer for a protocol that no framer of this package fits.
 func ExampleFramer() {
 	var framer frame.Framer = typed{}
 	stream, err := framer.Append(nil, []byte("\x00\x02\x00\x05hello"))
@@ -104,8 +104,8 @@ func ExampleFramer() {
 	// game: type 1 with 65535 bytes, at most 12: frame: packet too large true
 }
 
-// magic has a header of three bytes that content never sees: 0xCA, then the length of the payload. LengthField would
-// send 0 for the first one.
+// magic has a header of three bytes that Split strips: 0xCA and the length of the payload. LengthField would send 0 as the
+// first byte.
 type magic struct{ frame.LengthField }
 
 func (m magic) Append(dst, payload []byte) ([]byte, error) {
@@ -117,7 +117,7 @@ func (m magic) Append(dst, payload []byte) ([]byte, error) {
 	return dst, err
 }
 
-// A header byte that is stripped and still has a value: LengthField, embedded.
+// LengthField, embedded, with a value in a header byte that Split strips.
 func ExampleLengthField() {
 	framer := magic{frame.LengthField{LengthFieldOffset: 1, LengthFieldLength: 2, InitialBytesToStrip: 3}}
 	stream, _ := framer.Append(nil, []byte("hello"))

@@ -1,12 +1,12 @@
 package frame
 
-// Fixed makes each Size bytes a packet; nothing is added to them. It is a [Sizer].
+// Fixed makes every Size bytes a packet, without a header or delimiter. It is a [Sizer].
 //
 //	+----------------+----------------+--
 //	| Size bytes     | Size bytes     | ...
 //	+----------------+----------------+--
 type Fixed struct {
-	// Size is the length of every packet in bytes, and so the maximum. It has no default: 0 or less is invalid.
+	// Size is the length of every packet, in bytes. It has no default: 0 or less is invalid.
 	Size int
 }
 
@@ -28,8 +28,8 @@ func (f Fixed) Split(data []byte) (packet []byte, n int, err error) {
 // SizeOf returns Size, whatever data is; see [Sizer].
 func (f Fixed) SizeOf([]byte) int { return max(f.Size, 0) }
 
-// Append appends the payload, which must have Size bytes; see [Framer]. A longer one is ErrTooLarge, a shorter one
-// ErrMalformed.
+// Append appends the payload, which must have Size bytes; see [Framer]. It refuses a longer payload with ErrTooLarge and
+// a shorter one with ErrMalformed.
 func (f Fixed) Append(dst, payload []byte) ([]byte, error) {
 	if err := f.check(); err != nil {
 		return dst, err

@@ -15,14 +15,14 @@ import (
 	"github.com/servercore-go/servercore/frame"
 )
 
-// assembler is the plainest user of a Framer: it appends what is received to a buffer and splits until nothing whole is
-// left. On the way it holds each answer against F1 and against what the optional interfaces say.
+// assembler is the simplest user of a Framer: it appends what is received to a buffer and splits packets off until none is
+// complete. It checks each result against F1 and the optional interfaces.
 type assembler struct {
 	f       frame.Framer
-	resume  bool // go on with SplitFrom
+	resume  bool // use SplitFrom
 	buf     []byte
 	scanned int // bytes of buf in which an earlier call found no packet
-	size    int // what SizeOf said of the packet that begins buf
+	size    int // last result of SizeOf for the packet at the beginning of buf
 	packets [][]byte
 	err     error
 }
@@ -55,7 +55,7 @@ func (a *assembler) feed(t testing.TB, received []byte) {
 	}
 }
 
-// checkAnswer is F1, and that SizeOf agrees with Split.
+// checkAnswer checks F1, and that SizeOf agrees with Split.
 func checkAnswer(t testing.TB, f frame.Framer, data, packet []byte, n int, err error) {
 	t.Helper()
 	switch {
@@ -66,7 +66,7 @@ func checkAnswer(t testing.TB, f frame.Framer, data, packet []byte, n int, err e
 	case n == 0 && packet != nil:
 		t.Fatalf("%#v: Split(%x): packet %x with n = 0", f, data, packet)
 	case n > 0:
-		begin := 0 // where an empty slice points to says nothing
+		begin := 0 // the address of an empty slice says nothing
 		if len(packet) > 0 {
 			begin = int(uintptr(unsafe.Pointer(&packet[0])) - uintptr(unsafe.Pointer(&data[0])))
 		}
@@ -83,7 +83,7 @@ func checkAnswer(t testing.TB, f frame.Framer, data, packet []byte, n int, err e
 	}
 }
 
-// kind is what of an error must not depend on how the stream was cut.
+// kind is the part of an error that must not depend on how the stream was cut.
 func kind(err error) string {
 	switch {
 	case err == nil:
@@ -96,10 +96,10 @@ func kind(err error) string {
 	return err.Error() // an invalid field
 }
 
-// longest is how long a stream may be for checkStream, which is quadratic.
+// longest is the length, in bytes, of the longest stream for checkStream, which takes quadratic time.
 const longest = 512
 
-// checkStream is F2: the stream whole, byte by byte, and cut at random, by Split and by SplitFrom.
+// checkStream checks F2: the stream in one piece, byte by byte, and cut at random, with Split and with SplitFrom.
 func checkStream(t testing.TB, f frame.Framer, stream []byte, random *rand.Rand) {
 	t.Helper()
 	whole := &assembler{f: f}
@@ -119,7 +119,7 @@ func checkStream(t testing.TB, f frame.Framer, stream []byte, random *rand.Rand)
 			continue
 		}
 		single := &assembler{f: f, resume: resume}
-		single.feed(t, nil) // an invalid framer says so without any bytes
+		single.feed(t, nil) // an invalid framer returns its error without any bytes
 		for i := range stream {
 			single.feed(t, stream[i:i+1])
 		}
@@ -137,8 +137,8 @@ func checkStream(t testing.TB, f frame.Framer, stream []byte, random *rand.Rand)
 	}
 }
 
-// checkRoundTrip is F4 for one payload, and that a refused payload leaves dst alone. It returns the framed payload, or
-// nil if it was refused.
+// checkRoundTrip checks F4 for one payload, and that a refused payload leaves dst unchanged. It returns the framed payload,
+// or nil if the payload was refused.
 func checkRoundTrip(t testing.TB, f frame.Framer, payload []byte) []byte {
 	t.Helper()
 	before := []byte("before")
@@ -163,7 +163,7 @@ func checkRoundTrip(t testing.TB, f frame.Framer, payload []byte) []byte {
 	return framed
 }
 
-// every has each framer in a few shapes, small enough for random streams to reach their maxima.
+// every has each framer with a few settings. The maxima are small enough for random streams to reach them.
 var every = slices.Concat([]frame.Framer{
 	frame.ServerCore{},
 	frame.ServerCore{Max: 20},
@@ -188,7 +188,7 @@ var every = slices.Concat([]frame.Framer{
 	frame.LengthField{MaxFrameLength: 600, LengthFieldLength: 1, LengthFieldOffset: 3, LengthAdjustment: -4},
 }, documentedFramers())
 
-// payload makes one that f is likely to take.
+// payload returns a random payload that f is likely to accept.
 func payload(f frame.Framer, random *rand.Rand) []byte {
 	const alphabet = "aaaabbbb\r\n\x00\x00\x01\x02\x05\x7f\x80\xff"
 	p := make([]byte, random.IntN(1+random.IntN(30)))
@@ -209,6 +209,7 @@ func payload(f frame.Framer, random *rand.Rand) []byte {
 	return p
 }
 
+// F2 and F4 hold for random payloads, and F2 for streams that are damaged at random.
 func TestF2AndF4OnRandomStreams(t *testing.T) {
 	taken := make([]int, len(every))
 	for seed := range uint64(150) {
@@ -229,7 +230,7 @@ func TestF2AndF4OnRandomStreams(t *testing.T) {
 					seed, f, sent, whole.packets, whole.err, len(whole.buf))
 			}
 			taken[i] += len(sent)
-			// From here on the stream may be damaged.
+			// Damage the stream for F2.
 			for range random.IntN(4) {
 				switch at := random.IntN(len(stream) + 1); random.IntN(3) {
 				case 0:
@@ -245,11 +246,12 @@ func TestF2AndF4OnRandomStreams(t *testing.T) {
 	}
 	for i, n := range taken {
 		if n < 20 {
-			t.Errorf("%#v took only %d payloads: this test proves little", every[i], n)
+			t.Errorf("%#v accepted %d payloads, want 20 or more for the test to say something", every[i], n)
 		}
 	}
 }
 
+// F2 holds for random bytes.
 func TestF2OnNoise(t *testing.T) {
 	for seed := range uint64(100) {
 		for i, f := range every {
@@ -263,7 +265,7 @@ func TestF2OnNoise(t *testing.T) {
 	}
 }
 
-// F5: every invalid field is an error of both methods that names it, also without data.
+// F5: an invalid field makes both methods return an error that names it, also without data.
 func TestF5InvalidFieldsAreNamed(t *testing.T) {
 	for _, tt := range []struct {
 		f     frame.Framer
@@ -310,7 +312,7 @@ func TestF5InvalidFieldsAreNamed(t *testing.T) {
 		}
 		_, err := tt.f.Append(nil, []byte("payload"))
 		check("Append", err)
-		checkRoundTrip(t, tt.f, []byte("payload")) // dst is left alone
+		checkRoundTrip(t, tt.f, []byte("payload")) // dst stays unchanged
 	}
 }
 
@@ -322,7 +324,7 @@ func (middleEndian) Uint32(b []byte) uint32 {
 
 func (middleEndian) String() string { return "middle endian" }
 
-// F5: the largest maximum is a valid one, and nothing is allocated by it.
+// F5: the largest int is a valid maximum, and a framer allocates nothing for it.
 func TestF5LargestMaximum(t *testing.T) {
 	for _, f := range []frame.Framer{
 		frame.Delimiter{Delimiter: []byte("\r\n"), Max: math.MaxInt},
@@ -338,11 +340,11 @@ func TestF5LargestMaximum(t *testing.T) {
 	}
 	huge := frame.Fixed{Size: math.MaxInt}
 	if _, n, err := huge.Split([]byte("abc")); n != 0 || err != nil {
-		t.Errorf("n = %d, error %v", n, err)
+		t.Errorf("Split of 3 bytes: n = %d, error %v, want 0 and none", n, err)
 	}
 }
 
-// The text of a refusal has the sizes and the prefix, once.
+// The text of an error has the sizes, and the prefix once.
 func TestErrorsSayTheSizes(t *testing.T) {
 	_, err := frame.Varint{}.Append(nil, make([]byte, 70000))
 	if want := "frame: packet of 70000 bytes, at most 65536: packet too large"; err == nil || err.Error() != want {
@@ -352,62 +354,4 @@ func TestErrorsSayTheSizes(t *testing.T) {
 	if want := "frame: size of 1 bytes, at least 2: malformed packet"; err == nil || err.Error() != want {
 		t.Errorf("error %q, want %q", err, want)
 	}
-}
-
-// splitCase is one call of Split. err is what the error must match; n == 0 without it is "not whole yet".
-type splitCase struct {
-	name   string
-	f      frame.Framer
-	data   string
-	packet string
-	n      int
-	err    error
-}
-
-func checkSplits(t *testing.T, cases []splitCase) {
-	t.Helper()
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			data := []byte(c.data)
-			packet, n, err := c.f.Split(data)
-			checkAnswer(t, c.f, data, packet, n, err)
-			if string(packet) != c.packet || n != c.n || !errors.Is(err, c.err) {
-				t.Errorf("%#v: Split(%q) = %q, %d, %v, want %q, %d, %v", c.f, c.data, packet, n, err, c.packet, c.n, c.err)
-			}
-			if len(data) <= longest {
-				checkStream(t, c.f, data, rand.New(rand.NewPCG(uint64(len(data)), 0)))
-			}
-		})
-	}
-}
-
-// appendCase is one call of Append.
-type appendCase struct {
-	name    string
-	f       frame.Framer
-	payload string
-	framed  string
-	err     error
-}
-
-func checkAppends(t *testing.T, cases []appendCase) {
-	t.Helper()
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			framed, err := c.f.Append(nil, []byte(c.payload))
-			if string(framed) != c.framed || !errors.Is(err, c.err) {
-				t.Errorf("%#v: Append(%q) = %q, %v, want %q, %v", c.f, c.payload, framed, err, c.framed, c.err)
-			}
-			checkRoundTrip(t, c.f, []byte(c.payload))
-		})
-	}
-}
-
-// fuzz holds f to all that checkStream and checkRoundTrip ask for, data being a stream first and a payload then.
-func fuzz(t *testing.T, f frame.Framer, data []byte, seed uint64) {
-	if len(data) > longest {
-		t.Skip()
-	}
-	checkStream(t, f, data, rand.New(rand.NewPCG(seed, 0)))
-	checkRoundTrip(t, f, data)
 }

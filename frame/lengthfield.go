@@ -8,75 +8,76 @@ import (
 	"strconv"
 )
 
-// maxStrip bounds LengthField.InitialBytesToStrip: Append has to make that many bytes up.
+// maxStrip bounds LengthField.InitialBytesToStrip, because Append writes that many bytes.
 const maxStrip = 64 << 10
 
-// LengthField is a packet with its length in a header, described by the parameters of Netty's
-// LengthFieldBasedFrameDecoder under their own names. In bytes:
+// LengthField is a packet with its length in a header. Its fields have the names and meanings of the parameters of
+// Netty's LengthFieldBasedFrameDecoder. In bytes:
 //
 //	+-------------------+-------------------+---------------------------+
-//	| other header      | the length        | the rest of the frame     |
+//	| other header      | length            | rest of the frame         |
 //	| LengthFieldOffset | LengthFieldLength | length + LengthAdjustment |
 //	+-------------------+-------------------+---------------------------+
 //	| InitialBytesToStrip     | the packet that Split returns           |
 //	+-------------------------+-----------------------------------------+
 //
-// The usual ones, for a length of two bytes:
+// Common settings, for a length of two bytes:
 //
-//	LengthField{LengthFieldLength: 2, InitialBytesToStrip: 2}                        the length of the payload, then it
+//	LengthField{LengthFieldLength: 2, InitialBytesToStrip: 2}                        length of the payload, payload
 //	LengthField{LengthFieldLength: 2, InitialBytesToStrip: 2, LengthAdjustment: -2}  the length counts itself too
-//	LengthField{LengthFieldLength: 2, LengthFieldOffset: 1}                          a type of one byte stands before it
+//	LengthField{LengthFieldLength: 2, LengthFieldOffset: 1}                          a type of one byte before the length
 //
 // # Split
 //
-// means what Netty means. A length that makes the frame shorter than its header, or than what is to be stripped, is
-// ErrMalformed. So is one of eight bytes above the largest int64, which is negative in Netty.
+// Split does what Netty's decoder does. It returns ErrMalformed for a length that makes the frame shorter than its
+// header or than InitialBytesToStrip, and for a length of eight bytes above the largest int64, which Netty reads as a
+// negative number.
 //
 // # Append
 //
-// is the inverse of Split: what one side sends is what Split returns on the other. So payload is the frame without its
-// first InitialBytesToStrip bytes. What that means for the header:
+// Append is the inverse of Split, so payload is the frame without its first InitialBytesToStrip bytes. For the header
+// this means:
 //
-//	the length, stripped               Append writes it
-//	the length, not stripped           payload carries it; one that says another size is ErrMalformed
-//	another header byte, stripped      Append writes 0, which the Split of the other side does not look at
-//	another header byte, not stripped  payload carries it
+//	length, stripped                 Append writes it
+//	length, not stripped             payload contains it; ErrMalformed if it does not match the size
+//	other header byte, stripped      Append writes 0; Split on the other side ignores it
+//	other header byte, not stripped  payload contains it
 //
-// A protocol that wants something else in a stripped byte embeds LengthField and has an Append of its own; there is
-// an example.
+// If a stripped byte must have another value, embed LengthField and give the type its own Append, as in the example.
 //
-// A payload too short to carry what it has to is ErrMalformed; one whose length the length field cannot hold is
-// ErrTooLarge.
+// Append returns ErrMalformed for a payload too short for the header bytes that it must contain, and ErrTooLarge for a
+// payload whose length does not fit the length field.
 //
 // LengthField is a [Sizer]. LengthFieldLength must be set; everything else may be left at 0.
 type LengthField struct {
-	// MaxFrameLength is the most bytes of a frame: header included, nothing stripped. 0 means DefaultMax. It must
-	// have room for the length field.
+	// MaxFrameLength is the size of the largest frame, in bytes, with its header and before anything is stripped. 0
+	// means DefaultMax. The length field must fit into it.
 	MaxFrameLength int
 
-	// LengthFieldOffset is how many bytes come before the length field. 0 is the default, a negative one invalid.
+	// LengthFieldOffset is the number of bytes before the length field. A negative one is invalid.
 	LengthFieldOffset int
 
-	// LengthFieldLength is the size of the length field in bytes: 1, 2, 3, 4 or 8. It has no default.
+	// LengthFieldLength is the size of the length field, in bytes: 1, 2, 3, 4 or 8. It has no default.
 	LengthFieldLength int
 
-	// LengthAdjustment is added to the length to give the number of bytes after the length field. It is negative
-	// where the length counts (part of) the header too, and positive where it leaves out something after itself.
+	// LengthAdjustment is added to the length to get the number of bytes after the length field. It is negative if the
+	// length also counts the header or a part of it, and positive if it leaves out bytes after the length field.
 	LengthAdjustment int
 
-	// InitialBytesToStrip is how many bytes at the beginning of the frame are left out of the packet. 0 passes the
-	// whole frame on; at most 65536.
+	// InitialBytesToStrip is the number of bytes at the beginning of the frame that Split leaves out of the packet, at
+	// most 65536. With 0, a packet is the whole frame.
 	InitialBytesToStrip int
 
-	// ByteOrder is the order of the length's bytes: binary.BigEndian, which nil stands for, binary.LittleEndian or
+	// ByteOrder is the byte order of the length: binary.BigEndian (also for nil), binary.LittleEndian or
 	// binary.NativeEndian.
 	ByteOrder binary.ByteOrder
 }
 
-// fourBytes tell what a byte order does. A method call lets a slice escape, so that it must not be a local one.
+// fourBytes is the input by which check recognizes a byte order. A local slice would escape through the method call and
+// allocate.
 var fourBytes = []byte{1, 2, 3, 4}
 
-// check returns the maximum, where the length field ends, and whether it is little-endian.
+// check returns the maximum, the offset of the end of the length field, and whether the length is little-endian.
 func (f LengthField) check() (most, end int, little bool, err error) {
 	if most, err = maximum("LengthField.MaxFrameLength", f.MaxFrameLength); err != nil {
 		return 0, 0, false, err
@@ -107,8 +108,8 @@ func (f LengthField) check() (most, end int, little bool, err error) {
 	return most, f.LengthFieldOffset + f.LengthFieldLength, little, nil
 }
 
-// size returns the length of the frame. The arithmetic is unsigned and in 64 bits, where every step fits: a length is
-// at most 2^63-1, an adjustment at most 2^63 away from 0.
+// size returns the length of the frame, or 0 while the header is incomplete. The arithmetic is unsigned and has 64 bits,
+// so that no step overflows: a length is at most 2^63-1, and the magnitude of an adjustment at most 2^63.
 func (f LengthField) size(data []byte) (int, error) {
 	most, end, little, err := f.check()
 	if err != nil || len(data) < end {
@@ -172,7 +173,7 @@ func (f LengthField) Append(dst, payload []byte) ([]byte, error) {
 	}
 	var field [8]byte
 	writeLength(field[:f.LengthFieldLength], length, little)
-	// The first bytes of the field are stripped, or none or all of them; payload carries the others.
+	// Split strips the first bytes of the field: none, some or all of them. payload contains the others.
 	stripped := field[:max(0, min(strip-f.LengthFieldOffset, f.LengthFieldLength))]
 	carried := field[len(stripped):f.LengthFieldLength]
 	if at := end - strip; len(carried) > 0 && !bytes.Equal(payload[at-len(carried):at], carried) {
@@ -186,7 +187,7 @@ func (f LengthField) Append(dst, payload []byte) ([]byte, error) {
 	return append(dst, payload...), nil
 }
 
-// length returns what the length field of a frame of size bytes says.
+// length returns the value of the length field for a frame of size bytes.
 func (f LengthField) length(size, end int) (uint64, error) {
 	length := uint64(size - end)
 	if by := int64(f.LengthAdjustment); by < 0 {

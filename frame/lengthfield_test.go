@@ -14,8 +14,7 @@ import (
 	"github.com/servercore-go/servercore/frame"
 )
 
-// documented are the seven examples of Netty's documentation: the parameters, what travels and what is
-// passed on.
+// documented are the seven examples of Netty's documentation: the parameters, the bytes on the wire, and the packet.
 var documented = []struct {
 	name          string
 	f             frame.LengthField
@@ -61,13 +60,13 @@ func TestLengthFieldAsDocumentedByNetty(t *testing.T) {
 		}
 		checkSplits(t, []splitCase{{d.name + ", little-endian", little, swapped(d.framed, little), after, len(d.framed), nil}})
 
-		// The way back: the same bytes, but for a header that was stripped and is not the length.
+		// Append makes the same bytes again, except for a stripped header byte that is not the length.
 		want := strings.ReplaceAll(d.framed, "\xca\x00", "\x00\x00")
 		checkAppends(t, []appendCase{{d.name, d.f, d.after, want, nil}})
 	}
 }
 
-// swapped turns the length field of a frame round.
+// swapped returns the frame with the bytes of its length field in the opposite order.
 func swapped(framed string, f frame.LengthField) string {
 	b := []byte(framed)
 	slices.Reverse(b[f.LengthFieldOffset : f.LengthFieldOffset+f.LengthFieldLength])
@@ -132,7 +131,8 @@ func TestLengthFieldSplit(t *testing.T) {
 	})
 }
 
-// smallestAdjustment takes 2^63-1 below zero where an int has 64 bits, and leaves far too much where it has 32.
+// smallestAdjustment returns the error for a length of 2^63-1 with the smallest adjustment: the sum is negative if an int has 64 bits,
+// and far too large if it has 32.
 func smallestAdjustment() error {
 	if math.MaxInt > math.MaxInt32 {
 		return frame.ErrMalformed
@@ -184,8 +184,7 @@ func TestLengthFieldAppend(t *testing.T) {
 	}
 }
 
-// carry writes the part of the length that f does not strip into a payload, where Append looks for it. All numbers are
-// small here.
+// carry writes the part of the length that f does not strip into the payload, where Append requires it. All numbers are small.
 func carry(f frame.LengthField, payload []byte) {
 	after := f.LengthFieldOffset + f.LengthFieldLength
 	length := uint64(f.InitialBytesToStrip + len(payload) - after - f.LengthAdjustment)
@@ -200,8 +199,7 @@ func carry(f frame.LengthField, payload []byte) {
 	}
 }
 
-// Every small configuration: where Append takes a payload, Split returns it, and it takes all for which there is a
-// frame.
+// F4 for every small configuration: Append accepts a payload exactly if a frame for it exists, and Split then returns it.
 func TestF4LengthFieldConfigurations(t *testing.T) {
 	for _, width := range []int{1, 2, 3, 4, 8} {
 		for offset := range 4 {
@@ -227,8 +225,7 @@ func TestF4LengthFieldConfigurations(t *testing.T) {
 	}
 }
 
-// netty says what Split must answer, as the documentation of Netty's decoder defines it, in numbers that cannot
-// overflow.
+// netty returns what Split must return by the documentation of Netty's decoder, computed with numbers that cannot overflow.
 func netty(f frame.LengthField, data []byte) (packet []byte, n int, outcome string) {
 	most := big.NewInt(int64(f.MaxFrameLength))
 	end := new(big.Int).Add(big.NewInt(int64(f.LengthFieldOffset)), big.NewInt(int64(f.LengthFieldLength)))
@@ -277,7 +274,7 @@ func checkNetty(t testing.TB, f frame.LengthField, data []byte) {
 	}
 }
 
-// Configurations and lengths from everywhere, above all from the edges of the integers.
+// Split does what Netty's decoder does, for random configurations and lengths, most of them near the limits of integers.
 func TestLengthFieldMeansWhatNettyMeans(t *testing.T) {
 	edges := []int64{0, 1, 2, 8, 255, 65535, 65536, math.MaxInt32, math.MaxInt32 + 1, math.MaxUint32, math.MaxInt64}
 	for seed := range uint64(100_000) {
@@ -316,7 +313,7 @@ func TestLengthFieldMeansWhatNettyMeans(t *testing.T) {
 	}
 }
 
-// One of the documented configurations.
+// The documented configurations, with random data.
 func FuzzLengthField(f *testing.F) {
 	for i, d := range documented {
 		f.Add(uint8(i), false, []byte(d.framed+d.framed), uint64(1))
@@ -334,7 +331,7 @@ func FuzzLengthField(f *testing.F) {
 	})
 }
 
-// Any configuration.
+// Random configurations, with random data.
 func FuzzLengthFieldConfig(f *testing.F) {
 	f.Add(int64(0), int64(1), int64(2), int64(-3), int64(3), false, []byte("\xca\x00\x10\xfeHELLO, WORLD\xca"), uint64(1))
 	f.Fuzz(func(t *testing.T, most, offset, width, adjustment, strip int64, little bool, data []byte, seed uint64) {

@@ -2,24 +2,24 @@ package frame
 
 import "bytes"
 
-// Line is text in lines: each ends with \n, and a \r before it is dropped. The packet passed on is the line without
-// either. The zero value is ready. Line is a [Resumer].
+// Line is text in lines. Each line ends with \n or \r\n; Split returns it without its end. The zero value is ready to
+// use. Line is a [Resumer].
 //
 //	+---------------------+------+----+
 //	| line                | (\r) | \n |    Append writes no \r
 //	+---------------------+------+----+
 //
-// What is left without a \n when the peer closes is no packet.
+// Bytes without a \n at the end of the stream are not a packet.
 type Line struct {
-	// Max is the longest line in bytes, without its end. 0 means DefaultMax. A line is refused as soon as Max and
-	// two bytes have arrived without a \n.
+	// Max is the length of the longest line, in bytes, without its end. 0 means DefaultMax. A line is refused as soon as
+	// Max+2 bytes have arrived without a \n.
 	Max int
 }
 
 // Split finds the first line; see [Framer].
 func (f Line) Split(data []byte) (packet []byte, n int, err error) { return f.SplitFrom(data, 0) }
 
-// SplitFrom is Split without another search of the first scanned bytes; see [Resumer].
+// SplitFrom is Split for data whose first scanned bytes were searched before; see [Resumer].
 func (f Line) SplitFrom(data []byte, scanned int) (packet []byte, n int, err error) {
 	most, err := maximum("Line.Max", f.Max)
 	if err != nil {
@@ -27,7 +27,7 @@ func (f Line) SplitFrom(data []byte, scanned int) (packet []byte, n int, err err
 	}
 	const ending = len("\r\n")
 	window, full := data, false
-	if len(data)-ending >= most { // the sum could overflow
+	if len(data)-ending >= most { // most+ending could overflow
 		window, full = data[:most+ending], true
 	}
 	from := max(0, min(scanned, len(window)))
@@ -49,8 +49,8 @@ func (f Line) SplitFrom(data []byte, scanned int) (packet []byte, n int, err err
 	return data[:end:end], n, nil
 }
 
-// Append appends the payload and \n; see [Framer]. A payload that contains \n, or ends with \r, which Split would
-// drop, is ErrMalformed.
+// Append appends the payload and \n; see [Framer]. It refuses with ErrMalformed a payload that contains \n, or that ends
+// with \r, which Split would drop.
 func (f Line) Append(dst, payload []byte) ([]byte, error) {
 	most, err := maximum("Line.Max", f.Max)
 	if err != nil {

@@ -44,7 +44,8 @@ func TestLineAppend(t *testing.T) {
 	})
 }
 
-// F7: what an earlier call has searched is not searched again. This caller lies, and only so can it be seen.
+// F7: SplitFrom does not search bytes again that an earlier call has searched. The test shows it with a false value of scanned: a \n in
+// those bytes is not found.
 func TestF7LineGoesOnWhereItStopped(t *testing.T) {
 	for _, tt := range []struct {
 		data    string
@@ -57,8 +58,8 @@ func TestF7LineGoesOnWhereItStopped(t *testing.T) {
 		{"a\nb", 2, 0, ""},
 		{"a\r\nb", 2, 3, "a"}, // the \r came with an earlier read
 		{"a\nb\n", 2, 4, "a\nb"},
-		{"a\nb", 99, 0, ""},  // more than there is: all
-		{"a\nb", -1, 2, "a"}, // less than nothing: nothing
+		{"a\nb", 99, 0, ""},  // more than len(data) counts as all of it
+		{"a\nb", -1, 2, "a"}, // a negative number counts as 0
 	} {
 		packet, n, err := frame.Line{}.SplitFrom([]byte(tt.data), tt.scanned)
 		if n != tt.n || string(packet) != tt.packet || err != nil {

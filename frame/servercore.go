@@ -6,28 +6,27 @@ import (
 )
 
 const (
-	// serverCoreHeader is the length of the size field, which the size counts too.
-	serverCoreHeader = 2
-	serverCoreMost   = 1<<16 - 1 - serverCoreHeader
+	serverCoreHeader = 2                            // length of the size field, in bytes
+	serverCoreMost   = 1<<16 - 1 - serverCoreHeader // largest payload, in bytes
 )
 
-// ServerCore is the packet of the C# ServerCore lesson: a size of two bytes, little-endian, that counts itself, then
-// the payload. The packet passed on is the payload, without the size. The zero value is ready.
+// ServerCore is the packet of the C# ServerCore lesson: a size of two bytes, little-endian, and the payload. The size
+// counts itself too. Split returns the payload. The zero value is ready to use.
 //
 //	+------+------+---------------------+
 //	| size        | payload             |    size = 2 + length of the payload
 //	| low  | high | size - 2 bytes      |
 //	+------+------+---------------------+
 //
-// (In the lesson a packet's number follows as the first two bytes of the payload; it is left to content.)
+// In the lesson, the first two bytes of the payload are the packet's number. It is left to the application.
 //
-// A size below 2 is ErrMalformed. ServerCore is a [Sizer].
+// Split returns ErrMalformed for a size below 2. ServerCore is a [Sizer].
 type ServerCore struct {
-	// Max is the largest payload in bytes. 0 means 65533, which is also the most.
+	// Max is the size of the largest payload, in bytes. 0 means 65533, the largest possible value.
 	Max int
 }
 
-// max returns the largest payload.
+// max returns the size of the largest payload, in bytes.
 func (f ServerCore) max() (int, error) {
 	switch {
 	case f.Max < 0 || f.Max > serverCoreMost:
@@ -62,7 +61,7 @@ func (f ServerCore) Split(data []byte) (packet []byte, n int, err error) {
 	return data[serverCoreHeader:size:size], size, nil
 }
 
-// SizeOf returns the size of the first packet with its header; see [Sizer].
+// SizeOf returns the size of the first packet, header included; see [Sizer].
 func (f ServerCore) SizeOf(data []byte) int {
 	size, _ := f.size(data)
 	return size

@@ -5,30 +5,30 @@ import (
 	"math"
 )
 
-// Varint is protobuf's delimited stream, what writeDelimitedTo in Java and protodelim in Go write: the length as an
-// unsigned varint (seven bits in a byte, the lowest first, the top bit set in each byte but the last), then the
-// payload. The packet passed on is the payload. The zero value is ready.
+// Varint is protobuf's delimited stream, as writeDelimitedTo in Java and protodelim in Go write it: the length as an
+// unsigned varint, and the payload. A varint has seven bits in each byte, the lowest first; the top bit is set in each
+// byte but the last. Split returns the payload. The zero value is ready to use.
 //
 //	+----------------+---------------------+
 //	| length         | payload             |    length = length of the payload
 //	| 1 to 5 bytes   | length bytes        |
 //	+----------------+---------------------+
 //
-// A length of more than 5 bytes or 32 bits is ErrMalformed. A length in more bytes than it needs, such as 80 00 for
-// 0, is accepted within these 5 bytes, as protobuf's decoders accept it; Append writes the shortest. Varint is a
+// Split returns ErrMalformed for a length of more than 5 bytes or 32 bits. Like protobuf's decoders, it accepts a length
+// in more bytes than necessary, such as 80 00 for 0, within these 5 bytes. Append writes the shortest form. Varint is a
 // [Sizer].
 type Varint struct {
-	// Max is the largest payload in bytes. 0 means DefaultMax.
+	// Max is the size of the largest payload, in bytes. 0 means DefaultMax.
 	Max int
 }
 
-// max returns the largest payload. The size of a packet must fit an int where that has 32 bits.
+// max returns the size of the largest payload. The size of a packet must fit an int also where an int has 32 bits.
 func (f Varint) max() (int, error) {
 	most, err := maximum("Varint.Max", f.Max)
 	return min(most, math.MaxInt-binary.MaxVarintLen32), err
 }
 
-// size returns the lengths of the header and of the whole packet.
+// size returns the lengths of the header and of the whole packet, or zeros while the header is incomplete.
 func (f Varint) size(data []byte) (header, size int, err error) {
 	most, err := f.max()
 	if err != nil {
@@ -60,7 +60,7 @@ func (f Varint) Split(data []byte) (packet []byte, n int, err error) {
 	return data[header:size:size], size, nil
 }
 
-// SizeOf returns the size of the first packet with its length; see [Sizer].
+// SizeOf returns the size of the first packet, header included; see [Sizer].
 func (f Varint) SizeOf(data []byte) int {
 	_, size, _ := f.size(data)
 	return size

@@ -8,9 +8,9 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// Handler is content that records its callbacks in order, calls the functions it was given, and reports to its
-// loop a callback that is nested, overlaps, comes before OnConnected or after OnDisconnected, or runs while the
-// session is locked. What is exported may be set before the connection and read on the loop's goroutine.
+// Handler is a session.Handler that records its callbacks in order and calls the functions in its fields. It reports a fault to
+// its loop if a callback is nested, overlaps another, comes before OnConnected or after OnDisconnected, or runs while the session
+// is locked. The exported fields may be set before the connection and read on the loop's goroutine.
 type Handler struct {
 	session.Session
 
@@ -20,22 +20,22 @@ type Handler struct {
 	Disconnected func(h *Handler)
 	Writable     func(h *Handler, writable bool)
 
-	Quiet  bool // records sums only
-	Framed bool // a packet may be empty
+	Quiet  bool // record only sums
+	Framed bool // allow empty packets
 
 	Log      []string // "connected", "recv abc", "sent 3", "post name", "disconnected"
-	Received []byte   // all that OnRecv brought
-	SentSum  int      // the sum of OnSend
+	Received []byte   // all bytes of OnRecv
+	SentSum  int      // sum of the arguments of OnSend, in bytes
 	SentN    int      // calls of OnSend
 	Begun    int      // calls of OnConnected
 	Over     int      // calls of OnDisconnected
-	Waits    bool     // OnWritable(false) was the last word
+	Waits    bool     // the last call of OnWritable was OnWritable(false)
 
 	loop *Loop
 	busy atomic.Bool
 }
 
-// HalfOpen is a Handler that keeps its session open when the peer has finished.
+// HalfOpen is a Handler that keeps its session open after the peer's FIN.
 type HalfOpen struct {
 	Handler
 	HalfClosed func(h *Handler)
@@ -54,7 +54,7 @@ func (h *HalfOpen) OnHalfClose() {
 	}
 }
 
-// record returns the Handler of content that is one, nil of other content.
+// record returns the Handler behind h, or nil if h is another type.
 func record(h session.Handler) *Handler {
 	switch h := h.(type) {
 	case *Handler:
@@ -79,7 +79,7 @@ func (h *Handler) enter(callback string) {
 	case h.Over > 0:
 		h.loop.fault("%s after OnDisconnected", callback)
 	}
-	h.Pending() // stands still for ever if the session is locked
+	h.Pending() // blocks for ever if the session is locked
 }
 
 func (h *Handler) leave() { h.busy.Store(false) }
@@ -170,7 +170,7 @@ func (h *Handler) OnDisconnected(a net.Addr) {
 	}
 }
 
-// Posted returns f as a function to be posted, recorded under that name. f may be nil.
+// Posted returns a function for Post that records name and calls f. f may be nil.
 func (h *Handler) Posted(name string, f func()) func() {
 	return func() {
 		h.enter("Post")

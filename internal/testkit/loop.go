@@ -1,13 +1,12 @@
 // Package testkit drives sessions without sockets, for tests.
 //
 //	[Loop]     an event loop of one goroutine: mailbox, Again, deadlines, a clock
-//	[Conn]     a session.Transport in memory, with the peer's end of it
-//	[Handler]  content that records its callbacks and finds forbidden ones
+//	[Conn]     a session.Transport in memory (transport.go), the kernel's buffers and the peer (conn.go)
+//	[Handler]  a session.Handler that records its callbacks and reports forbidden ones
 //
-// A test either takes the loop's place, with Run, Advance or Conn.Serve on its own goroutine and a clock that
-// only Advance moves, or lets the loop have a goroutine of its own, with Start, and time as package time tells
-// it (under testing/synctest: virtual). Whatever breaks the rules between a session, its transport and its
-// content is collected in Faults.
+// A test has two ways to run a loop. It can run the loop on its own goroutine, with Run, Advance or Conn.Serve, and a clock that only
+// Advance and Skip move. Or it can give the loop a goroutine, with Start, and the time of package time, which is virtual under
+// testing/synctest. Faults returns every violation of the rules between a session, its transport and its handler.
 package testkit
 
 import (
@@ -22,19 +21,19 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// Loop is an event loop. Its methods belong to one goroutine, the loop's, but for Do, Faults and Wakeups.
+// Loop is an event loop. Its methods must be called on the loop's goroutine, except Do, Faults and Wakeups.
 type Loop struct {
 	Shared *session.Loop
 
-	// Isolate gives each visit to a session a goroutine of its own, so that content may call runtime.Goexit.
+	// Isolate gives each visit a goroutine of its own, so that a handler may call runtime.Goexit.
 	Isolate bool
 
 	scratch *session.Scratch
-	conns   []*Conn // those not done
-	again   []*Conn
-	now     time.Duration
-	epoch   time.Time   // of a started loop
-	inside  atomic.Bool // a visit is under way
+	conns   []*Conn       // connections whose Done was not called
+	again   []*Conn       // connections whose Again was called
+	now     time.Duration // the clock; of a started loop, the clock at Start
+	epoch   time.Time     // when a started loop was started
+	inside  atomic.Bool   // a visit is in progress
 
 	mu      sync.Mutex
 	mail    []*Conn
@@ -47,7 +46,7 @@ type Loop struct {
 	gone chan struct{}
 }
 
-// NewLoop returns a loop whose clock stands at one second.
+// NewLoop returns a loop whose clock shows one second.
 func NewLoop(limits session.Limits) *Loop {
 	return &Loop{
 		Shared:  session.NewLoop(limits),
@@ -64,7 +63,7 @@ var (
 	remote = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 2}
 )
 
-// Bind makes a connection for h, framed if framing is not nil, and does not call OnConnected yet.
+// Bind makes a connection for h, framed if framing is not nil. It does not call OnConnected.
 func (l *Loop) Bind(h session.Handler, framing *session.Framing) (*Conn, error) {
 	c := &Conn{Loop: l, Reads: true}
 	if r := record(h); r != nil {
@@ -89,7 +88,7 @@ func (l *Loop) Connect(h session.Handler) *Conn {
 	return c
 }
 
-// Live returns the connections whose sessions have not ended.
+// Live returns the connections of all sessions that have not ended.
 func (l *Loop) Live() []*Conn { return slices.Clone(l.conns) }
 
 // Now returns the loop's time.
@@ -100,17 +99,17 @@ func (l *Loop) Now() time.Duration {
 	return l.now
 }
 
-// Run visits sessions until none wants a visit. Sessions that never come to rest are a fault.
+// Run visits sessions until no visit is due. It is a fault if that takes more than 100,000 visits.
 func (l *Loop) Run() {
 	for range 100_000 {
 		if !l.step() {
 			return
 		}
 	}
-	l.fault("the loop does not come to rest")
+	l.fault("a visit is still due after 100,000 visits")
 }
 
-// Advance runs the loop to rest, moves the clock by d in steps from deadline to deadline, and runs it again.
+// Advance calls Run, then moves the clock by d. It stops at each deadline on the way and calls Run there.
 func (l *Loop) Advance(d time.Duration) {
 	l.Run()
 	for until := l.now + d; ; {
@@ -124,7 +123,7 @@ func (l *Loop) Advance(d time.Duration) {
 	}
 }
 
-// Skip moves the clock without serving anything: a loop that was held up.
+// Skip moves the clock by d without a visit, like a loop that was blocked for that time.
 func (l *Loop) Skip(d time.Duration) { l.now += d }
 
 func (l *Loop) nextDeadline() (time.Duration, bool) {
@@ -137,8 +136,8 @@ func (l *Loop) nextDeadline() (time.Duration, bool) {
 	return at, at < math.MaxInt64
 }
 
-// step makes one visit or does one job, in the order an engine would: news of connections, mailbox, deadlines,
-// and what was put off by Again.
+// step runs one job of Do or makes one visit, and reports whether there was one. The order is that of an engine: events and deadlines of
+// connections, the mailbox, and the connections that called Again.
 func (l *Loop) step() bool {
 	if l.doJob() {
 		return true
@@ -179,8 +178,7 @@ func (l *Loop) doJob() bool {
 	return true
 }
 
-// Start gives the loop a goroutine of its own. Connect and everything else of the loop is then for Do, until
-// Stop.
+// Start gives the loop a goroutine of its own. Until Stop, its methods must be called in Do.
 func (l *Loop) Start() {
 	l.epoch = time.Now()
 	go func() {
@@ -205,14 +203,14 @@ func (l *Loop) Start() {
 	}()
 }
 
-// Stop ends a started loop and waits for its goroutine; the caller's is the loop's from then on.
+// Stop ends a started loop and waits for its goroutine. From then on the loop belongs to the caller's goroutine.
 func (l *Loop) Stop() {
 	close(l.quit)
 	<-l.gone
 	l.now, l.epoch = l.Now(), time.Time{}
 }
 
-// Do runs f on the goroutine of a started loop and waits for it. Not from callbacks.
+// Do runs f on the goroutine of a started loop and waits for it. It must not be called from callbacks.
 func (l *Loop) Do(f func()) {
 	done := make(chan struct{})
 	l.mu.Lock()
@@ -232,25 +230,25 @@ func (l *Loop) ring() {
 	}
 }
 
-// Abort ends whatever still lives and runs the loop to rest.
+// Abort ends all sessions and calls Run. It is a fault if a session is left.
 func (l *Loop) Abort() {
 	for _, c := range l.Live() {
 		c.Driver.Kill(session.ErrShutdown)
 	}
 	l.Run()
 	if n := len(l.conns); n > 0 {
-		l.fault("%d sessions survive their abort", n)
+		l.fault("%d sessions have not ended after Abort", n)
 	}
 }
 
-// Wakeups returns how often the mailbox went from empty to not: what would have cost an engine a wake-up.
+// Wakeups returns how often the first connection entered the empty mailbox. Each time an engine would wake its loop.
 func (l *Loop) Wakeups() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.wakeups
 }
 
-// Faults returns the violations found so far.
+// Faults returns the faults found so far, 20 at most.
 func (l *Loop) Faults() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -282,15 +280,15 @@ func (l *Loop) post(conns ...*Conn) {
 	}
 	l.mu.Unlock()
 	if twice {
-		l.fault("Wake while a Turn is owed")
+		l.fault("Wake again before the Turn of the Wake before")
 	}
 	l.ring()
 }
 
-// Inside runs f as a visit of its own, for tests that call the Driver themselves.
+// Inside runs f as a visit, for tests that call the Driver themselves.
 func (l *Loop) Inside(f func()) { l.visit(f) }
 
-// visit calls into a session.
+// visit runs f, which calls into a session, on the loop's goroutine or, with Isolate, on a goroutine of its own.
 func (l *Loop) visit(f func()) {
 	if !l.inside.CompareAndSwap(false, true) {
 		l.fault("a visit within a visit")
