@@ -8,13 +8,13 @@ import (
 	"syscall"
 )
 
-// children waits for the processes that this one has started. The first process of a container is also the parent of every
-// process that has lost its own, so all are waited for, whether they are known or not. One per process.
+// children reaps the child processes of this process. The first process of a container is also the parent of every orphan, so children
+// reaps all, known or not. There is one per process.
 type children struct {
 	ended   chan os.Signal // SIGCHLD
 	mu      sync.Mutex
-	left    bool
-	waiting map[int]chan syscall.WaitStatus // by process number
+	stopped bool
+	waiting map[int]chan syscall.WaitStatus // by process ID
 }
 
 func newChildren() *children {
@@ -31,7 +31,7 @@ func newChildren() *children {
 func (c *children) reap() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !c.left {
+	for !c.stopped {
 		var status syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
 		switch {
@@ -45,9 +45,9 @@ func (c *children) reap() {
 	}
 }
 
-// start starts the command and follows it. Its Wait must not be called.
+// start starts the command and returns its process ID and the channel of its status. cmd.Wait must not be called.
 func (c *children) start(cmd *exec.Cmd) (pid int, ended <-chan syscall.WaitStatus, err error) {
-	c.mu.Lock() // it is followed before it can be reaped
+	c.mu.Lock() // the process cannot be reaped before it is in waiting
 	defer c.mu.Unlock()
 	if err := cmd.Start(); err != nil {
 		return 0, nil, err
@@ -57,8 +57,8 @@ func (c *children) start(cmd *exec.Cmd) (pid int, ended <-chan syscall.WaitStatu
 	return pid, c.followLocked(pid), nil
 }
 
-// follow returns where the status of a process comes that is, or becomes, a child of this one. Nothing comes if another
-// process is its parent at its end.
+// follow returns a channel for the status of a process that is, or becomes, a child of this one. If the process has another parent when
+// it ends, the channel stays empty.
 func (c *children) follow(pid int) <-chan syscall.WaitStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,7 +71,7 @@ func (c *children) followLocked(pid int) <-chan syscall.WaitStatus {
 	return ended
 }
 
-// kill sends a signal to a child that has not ended. Its number cannot belong to another process before it is reaped.
+// kill sends a signal to a child that was not reaped yet. Until then its process ID cannot belong to another process.
 func (c *children) kill(pid int, sig syscall.Signal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -80,21 +80,21 @@ func (c *children) kill(pid int, sig syscall.Signal) {
 	}
 }
 
-// leave ends the waiting, for good: a child that has not been waited for by then is the next parent's.
-func (c *children) leave() {
+// stop ends the reaping, for good. A child that ends later is reaped by the parent that the system gives it.
+func (c *children) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.left = true
+	c.stopped = true
 }
 
-// forget ends follow.
+// forget undoes follow.
 func (c *children) forget(pid int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.waiting, pid)
 }
 
-// exitCode is the status as a shell tells it.
+// exitCode returns the exit code that a shell shows for the status.
 func exitCode(status syscall.WaitStatus) int {
 	if status.Signaled() {
 		return 128 + int(status.Signal())

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// In a root folder that holds the program and nothing else (no /dev, no /proc, no /etc), it serves and can be restarted.
+// The program serves and can be restarted in a root folder that contains nothing else (no /dev, no /proc, no /etc).
 func TestEmptyRoot(t *testing.T) {
 	root := tempDir(t)
 	build := exec.Command("go", "build", "-o", filepath.Join(root, "echoserver"), "../../cmd/echoserver")

@@ -1,6 +1,17 @@
-// Package echoserver is the reference server of this module: the engine with four small handlers, every limit within
-// reach of a flag. It is all of command echoserver but its process, so that netbench can start the same server for its
-// demo without a second program to install.
+// Package echoserver is the reference server of this module: the engine with four small handlers, and a flag for every limit. Command
+// echoserver is a thin main around it. It is a package so that netbench can run the same server for its demo.
+//
+//	echoserver.go   Main: flags, start, help
+//	settings.go     settings from the environment and a file
+//	modes.go        the handlers of -mode
+//	service.go      the life of the process: serving, restart, stop
+//	signals.go      which signal does what
+//	restart.go      the hand-over from one process to the next (SIGUSR2)
+//	manager.go      the service manager: readiness, watchdog, sockets
+//	supervise.go    the first process of a container after a restart
+//	children.go     reaping of child processes
+//	status.go       the status line and the log on a terminal
+//	output.go       writers that never block
 package echoserver
 
 import (
@@ -21,41 +32,42 @@ import (
 	"github.com/servercore-go/servercore/engine"
 )
 
-// Exit codes. A second signal is not a success: replies may have been cut off.
+// Exit codes. A stop that a second signal has aborted is a fault: replies may have been cut off.
 const (
 	exitOK    = 0
 	exitFault = 1
 	exitUsage = 2
 )
 
-// drainTimeout is how long a stop may take: for the queue of each session (Options.DrainTimeout) and for all of
-// them together.
+// drainTimeout is the longest time of a stop, for each session (Options.DrainTimeout) and for all of them together.
 const drainTimeout = 10 * time.Second
 
-// defaultDrain is how long the sessions of a server that was replaced may go on.
+// defaultDrain is how long the sessions of a replaced process may go on, by default.
 const defaultDrain = time.Minute
 
-// gcPercent is the heap's head-room, unless GOGC is set. Nearly all of this heap is sessions that stay, and serving
-// them allocates nothing, so the default of 100 would only keep memory from others.
+// gcPercent is the garbage collector's target, unless GOGC is set. Nearly all of the heap is long-lived sessions, and serving them
+// allocates nothing. Go's default of 100 would reserve twice the memory for no gain.
 const gcPercent = 15
 
-// LimitHeap sets how far the heap of this process may grow above what lives in it, unless GOGC says so. It is for a
-// process that is the server and nothing else, before Main.
+// LimitHeap sets the garbage collector's target, unless GOGC is set. A process that is the server and nothing else calls it before Main.
 func LimitHeap() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
 }
 
-// Main is the whole program; args are those after its name, environ is the environment as os.Environ has it, nil for a
-// server inside another program: that one takes no settings from there, knows no service manager, is not restarted, and
-// takes no signal but SIGINT and SIGTERM. Main drains and returns when ctx ends or on a signal to stop, and returns the exit
-// code. The first line on stdout is "listening on ADDRESS", in the form that -addr takes, one line for each socket; the
-// status line follows there, the log goes to stderr. Nothing waits for the readers of the two, but that Main returns
-// flushTime late at most; a write that still hangs then goes on after it.
+// Main is the whole program. It serves until ctx ends or a signal asks it to stop, then drains and returns the exit code.
+//
+// args are the arguments after the program's name. environ is the environment, as os.Environ returns it. It is nil for a server inside
+// another program: such a server reads no settings from the environment, has no service manager, cannot be restarted, and handles no
+// signals but SIGINT and SIGTERM.
+//
+// The first lines on stdout are "listening on ADDRESS", one for each socket, in the form that -addr takes. The status line follows
+// there. The log goes to stderr. A reader that does not read stdout or stderr blocks nothing. It only delays the return of Main, by
+// flushTime at most; a write that hangs goes on after that.
 func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	whole := environ != nil
-	caught := catchSignals(whole) // first, for one that comes early must not be lost
+	caught := catchSignals(whole) // first, so that no early signal is lost
 	defer caught.release(whole)
 	screen := newScreen(stdout, stderr)
 	defer screen.close(flushTime)
@@ -79,7 +91,7 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	return s.run(ctx)
 }
 
-// prepare starts the server; it returns nil and the exit code if there is nothing to run.
+// prepare starts the server. It returns nil and the exit code if there is nothing to run.
 func prepare(args, environ []string, before *predecessor, screen *screen) (*service, int) {
 	cfg, err := parseFlags(args, environ)
 	switch {
@@ -96,7 +108,7 @@ func prepare(args, environ []string, before *predecessor, screen *screen) (*serv
 	}
 	s := &service{config: cfg, Engine: e, log: log, manager: newManager(environ, log), predecessor: before}
 	if environ != nil {
-		s.family, s.chain = newChildren(), newChain(environ)
+		s.children, s.chain = newChildren(), newChain(environ)
 		if err := s.inherit(); err != nil {
 			fmt.Fprintf(screen.err, "echoserver: %v\n", err)
 			return nil, exitFault
@@ -110,7 +122,7 @@ func prepare(args, environ []string, before *predecessor, screen *screen) (*serv
 		return nil, exitFault
 	}
 	for _, socket := range s.sockets {
-		_ = socket.file.Close() // the engine has its own
+		_ = socket.file.Close() // the engine has a duplicate
 	}
 	for _, l := range s.listeners {
 		fmt.Fprintf(screen.out, "listening on %s\n", formatAddr(l.Addr()))
@@ -123,10 +135,10 @@ func usage(stderr io.Writer, err error) int {
 	return exitUsage
 }
 
-// config is the command line, checked.
+// config is the validated command line.
 type config struct {
-	addr             string // as given
-	network, address string // addr, taken apart
+	addr             string // value of -addr
+	network, address string // the parts of addr, for Engine.Listen
 	loops            int
 	mode             string
 	maxSessions      int
@@ -138,8 +150,8 @@ type config struct {
 	file             string
 }
 
-// smallestSendLimit leaves room for the largest chunk one OnRecv can bring (64 KiB) above the mark at which
-// reading pauses (a quarter of the limit): below it an echo could be refused its own reply.
+// smallestSendLimit is the smallest value of -send-limit, in bytes. Reading pauses at a quarter of the limit, and one OnRecv brings up
+// to 64 KiB. With a smaller limit, the Send of an echo could fail.
 const smallestSendLimit = 128 << 10
 
 func (c *config) options(log *slog.Logger) engine.Options {
@@ -153,8 +165,7 @@ func (c *config) options(log *slog.Logger) engine.Options {
 	}
 }
 
-// flagSet binds the flags to c, which holds the defaults until they are parsed. It prints nothing by itself: the
-// caller decides where text goes.
+// flagSet binds the flags to c and sets their defaults. The flag set prints nothing; the caller does.
 func flagSet(c *config) *flag.FlagSet {
 	*c = config{addr: ":7777", mode: "echo", logLevel: slog.LevelInfo, drain: defaultDrain}
 	fs := flag.NewFlagSet("echoserver", flag.ContinueOnError)
@@ -162,9 +173,9 @@ func flagSet(c *config) *flag.FlagSet {
 	fs.Usage = func() {}
 
 	fs.StringVar(&c.addr, "addr", c.addr,
-		"where to listen: `host:port`, or unix:PATH for a unix socket. Without a host: every address\nof this machine. Port 0: any free port.")
+		"where to listen: `host:port`, or unix:PATH for a unix socket. Without a host, the server listens\non every address of this machine. With port 0, it chooses a free port.")
 	fs.Func("loops",
-		"`number` of event loops. 0, the default: one for each CPU the program may use.",
+		"`number` of event loops. The default 0 stands for one for each CPU that the program may use.",
 		number(&c.loops, 1, "0 (one for each CPU) or a positive number"))
 	fs.Func("mode", modeHelp(), func(s string) error {
 		if _, known := modes[s]; !known {
@@ -174,19 +185,19 @@ func flagSet(c *config) *flag.FlagSet {
 		return nil
 	})
 	fs.Func("max-sessions",
-		"`number` of sessions served at a time; connections beyond it are closed at once.\n0, the default: what the limit on open files (ulimit -n) allows.",
+		"largest `number` of sessions at a time. Connections beyond it are closed at once.\nThe default 0 stands for what the limit on open files (ulimit -n) allows.",
 		number(&c.maxSessions, 1, "0 (as many as open files allow) or a positive number"))
 	fs.Func("send-limit",
-		fmt.Sprintf("`bytes` that may wait for one slow client, %d or more. A client is not read while\na quarter of that waits for it. 0, the default: 1048576 (1 MiB).", smallestSendLimit),
+		fmt.Sprintf("largest number of `bytes` that may be queued for one slow client, %d or more. While a quarter\nof that is queued for a client, the server does not read from it. The default 0 stands for\n1048576 (1 MiB).", smallestSendLimit),
 		number(&c.sendLimit, smallestSendLimit, fmt.Sprintf("0 (1 MiB) or at least %d", smallestSendLimit)))
 	fs.Func("idle",
-		"`time` after which a client that sends nothing is disconnected, such as 90s or 5m.\n0, the default: never.",
+		"`time` after which a client that sends nothing is disconnected, such as 90s or 5m.\nThe default 0 stands for never.",
 		duration(&c.idle, "0 (never) or a time with its unit, such as 90s"))
 	fs.Func("stats",
-		"`time` between status lines on standard output, such as 1s; on a terminal the line is\nredrawn in place. A msg is one receive or one send of the handler, MB is 1,000,000 bytes.\n0, the default: no status line.",
+		"`time` between status lines on standard output, such as 1s. On a terminal the line is redrawn in\nplace. A msg is one receive or one send of the handler; 1 MB is 1,000,000 bytes.\nThe default 0 stands for no status line.",
 		duration(&c.stats, "0 (off) or a time with its unit, such as 1s"))
 	fs.Func("log-level",
-		"least `level` that reaches the log on standard error: debug, info (the default), warn, error.",
+		"lowest `level` of records in the log on standard error: debug, info (the default), warn or error.",
 		func(s string) error {
 			if c.logLevel.UnmarshalText([]byte(s)) != nil {
 				return errors.New("use debug, info, warn or error")
@@ -194,14 +205,14 @@ func flagSet(c *config) *flag.FlagSet {
 			return nil
 		})
 	fs.Func("drain",
-		fmt.Sprintf("`time` for which the sessions of a server that was replaced (SIGUSR2) may go on before they\nare disconnected, %v by default. 0: at once.", defaultDrain),
+		fmt.Sprintf("`time` after a restart (SIGUSR2) for which the sessions of the old process may go on before they\nare disconnected, such as 90s. The default is %v; 0 stands for at once.", defaultDrain),
 		duration(&c.drain, "0 (at once) or a time with its unit, such as 90s"))
 	fs.StringVar(&c.file, configFlag, "",
-		"a TOML `file` with settings by the names of these flags, such as max-sessions = 1000 or\nidle = \"90s\".")
+		"TOML `file` with settings. Its keys are the names of these flags, such as max-sessions = 1000 or\nidle = \"90s\".")
 	return fs
 }
 
-// number reads 0, which stands for a default, or a number of at least least.
+// number returns a parser of 0, which stands for a default, or a number of at least least. use says in an error what is allowed.
 func number(p *int, least int, use string) func(string) error {
 	return func(s string) error {
 		n, err := strconv.Atoi(s)
@@ -213,7 +224,7 @@ func number(p *int, least int, use string) func(string) error {
 	}
 }
 
-// duration reads a time that is not negative.
+// duration returns a parser of a time that is not negative. use says in an error what is allowed.
 func duration(p *time.Duration, use string) func(string) error {
 	return func(s string) error {
 		d, err := time.ParseDuration(s)
@@ -225,7 +236,7 @@ func duration(p *time.Duration, use string) func(string) error {
 	}
 }
 
-// parseFlags reads the command line, and what completes it. Its error says what to change, or is flag.ErrHelp.
+// parseFlags reads the command line, the environment and the settings file. Its error says what to change, or is flag.ErrHelp.
 func parseFlags(args, environ []string) (*config, error) {
 	c := new(config)
 	fs := flagSet(c)
@@ -243,14 +254,14 @@ func parseFlags(args, environ []string) (*config, error) {
 	return c, err
 }
 
-// parseAddr takes the value of -addr apart into what Engine.Listen expects.
+// parseAddr splits the value of -addr into the network and address for Engine.Listen.
 func parseAddr(s string) (network, address string, err error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok {
 		switch {
 		case path == "":
 			return "", "", fmt.Errorf("-addr %q has no path: use unix:PATH, such as unix:/tmp/echo.sock", s)
 		case strings.ContainsRune(path, 0):
-			return "", "", fmt.Errorf("-addr %q: a path cannot hold a zero byte", s)
+			return "", "", fmt.Errorf("-addr %q: a path cannot contain a zero byte", s)
 		}
 		return "unix", path, nil
 	}
@@ -264,7 +275,7 @@ func parseAddr(s string) (network, address string, err error) {
 	return "tcp", s, nil
 }
 
-// formatAddr writes an address the way -addr takes it.
+// formatAddr returns an address in the form that -addr takes.
 func formatAddr(a net.Addr) string {
 	if a.Network() == "unix" {
 		return "unix:" + a.String()
@@ -274,25 +285,30 @@ func formatAddr(a net.Addr) string {
 
 func helpText() string {
 	var b strings.Builder
-	b.WriteString(`echoserver listens and, unless -mode says otherwise, sends back what it receives.
+	b.WriteString(`echoserver is a TCP server that sends back what it receives. -mode makes it do something else.
 
   echoserver                                  echo on port 7777
   echoserver -addr unix:/tmp/echo.sock        echo on a unix socket
   echoserver -mode broadcast -stats 1s        a chat for nc, with a status line
   nc 127.0.0.1 7777                           a client
 
-SIGINT (Ctrl-C), SIGTERM or SIGHUP stops accepting, delivers what is queued and exits, within ` + drainTimeout.String() + `.
-A second SIGINT or SIGTERM aborts at once. Under nohup SIGHUP does nothing.
+Signals:
+  SIGINT (Ctrl-C), SIGTERM, SIGHUP   stop accepting, deliver what is queued, and exit within ` + drainTimeout.String() + `
+  a second SIGINT or SIGTERM         reset every session and exit at once
+  SIGHUP under nohup                 nothing
+  SIGUSR2                            restart without refusing a connection
 
-SIGUSR2 restarts it and refuses nobody: the program is started anew with the same arguments and takes the listening
-sockets over; when it accepts, the old process stops accepting, serves its sessions for -drain more and exits. If the
-new one does not come up, the old one says why and goes on. As the first process of a container the old one stays until the
-new one has ended. Systemd is told of all this, and may hand the sockets in (then -addr is not used).
+A restart starts the program again with the same arguments. The new process takes the listening sockets over. When it
+accepts, the old process stops accepting, serves its sessions for up to -drain, and exits. If the new process does not
+start, the old one logs the reason and goes on. The first process of a container stays until the new one has ended.
+
+Under systemd, the server reports readiness, restarts and stops, and serves the watchdog. It may get its listening
+sockets from a socket unit; then -addr is not used.
 
 Exit codes: 0 stopped on request; 1 could not listen, failed, or was aborted; 2 bad flags.
 
-Each setting is a flag, or else a variable (ECHOSERVER_MAX_SESSIONS for -max-sessions), or else a line in the
-file of -config.
+A setting comes from its flag, or else from its environment variable (ECHOSERVER_MAX_SESSIONS for -max-sessions), or
+else from the file of -config.
 
 Flags:
 `)

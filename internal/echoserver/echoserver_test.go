@@ -19,16 +19,16 @@ import (
 	"go.uber.org/goleak"
 )
 
-// patience is how long a test waits for what must happen. It is never waited out when the test passes.
+// patience is how long a test waits for an event before it fails.
 const patience = 20 * time.Second
 
-// asServer makes the test binary behave as the program itself: the signal tests need a process of their own.
+// asServer is the variable that makes the test binary run the program, for tests that need a process of their own.
 const asServer = "ECHOSERVER_TEST_AS_SERVER"
 
-// shortTimes is how long such a program waits for a successor.
+// shortTimes is the variable with the time that such a program waits for a successor.
 const shortTimes = "ECHOSERVER_TEST_SHORT_TIMES"
 
-// hasty spares a program under the race detector its second of sleep at the end.
+// hasty is the GORACE setting that spares a program under the race detector its second of sleep at the end.
 const hasty = "GORACE=atexit_sleep_ms=0"
 
 func TestMain(m *testing.M) {
@@ -41,6 +41,28 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
 }
 
+// badFlags are command lines with a part of the error that each gets.
+var badFlags = []struct{ args, advice string }{
+	{"-addr 7777", "use host:port, such as :7777"},
+	{"-addr ::1", "use host:port"},
+	{"-addr :http", "the port must be a number"},
+	{"-addr :65536", "the port must be a number"},
+	{"-addr unix:", "use unix:PATH"},
+	{"-loops -1", "use 0 (one for each CPU) or a positive number"},
+	{"-loops many", "use 0 (one for each CPU)"},
+	{"-mode chat", "use echo, game, broadcast or discard"},
+	{"-max-sessions -5", "use 0 (as many as open files allow)"},
+	{"-send-limit 4096", "use 0 (1 MiB) or at least 131072"},
+	{"-send-limit -1", "use 0 (1 MiB) or at least 131072"},
+	{"-idle 90", "use 0 (never) or a time with its unit"},
+	{"-idle -1s", "use 0 (never)"},
+	{"-stats -1s", "use 0 (off)"},
+	{"-log-level loud", "use debug, info, warn or error"},
+	{"-color", "-color"},
+	{"serve", "everything is set by flags"},
+}
+
+// Good flags set the config. The error of a bad one says what to use, and the program exits with code 2.
 func TestParseFlags(t *testing.T) {
 	defaults := config{
 		addr: ":7777", network: "tcp", address: ":7777", mode: "echo", logLevel: slog.LevelInfo, drain: time.Minute,
@@ -74,27 +96,7 @@ func TestParseFlags(t *testing.T) {
 			t.Errorf("%q\n got %+v\nwant %+v", tt.args, *got, *tt.want)
 		}
 	}
-
-	bad := []struct{ args, advice string }{
-		{"-addr 7777", "use host:port, such as :7777"},
-		{"-addr ::1", "use host:port"},
-		{"-addr :http", "the port must be a number"},
-		{"-addr :65536", "the port must be a number"},
-		{"-addr unix:", "use unix:PATH"},
-		{"-loops -1", "use 0 (one for each CPU) or a positive number"},
-		{"-loops many", "use 0 (one for each CPU)"},
-		{"-mode chat", "use echo, game, broadcast or discard"},
-		{"-max-sessions -5", "use 0 (as many as open files allow)"},
-		{"-send-limit 4096", "use 0 (1 MiB) or at least 131072"},
-		{"-send-limit -1", "use 0 (1 MiB) or at least 131072"},
-		{"-idle 90", "use 0 (never) or a time with its unit"},
-		{"-idle -1s", "use 0 (never)"},
-		{"-stats -1s", "use 0 (off)"},
-		{"-log-level loud", "use debug, info, warn or error"},
-		{"-color", "-color"},
-		{"serve", "everything is set by flags"},
-	}
-	for _, tt := range bad {
+	for _, tt := range badFlags {
 		args := strings.Fields(tt.args)
 		if _, err := parseFlags(args, nil); err == nil || !strings.Contains(err.Error(), tt.advice) {
 			t.Errorf("%q: error %v does not say %q", tt.args, err, tt.advice)
@@ -179,7 +181,7 @@ func TestAddressInUse(t *testing.T) {
 	}
 }
 
-// The limits reach the engine: a client too many is turned away, a silent one is sent off.
+// With -max-sessions 1, the second client is refused.
 func TestMaxSessions(t *testing.T) {
 	s := start(t, "-addr", "127.0.0.1:0", "-max-sessions", "1", "-log-level", "debug")
 	first := s.dial()
@@ -192,12 +194,13 @@ func TestMaxSessions(t *testing.T) {
 	}
 }
 
+// With -idle, a silent client is disconnected.
 func TestIdle(t *testing.T) {
 	s := start(t, "-addr", "127.0.0.1:0", "-idle", "100ms")
 	wantEnd(t, s.dial())
 }
 
-// wantEnd wants the server to end the connection, in order or by reset, without a byte.
+// wantEnd waits until the server ends the connection, by FIN or reset, and checks that it sent no byte.
 func wantEnd(t *testing.T, c stream) {
 	t.Helper()
 	if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
@@ -206,9 +209,9 @@ func wantEnd(t *testing.T, c stream) {
 	c.Close()
 }
 
-// everyAddr returns one value of -addr for each kind of listener this machine has.
+// everyAddr returns one value of -addr for each kind of listener that this machine supports.
 func everyAddr(t *testing.T) []string {
-	// Not t.TempDir: its path may be longer than the address of a unix socket can be.
+	// Not t.TempDir: its path may be too long for the address of a unix socket.
 	dir, err := os.MkdirTemp("", "echo")
 	if err != nil {
 		t.Fatal(err)
@@ -222,13 +225,13 @@ func everyAddr(t *testing.T) []string {
 	return addrs
 }
 
-// A server is the program, run inside the test.
+// A server is the program, run inside the test's process.
 type server struct {
 	t        *testing.T
 	out, log *transcript
 }
 
-// start runs the program, waits until it accepts, and stops it when the test is over: the exit code must be 0.
+// start runs the program and waits until it accepts. At the end of the test it stops the program, whose exit code must be 0.
 func start(t *testing.T, args ...string) *server {
 	t.Helper()
 	s := &server{t, newTranscript(), newTranscript()}
@@ -244,17 +247,17 @@ func start(t *testing.T, args ...string) *server {
 		select {
 		case code := <-exit:
 			if code != exitOK {
-				t.Errorf("exit code %d, log:\n%s", code, s.log)
+				t.Errorf("exit code %d, want 0; log:\n%s", code, s.log)
 			}
 		case <-time.After(patience):
-			t.Errorf("the server does not stop, log:\n%s", s.log)
+			t.Errorf("the server does not stop; log:\n%s", s.log)
 		}
 	})
 	s.out.wait(t, "\n", 1)
 	return s
 }
 
-// addr is where the server says it listens.
+// addr returns the address that the server prints.
 func (s *server) addr() net.Addr {
 	s.t.Helper()
 	line, _, _ := strings.Cut(s.out.String(), "\n")
@@ -273,7 +276,7 @@ func (s *server) addr() net.Addr {
 	return tcp
 }
 
-// stream is what a TCP and a unix connection have in common.
+// stream is a TCP or unix connection.
 type stream interface {
 	net.Conn
 	CloseWrite() error
@@ -323,7 +326,7 @@ func (tr *transcript) String() string {
 	return tr.text.String()
 }
 
-// wait returns once the transcript holds text n times.
+// wait waits until the transcript contains text n times.
 func (tr *transcript) wait(t *testing.T, text string, n int) {
 	t.Helper()
 	late := time.After(patience)

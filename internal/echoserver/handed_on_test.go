@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Each flag that is about the engine reaches the engine as the option that is meant.
+// Each flag for the engine sets its option.
 func TestFlagsAreHandedOn(t *testing.T) {
 	c, err := parseFlags([]string{"-loops", "3", "-max-sessions", "17", "-send-limit", "200000", "-idle", "90s"}, nil)
 	if err != nil {
@@ -19,12 +19,12 @@ func TestFlagsAreHandedOn(t *testing.T) {
 		o.Logger != log {
 		t.Errorf("options %+v", o)
 	}
-	// A flag that is added belongs above, or into this list of those that are not the engine's.
+	// A new flag belongs above, or into this list of flags that are not for the engine.
 	known := map[string]bool{"loops": true, "max-sessions": true, "send-limit": true, "idle": true,
 		"addr": true, "mode": true, "stats": true, "log-level": true, "drain": true, configFlag: true}
 	flagSet(new(config)).VisitAll(func(f *flag.Flag) {
 		if !known[f.Name] {
-			t.Errorf("what becomes of -%s?", f.Name)
+			t.Errorf("-%s is neither checked here nor listed as a flag that is not for the engine", f.Name)
 		}
 	})
 }

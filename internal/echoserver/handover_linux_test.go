@@ -15,10 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gone reports whether no process has the number, be it one that nobody has waited for.
+// gone reports whether no process has this process ID, not even a zombie.
 func gone(pid int) bool { return syscall.Kill(pid, 0) == syscall.ESRCH }
 
-// held is a process whose successor waits for its settings.
+// held is a process and its successor, which waits for its settings file.
 type held struct {
 	*process
 	next     int // the successor
@@ -26,7 +26,7 @@ type held struct {
 	ear      *ear
 }
 
-// holdSuccessor starts the program and a restart, and returns when the successor waits.
+// holdSuccessor starts the program and restarts it, and returns when the successor waits for its settings file.
 func holdSuccessor(t *testing.T, env ...string) *held {
 	t.Helper()
 	reap(t)
@@ -56,7 +56,7 @@ func (h *held) goOn() {
 	h.settings.Close()
 }
 
-// wantHeir wants the successor to be the main process, as the manager is told by itself.
+// wantHeir checks that the successor has become the main process and has told the service manager so.
 func (h *held) wantHeir() {
 	h.t.Helper()
 	h.ear.want(fmt.Sprintf("MAINPID=%d\nREADY=1\nSTATUS=listening on .*", h.next))
@@ -64,7 +64,7 @@ func (h *held) wantHeir() {
 	if err := call(h.addr()); err != nil {
 		h.t.Error(err)
 	}
-	// It can be replaced in its turn.
+	// It can be replaced too.
 	if err := os.Remove(h.settings.Name()); err != nil {
 		h.t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func (h *held) wantHeir() {
 	wantExitOf(h.t, pid, exitOK)
 }
 
-// The old process dies before the new one listens.
+// If the old process dies before the new one listens, the new one serves in its place.
 func TestPredecessorDiesEarly(t *testing.T) {
 	h := holdSuccessor(t)
 	h.signal(syscall.SIGKILL)
@@ -101,7 +101,7 @@ func TestPredecessorDiesEarly(t *testing.T) {
 	h.wantHeir()
 }
 
-// The old process dies after the new one listens, and before it has let it go.
+// If the old process dies after the new one listens and before it releases it, the new one serves in its place.
 func TestPredecessorDiesInTheHandOver(t *testing.T) {
 	h := holdSuccessor(t)
 	h.signal(syscall.SIGSTOP) // it does not hear that the new one accepts
@@ -120,7 +120,7 @@ func TestPredecessorDiesInTheHandOver(t *testing.T) {
 	h.wantHeir()
 }
 
-// The old process dies after the hand-over.
+// If the old process dies after the hand-over, the new one goes on.
 func TestPredecessorDiesLate(t *testing.T) {
 	reap(t)
 	p := spawn(t, "-addr", "127.0.0.1:0", "-drain", "1m")
@@ -139,11 +139,11 @@ func TestPredecessorDiesLate(t *testing.T) {
 	kill(t, pid)
 	wantExitOf(t, pid, exitOK)
 	if strings.Contains(p.log.String(), "in its place") {
-		t.Errorf("the successor did not hear that it was released:\n%s", p.log)
+		t.Errorf("the successor was not released:\n%s", p.log)
 	}
 }
 
-// The new process dies after the hand-over: the old one says so, and its own sessions go on.
+// If the new process dies after the hand-over, the old one logs it, and its own sessions go on.
 func TestSuccessorDies(t *testing.T) {
 	reap(t)
 	p := spawn(t, "-addr", "127.0.0.1:0", "-drain", "1m")
@@ -158,7 +158,7 @@ func TestSuccessorDies(t *testing.T) {
 	}
 	p.log.wait(t, fmt.Sprintf("pid=%d how=\"signal: killed\"", pid), 1)
 	if !gone(pid) {
-		t.Error("it is not waited for")
+		t.Error("the new process is not reaped")
 	}
 	if err := echoed(c); err != nil {
 		t.Error(err)
@@ -167,7 +167,7 @@ func TestSuccessorDies(t *testing.T) {
 	p.wantExit(exitOK)
 }
 
-// A stop in the middle of a restart ends both processes, the old one in good order.
+// A signal to stop during a restart ends both processes. The old one drains its sessions.
 func TestStopDuringARestart(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		t.Run(sig.String(), func(t *testing.T) {
@@ -191,7 +191,7 @@ func TestStopDuringARestart(t *testing.T) {
 	}
 }
 
-// wantSilence wants no message to have come.
+// wantSilence checks that no message has come.
 func (e *ear) wantSilence() {
 	e.t.Helper()
 	e.conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
@@ -201,7 +201,7 @@ func (e *ear) wantSilence() {
 	}
 }
 
-// A stop that comes when the new process accepts already: its sessions end in good order as well.
+// A signal to stop that comes when the new process already accepts ends its sessions in order too.
 func TestStopDuringTheHandOver(t *testing.T) {
 	h := holdSuccessor(t)
 	h.signal(syscall.SIGSTOP)
@@ -225,12 +225,12 @@ func TestStopDuringTheHandOver(t *testing.T) {
 	h.ear.wantSilence()
 }
 
-// A second SIGUSR2 while a restart is under way starts nothing.
+// A second SIGUSR2 during a restart starts no other process.
 func TestRestartDuringARestart(t *testing.T) {
 	h := holdSuccessor(t)
 	h.signal(syscall.SIGUSR2)
-	h.log.wait(t, "a restart is under way already", 1)
-	h.log.wait(t, "msg=restarting\n", 1)
+	h.log.wait(t, "not restarted: a restart is already in progress", 1)
+	h.log.wait(t, "msg=\"restarting: starting a new process\"\n", 1)
 	if next := waitChild(t, h.cmd.Process.Pid); next != h.next {
 		t.Errorf("another process %d is started beside %d", next, h.next)
 	}
@@ -244,7 +244,7 @@ func TestRestartDuringARestart(t *testing.T) {
 	}
 	h.ear.want(fmt.Sprintf("MAINPID=%d\n(.|\n)*", h.next))
 	h.signal(syscall.SIGUSR2) // too late, for this one
-	h.log.wait(t, fmt.Sprintf("this process was replaced already\" by=%d", h.next), 1)
+	h.log.wait(t, fmt.Sprintf("not restarted: this process has already been replaced\" by=%d", h.next), 1)
 	if err := echoed(c); err != nil {
 		t.Error(err)
 	}
@@ -254,10 +254,10 @@ func TestRestartDuringARestart(t *testing.T) {
 	wantExitOf(t, h.next, exitOK)
 }
 
-// A new process that does not come up in time is ended, and the next attempt may succeed.
+// A new process that does not accept in time is ended, and the next restart may succeed.
 func TestSuccessorIsTooSlow(t *testing.T) {
 	h := holdSuccessor(t, shortTimes+"=500ms")
-	h.ear.want("READY=1\nSTATUS=not restarted: the new process does not accept after 500ms")
+	h.ear.want("READY=1\nSTATUS=restart failed: the new process does not accept after 500ms")
 	if !gone(h.next) {
 		t.Error("it is left")
 	}
@@ -280,7 +280,7 @@ func TestSuccessorIsTooSlow(t *testing.T) {
 	wantExitOf(t, pid, exitOK)
 }
 
-// A process that was stopped while the successor began to accept does not hold that against it.
+// A restart succeeds also if the old process is stopped (SIGSTOP) while the new one begins to accept.
 func TestStoppedDuringTheHandOver(t *testing.T) {
 	h := holdSuccessor(t, shortTimes+"=3s")
 	h.signal(syscall.SIGSTOP)
@@ -305,7 +305,7 @@ func TestStoppedDuringTheHandOver(t *testing.T) {
 	wantExitOf(t, h.next, exitOK)
 }
 
-// deaf starts a server whose successor is a program that never says anything.
+// deaf starts a server whose successor is another program, which sends no message.
 func deaf(t *testing.T, env ...string) (p *process, next int) {
 	t.Helper()
 	reap(t)
@@ -325,9 +325,10 @@ func deaf(t *testing.T, env ...string) (p *process, next int) {
 	return p, next
 }
 
+// A new process that is another program is killed, and the old one goes on.
 func TestSuccessorIsAnotherProgram(t *testing.T) {
 	p, next := deaf(t, shortTimes+"=500ms")
-	p.log.wait(t, "not restarted; this process goes on\" err=\"the new process does not accept after 500ms\"", 1)
+	p.log.wait(t, "the restart has failed; this process goes on\" err=\"the new process does not accept after 500ms\"", 1)
 	if !gone(next) {
 		t.Error("it is left")
 	}
@@ -338,7 +339,7 @@ func TestSuccessorIsAnotherProgram(t *testing.T) {
 	p.wantExit(exitOK)
 }
 
-// The second signal to stop does not wait for a new process that does not listen.
+// After a second signal to stop, the program does not wait for a new process that does not listen.
 func TestAbortDuringARestart(t *testing.T) {
 	p, next := deaf(t)
 	p.signal(syscall.SIGTERM)
@@ -354,7 +355,7 @@ func TestAbortDuringARestart(t *testing.T) {
 	}
 }
 
-// The old process is stopped and aborted as any other, and the new one is not concerned.
+// After the hand-over, signals stop and abort the old process as any other. They do not affect the new one.
 func TestSignalsAfterTheHandOver(t *testing.T) {
 	for _, abort := range []bool{false, true} {
 		reap(t)

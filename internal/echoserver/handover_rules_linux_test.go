@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A new process that is refused when it accepts already is not killed: it ends its sessions in good order, and says why.
+// A new process that is refused when it already accepts is not killed: it drains its sessions and logs why.
 func TestRefusedSuccessorDrains(t *testing.T) {
 	h := holdSuccessor(t)
 	h.signal(syscall.SIGSTOP)

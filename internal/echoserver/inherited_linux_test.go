@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// environOf returns what a process was started with.
+// environOf returns the environment with which a process was started.
 func environOf(t *testing.T, pid int) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
@@ -27,8 +27,8 @@ func environOf(t *testing.T, pid int) map[string]string {
 	return env
 }
 
-// What the service manager said to one process is not said to the next: the number of the process that is watched, and the
-// sockets. The watchdog itself goes on, if it was about this process.
+// A successor does not inherit what the service manager has addressed to its predecessor: the ID of the watched process, and the
+// sockets. It inherits the watchdog's interval if that was for its predecessor.
 func TestWatchdogOfTheSuccessor(t *testing.T) {
 	for who, watched := range map[string]bool{"$$": true, "1": false} {
 		t.Run(who, func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestWatchdogOfTheSuccessor(t *testing.T) {
 	}
 }
 
-// A service manager that does not read holds up nothing.
+// A service manager that does not read blocks nothing.
 func TestManagerThatDoesNotRead(t *testing.T) {
 	reap(t)
 	e := newEar(t)
@@ -111,7 +111,7 @@ func TestManagerThatDoesNotRead(t *testing.T) {
 	wantExitOf(t, pid, exitOK)
 }
 
-// Restarts leave nothing behind: each process has the descriptors of the one before.
+// Restarts leak no descriptor: each process has as many as the one before.
 func TestRestartsLeakNoDescriptor(t *testing.T) {
 	reap(t)
 	p := spawn(t, "-addr", "127.0.0.1:0", "-drain", "1m")

@@ -13,25 +13,25 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// tellTime is how long the service manager may take to read one message.
+// tellTime is how long the service manager may take to accept one message.
 const tellTime = time.Second
 
-// manager is the service manager, if there is one that wants to be told (NOTIFY_SOCKET): systemd, or another that speaks
-// its protocol. A nil manager is told nothing. No method but close waits for the manager.
+// manager sends messages to the service manager at NOTIFY_SOCKET: systemd, or another with its protocol. A nil manager sends nothing. No
+// method but close waits for the service manager.
 type manager struct {
 	log      *slog.Logger
 	address  string
 	messages chan message
-	watchdog context.CancelFunc // ends the signs of life, nil if none are wanted
+	watchdog context.CancelFunc // ends the signs of life; nil if the service manager wants none
 }
 
-// message is one datagram, or a question: everything before it was sent once sent is closed.
+// message is one datagram; or, with sent, a mark in the queue: sent is closed when all messages before it have been sent.
 type message struct {
 	state string
 	sent  chan struct{}
 }
 
-// newManager returns nil if there is no manager, and for a server inside another program.
+// newManager returns nil if there is no service manager, and for a server inside another program.
 func newManager(environ []string, log *slog.Logger) *manager {
 	address := os.Getenv("NOTIFY_SOCKET")
 	if environ == nil || address == "" {
@@ -43,7 +43,7 @@ func newManager(environ []string, log *slog.Logger) *manager {
 			if next.sent != nil {
 				close(next.sent)
 			} else if err := m.send(next.state, tellTime); err != nil {
-				log.Warn("the service manager cannot be told", "state", firstLine(next.state), "err", err)
+				log.Warn("cannot send a message to the service manager", "state", firstLine(next.state), "err", err)
 			}
 		}
 	}()
@@ -52,7 +52,7 @@ func newManager(environ []string, log *slog.Logger) *manager {
 
 func firstLine(s string) string { line, _, _ := strings.Cut(s, "\n"); return line }
 
-// send waits until the manager has room for the message.
+// send sends one message. It waits until the service manager has room for it, for at most limit.
 func (m *manager) send(state string, limit time.Duration) error {
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: m.address, Net: "unixgram"})
 	if err != nil {
@@ -64,7 +64,7 @@ func (m *manager) send(state string, limit time.Duration) error {
 	return err
 }
 
-// tell sends lines of state, after what was told before.
+// tell queues a message with lines of state.
 func (m *manager) tell(state ...string) {
 	if m == nil {
 		return
@@ -72,11 +72,11 @@ func (m *manager) tell(state ...string) {
 	select {
 	case m.messages <- message{state: strings.Join(state, "\n")}:
 	default:
-		m.log.Warn("the service manager does not read what it is told", "state", state[0])
+		m.log.Warn("the service manager does not read; a message to it is dropped", "state", state[0])
 	}
 }
 
-// close ends the signs of life, waits until everything was sent, at most tellTime, and says nothing more.
+// close ends the signs of life and waits until all messages have been sent, for at most tellTime.
 func (m *manager) close() {
 	if m == nil {
 		return
@@ -100,20 +100,20 @@ func (m *manager) flush() {
 	}
 }
 
-// reloading is the state in which a successor starts.
+// reloading returns the state of a process whose successor is starting.
 func reloading() []string {
 	return []string{"RELOADING=1", strings.TrimSpace(daemon.SdNotifyMonotonicUsec()), "STATUS=restarting"}
 }
 
-// watch gives the manager the signs of life it asks for (WATCHDOG_USEC), two in each interval, as long as ping, which
-// asks every event loop, succeeds within half of it.
+// watch sends the signs of life that the service manager asks for (WATCHDOG_USEC), two in each interval. It sends one only if ping, which
+// asks every event loop, succeeds within half an interval.
 func (m *manager) watch(ping func(context.Context) error) {
 	if m == nil {
 		return
 	}
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		m.log.Warn("the watchdog's interval cannot be read", "err", err)
+		m.log.Warn("cannot read the watchdog's interval; the service manager gets no sign of life", "err", err)
 	}
 	if interval == 0 {
 		return
@@ -133,10 +133,10 @@ func (m *manager) watch(ping func(context.Context) error) {
 			case ctx.Err() != nil:
 				return
 			case err != nil:
-				m.log.Error("no sign of life for the watchdog", "err", err)
+				m.log.Error("an event loop does not answer; the watchdog gets no sign of life", "err", err)
 			default:
 				if err := m.send("WATCHDOG=1", min(interval/2, tellTime)); err != nil {
-					m.log.Warn("the service manager cannot be told", "state", "WATCHDOG=1", "err", err)
+					m.log.Warn("cannot send a message to the service manager", "state", "WATCHDOG=1", "err", err)
 				}
 			}
 			select {
@@ -155,24 +155,24 @@ func (m *manager) endWatch() {
 	}
 }
 
-// A socket is one that listens and was handed in.
+// A socket is a listening socket that was passed to this process.
 type socket struct {
 	file    *os.File
 	network string
 }
 
-// activated returns the sockets that the service manager has opened for this process (LISTEN_FDS), and takes them out of
-// the environment.
+// activated returns the sockets that the service manager has opened for this process (LISTEN_FDS), and removes their variables from the
+// environment.
 func activated() ([]socket, error) {
 	return takeSockets(activation.Files(true))
 }
 
-// takeSockets finds out what the files are. On an error all are closed.
+// takeSockets turns the files into sockets. On an error it closes all of them.
 func takeSockets(files []*os.File) (sockets []socket, err error) {
 	for _, f := range files {
 		ln, e := net.FileListener(f)
 		if e != nil {
-			err = fmt.Errorf("%s was handed in and is not a stream socket that listens: %w", f.Name(), e)
+			err = fmt.Errorf("cannot listen on %s, which was passed to this process: it is not a listening stream socket: %w", f.Name(), e)
 			break
 		}
 		sockets = append(sockets, socket{f, ln.Addr().Network()})

@@ -10,15 +10,15 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// modes holds what -mode can name. A factory is made once per listener, a handler once per connection.
+// modes are the values of -mode. A factory is made once per listener, a handler once per connection.
 var modes = map[string]struct {
 	help    string
 	factory func(*slog.Logger) session.Factory
 }{
 	"echo":      {"sends back what it receives", newEcho},
-	"game":      {"greets, logs each event, disconnects after a second", newGame},
+	"game":      {"sends a greeting, logs each callback, and disconnects after 1 s", newGame},
 	"broadcast": {"sends what one client sends to every other client", newBroadcast},
-	"discard":   {"reads, and sends nothing", newDiscard},
+	"discard":   {"reads and sends nothing", newDiscard},
 }
 
 func modeHelp() string {
@@ -32,14 +32,14 @@ func modeHelp() string {
 
 func modeList() []string { return []string{"echo", "game", "broadcast", "discard"} }
 
-// modeNames lists the modes in a sentence, conj before the last.
+// modeNames returns the names for a sentence, with conj before the last.
 func modeNames(conj string) string {
 	names := modeList()
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " " + conj + " " + names[last]
 }
 
-// conn is what the quiet modes share: coming and going appear in the log at level debug.
+// conn is embedded by the handlers that log only connects and disconnects, at level debug.
 type conn struct {
 	session.Session
 	log *slog.Logger
@@ -53,7 +53,7 @@ func (c *conn) OnDisconnected(remote net.Addr) {
 	c.log.Debug("disconnected", "session", c.ID(), "remote", remote, "err", c.Err())
 }
 
-// An echoSession needs no flow control of its own: the engine stops reading a client that does not read.
+// An echoSession sends back what it receives. It needs no flow control: the engine stops reading from a client that does not read.
 type echoSession struct{ conn }
 
 func newEcho(log *slog.Logger) session.Factory {
@@ -62,7 +62,7 @@ func newEcho(log *slog.Logger) session.Factory {
 
 func (s *echoSession) OnRecv(data []byte) {
 	if err := s.Send(data); err != nil {
-		// An echo with a hole in it is worse than one that ends. Once the session is ending this does nothing.
+		// An echo must not have a gap, so the session ends. If it is ending already, this does nothing.
 		s.DisconnectWith(err)
 	}
 }
@@ -76,16 +76,16 @@ func newDiscard(log *slog.Logger) session.Factory {
 func (*discardSession) OnRecv([]byte) {}
 
 const (
-	welcome       = "Welcome to MMORPG Server!"
-	farewellAfter = time.Second
-	shownBytes    = 256 // of what a client sent, in one line of the log
+	greeting        = "Welcome to MMORPG Server!"
+	disconnectAfter = time.Second
+	loggedBytes     = 256 // largest part of received data in one log record, in bytes
 )
 
-// A gameSession shows each callback once: it is the GameSession of the lesson this module grew from.
+// A gameSession logs each callback. It is the GameSession of the C# lesson.
 type gameSession struct {
 	session.Session
-	log      *slog.Logger
-	farewell *time.Timer // loop only
+	log   *slog.Logger
+	timer *time.Timer // disconnects; loop only
 }
 
 func newGame(log *slog.Logger) session.Factory {
@@ -94,15 +94,15 @@ func newGame(log *slog.Logger) session.Factory {
 
 func (s *gameSession) OnConnected(remote net.Addr) {
 	s.log.Info("connected", "session", s.ID(), "remote", remote)
-	if err := s.Send([]byte(welcome)); err != nil {
-		s.log.Warn("no welcome", "session", s.ID(), "err", err)
+	if err := s.Send([]byte(greeting)); err != nil {
+		s.log.Warn("cannot send the greeting", "session", s.ID(), "err", err)
 	}
-	// A timer, not a sleep: a callback that waits would hold up every other session of its loop.
-	s.farewell = time.AfterFunc(farewellAfter, s.Disconnect)
+	// A timer and not a sleep: a callback that sleeps would block every other session of its loop.
+	s.timer = time.AfterFunc(disconnectAfter, s.Disconnect)
 }
 
 func (s *gameSession) OnRecv(data []byte) {
-	s.log.Info("received", "session", s.ID(), "bytes", len(data), "data", string(data[:min(len(data), shownBytes)]))
+	s.log.Info("received", "session", s.ID(), "bytes", len(data), "data", string(data[:min(len(data), loggedBytes)]))
 }
 
 func (s *gameSession) OnSend(n int) {
@@ -110,15 +110,15 @@ func (s *gameSession) OnSend(n int) {
 }
 
 func (s *gameSession) OnDisconnected(remote net.Addr) {
-	s.farewell.Stop()
+	s.timer.Stop()
 	s.log.Info("disconnected", "session", s.ID(), "remote", remote, "err", s.Err())
 }
 
-// A room is where the members of the broadcast mode hear each other.
+// A room has all clients of one listener in broadcast mode. Each gets what the others send.
 type room struct {
 	session.Group
 	log    *slog.Logger
-	logged atomic.Int64 // when skipped members were last logged, Unix nanoseconds
+	logged atomic.Int64 // time of the last log record about slow members, in Unix nanoseconds
 }
 
 type member struct {
@@ -140,13 +140,13 @@ func (m *member) OnRecv(data []byte) {
 	before := m.room.Skipped()
 	m.room.Broadcast(data, m)
 	if total := m.room.Skipped(); total > before {
-		m.room.slow(total)
+		m.room.logSlowest(total)
 	}
 }
 
-// slow tells of members that messages were skipped for, at most once a second however many there are, and names the
-// slowest. They stay: they get whole what arrives once they have caught up.
-func (r *room) slow(total uint64) {
+// logSlowest logs that messages to slow members were skipped, at most once a second, and names the slowest member. The members stay in
+// the room: they get whole messages again when their queues have room.
+func (r *room) logSlowest(total uint64) {
 	now := time.Now().UnixNano()
 	if last := r.logged.Load(); now-last < int64(time.Second) || !r.logged.CompareAndSwap(last, now) {
 		return
@@ -159,6 +159,6 @@ func (r *room) slow(total uint64) {
 		}
 	}
 	if slowest != nil {
-		r.log.Warn("slow member skipped", "session", slowest.ID(), "remote", slowest.RemoteAddr(), "pending", most, "skipped_total", total)
+		r.log.Warn("messages to slow members are skipped; this is the slowest", "session", slowest.ID(), "remote", slowest.RemoteAddr(), "pending", most, "skipped_total", total)
 	}
 }

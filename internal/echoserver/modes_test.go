@@ -27,6 +27,7 @@ func forEachAddr(t *testing.T, test func(*testing.T, *server), args ...string) {
 	}
 }
 
+// The echo mode sends back every byte.
 func TestEcho(t *testing.T) {
 	forEachAddr(t, func(t *testing.T, s *server) {
 		c := s.dial()
@@ -41,7 +42,7 @@ func TestEcho(t *testing.T) {
 	}, "-mode", "echo")
 }
 
-// The smallest limit that the flags allow must still carry any stream, also to a client that reads late.
+// The smallest -send-limit carries any stream, also to a client that begins to read late.
 func TestEchoAtTheSmallestSendLimit(t *testing.T) {
 	forEachAddr(t, func(t *testing.T, s *server) {
 		c := s.dial()
@@ -52,8 +53,8 @@ func TestEchoAtTheSmallestSendLimit(t *testing.T) {
 			c.Write(sent)
 			c.CloseWrite()
 		}()
-		// Time for the writer to fill every buffer on the way. No event tells when that has happened; a machine
-		// on which it takes longer makes the test easier, not wrong.
+		// Time for the writer to fill every buffer on the way. There is no event for that. On a machine that takes longer, the
+		// test is easier but not wrong.
 		select {
 		case <-wrote:
 		case <-time.After(200 * time.Millisecond):
@@ -64,6 +65,7 @@ func TestEchoAtTheSmallestSendLimit(t *testing.T) {
 	}, "-send-limit", "131072", "-loops", "1")
 }
 
+// The game mode greets, logs every callback, and disconnects after a second.
 func TestGame(t *testing.T) {
 	forEachAddr(t, func(t *testing.T, s *server) {
 		begin := time.Now()
@@ -75,8 +77,8 @@ func TestGame(t *testing.T) {
 		if err != nil || string(got) != "Welcome to MMORPG Server!" {
 			t.Fatalf("read %q, error %v", got, err)
 		}
-		if took := time.Since(begin); took < farewellAfter {
-			t.Errorf("disconnected after %v, want %v", took, farewellAfter)
+		if took := time.Since(begin); took < disconnectAfter {
+			t.Errorf("disconnected after %v, want %v", took, disconnectAfter)
 		}
 		c.Close()
 		s.log.wait(t, "msg=disconnected", 1)
@@ -96,7 +98,7 @@ func TestGame(t *testing.T) {
 	}, "-mode", "game")
 }
 
-// The farewell of one client waits a second; nobody else may wait with it, not even on the same loop.
+// The game mode disconnects each client after a second. Clients on the same loop do not wait for each other.
 func TestGameDoesNotBlockItsLoop(t *testing.T) {
 	s := start(t, "-mode", "game", "-loops", "1", "-addr", "127.0.0.1:0")
 	const clients = 10
@@ -111,23 +113,24 @@ func TestGameDoesNotBlockItsLoop(t *testing.T) {
 		}
 		c.Close()
 	}
-	if took := time.Since(begin); took > clients*farewellAfter/2 {
-		t.Errorf("%d clients took %v together, want little more than %v", clients, took, farewellAfter)
+	if took := time.Since(begin); took > clients*disconnectAfter/2 {
+		t.Errorf("%d clients took %v together, want little more than %v", clients, took, disconnectAfter)
 	}
 	s.log.wait(t, "msg=disconnected", clients)
 }
 
-// A client that leaves before the farewell takes its timer along.
+// If a client leaves first, its timer is stopped.
 func TestGameClientLeavesFirst(t *testing.T) {
 	s := start(t, "-mode", "game", "-addr", "127.0.0.1:0")
 	c := s.dial()
-	if _, err := io.ReadFull(c, make([]byte, len(welcome))); err != nil {
+	if _, err := io.ReadFull(c, make([]byte, len(greeting))); err != nil {
 		t.Fatal(err)
 	}
 	c.Close()
 	s.log.wait(t, "msg=disconnected", 1)
 }
 
+// The broadcast mode sends what one client sends to every other client.
 func TestBroadcast(t *testing.T) {
 	forEachAddr(t, func(t *testing.T, s *server) {
 		a, b, c := s.dial(), s.dial(), s.dial()
@@ -150,7 +153,7 @@ func TestBroadcast(t *testing.T) {
 		if _, err := io.ReadFull(a, heard); err != nil || heard[0] != 'b' {
 			t.Fatalf("a heard %q, error %v", heard, err)
 		}
-		// Who has left is no longer a member, and the others go on.
+		// A client that has left is no longer a member, and the others go on.
 		c.Close()
 		s.log.wait(t, "msg=disconnected", 1)
 		if _, err := b.Write([]byte("B")); err != nil {
@@ -162,6 +165,7 @@ func TestBroadcast(t *testing.T) {
 	}, "-mode", "broadcast", "-log-level", "debug")
 }
 
+// A member that does not read delays no other member, and the log names it, once a second at most.
 func TestBroadcastSlowMemberDisturbsNobody(t *testing.T) {
 	s := start(t, "-mode", "broadcast", "-send-limit", "131072", "-log-level", "debug", "-addr", "127.0.0.1:0")
 	speaker, listener := s.dial(), s.dial()
@@ -181,7 +185,7 @@ func TestBroadcastSlowMemberDisturbsNobody(t *testing.T) {
 		}
 	}
 	// One message at a time, so that the member that listens is never the slow one.
-	for spoken := 0; !strings.Contains(s.log.String(), "slow member skipped"); spoken++ {
+	for spoken := 0; !strings.Contains(s.log.String(), "messages to slow members are skipped"); spoken++ {
 		if spoken > 64<<20/len(said) {
 			t.Fatal("64 MiB were taken for a member that does not read")
 		}
@@ -190,11 +194,12 @@ func TestBroadcastSlowMemberDisturbsNobody(t *testing.T) {
 	for range 100 {
 		speak()
 	}
-	if n := strings.Count(s.log.String(), "slow member skipped"); n > int(patience/time.Second) {
+	if n := strings.Count(s.log.String(), "messages to slow members are skipped"); n > int(patience/time.Second) {
 		t.Errorf("%d log lines about one slow member", n)
 	}
 }
 
+// The discard mode reads everything and sends nothing.
 func TestDiscard(t *testing.T) {
 	forEachAddr(t, func(t *testing.T, s *server) {
 		c := s.dial()

@@ -12,23 +12,23 @@ import (
 )
 
 const (
-	// maxQueued is how many bytes of text may wait for the reader of one stream.
+	// maxQueued is the largest number of bytes in the queue of one stream.
 	maxQueued = 256 << 10
-	// flushTime is how long the end of the program waits for those readers.
+	// flushTime is how long the program waits at its end for the readers of its streams.
 	flushTime = time.Second
 	// atomicWrite is how many bytes a pipe takes as a whole (PIPE_BUF of Linux). The two processes of a restart share
-	// their streams, and so no line of one lands inside a line of the other.
+	// their streams: with writes of at most this size, no line of one lands inside a line of the other.
 	atomicWrite = 4096
-	// retryWrite is the wait before the next try on a stream that another process has made non-blocking.
+	// retryWrite is the wait before another try if another process has made the stream non-blocking and it is full.
 	retryWrite = 10 * time.Millisecond
 )
 
-// An asyncWriter passes lines to a stream and never blocks its caller, whatever the reader of the stream does. Up to
-// maxQueued bytes wait. A line that does not fit, or that cannot be written, is lost and counted; the count is told once
-// something gets through again. Any goroutine may write.
+// An asyncWriter writes lines to a stream and never blocks its caller, whatever the reader of the stream does. It queues up to maxQueued
+// bytes. A line that does not fit, or cannot be written, is dropped and counted. When the stream takes lines again, a
+// line has the count. Any goroutine may write.
 type asyncWriter struct {
 	stream io.Writer
-	notice func(lost int) []byte // the line that tells the count
+	notice func(lost int) []byte // returns the line with the count
 	wake   chan struct{}         // capacity 1
 	done   chan struct{}         // closed when run has returned
 
@@ -44,7 +44,7 @@ func newAsyncWriter(stream io.Writer, notice func(lost int) []byte) *asyncWriter
 	return a
 }
 
-// Write takes whole lines. It never fails; after close it does nothing.
+// Write queues p, which must be whole lines. It never fails. After close it does nothing.
 func (a *asyncWriter) Write(p []byte) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -66,7 +66,7 @@ func (a *asyncWriter) signal() {
 	}
 }
 
-// close ends the writer once the queue is written. It does not wait: done is closed then.
+// close ends the writer when its queue is written. It does not wait for that; done is closed then.
 func (a *asyncWriter) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -101,7 +101,7 @@ func (a *asyncWriter) run() {
 	}
 }
 
-// put writes p and returns what could not be written.
+// put writes p and returns the part that could not be written.
 func (a *asyncWriter) put(p []byte) []byte {
 	for len(p) > 0 {
 		n, err := a.stream.Write(p)
@@ -117,7 +117,7 @@ func (a *asyncWriter) put(p []byte) []byte {
 
 func countLines(p []byte) int { return bytes.Count(p, []byte{'\n'}) }
 
-// wholeLines returns how much of p to write at once: as many lines as a pipe takes as a whole, at least one.
+// wholeLines returns how many bytes of p to write at once: as many whole lines as fit into atomicWrite, but at least one.
 func wholeLines(p []byte) int {
 	if len(p) <= atomicWrite {
 		return len(p)

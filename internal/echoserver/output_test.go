@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// gate is a stream whose reader reads only what the test lets through.
+// gate is a stream whose reader reads only as much as the test allows.
 type gate struct {
 	open   chan struct{} // closed: everything passes
 	writes chan int      // sizes of the writes that began, while there is room
@@ -42,11 +42,11 @@ func wantClosed(t *testing.T, a *asyncWriter) {
 	select {
 	case <-a.done:
 	case <-time.After(patience):
-		t.Fatal("the writer does not end")
+		t.Fatal("the writer has not ended after close")
 	}
 }
 
-// A reader that does not read: the writers go on, what waits is bounded, and what was lost is counted and told.
+// A reader that does not read blocks no writer. The queue is bounded, and lost lines are counted and reported.
 func TestWriterIsNotHeldUp(t *testing.T) {
 	g := newGate()
 	a := newAsyncWriter(g, told)
@@ -75,7 +75,7 @@ func TestWriterIsNotHeldUp(t *testing.T) {
 	}
 }
 
-// fickle is a stream that fails as long as err is set, after it has taken some bytes.
+// fickle is a stream that fails while err is set, after it has taken some bytes.
 type fickle struct {
 	mu    sync.Mutex
 	err   error
@@ -107,7 +107,7 @@ func (f *fickle) tries() int {
 	return f.tried
 }
 
-// A reader that is gone costs the lines that it would have got, and the next reader is told how many.
+// Without a reader, lines are lost. The next reader gets their number.
 func TestWriterSurvivesErrors(t *testing.T) {
 	for _, err := range []error{syscall.EPIPE, syscall.EIO, syscall.ENOSPC, os.ErrClosed, errors.New("another")} {
 		f := &fickle{err: err}
@@ -126,7 +126,7 @@ func TestWriterSurvivesErrors(t *testing.T) {
 	}
 }
 
-// A line that was written in part is lost and counted, those before it are not.
+// A line that was written in part counts as lost. The lines before it do not.
 func TestWriterCountsWhatWasWrittenInPart(t *testing.T) {
 	f := &fickle{err: syscall.ENOSPC, takes: 6}
 	a := newAsyncWriter(f, func(lost int) []byte { return fmt.Appendf(nil, "\n%d lost\n", lost) })
@@ -145,7 +145,7 @@ func TestWriterCountsWhatWasWrittenInPart(t *testing.T) {
 	}
 }
 
-// Another process may make a shared terminal or pipe non-blocking: nothing is lost by that.
+// If another process makes a shared terminal or pipe non-blocking, no line is lost.
 func TestWriterWaitsOnNonBlockingStream(t *testing.T) {
 	f := &fickle{err: syscall.EAGAIN, takes: 3}
 	a := newAsyncWriter(f, told)
@@ -158,8 +158,7 @@ func TestWriterWaitsOnNonBlockingStream(t *testing.T) {
 	}
 }
 
-// What one process writes does not land inside the line of another: a write holds whole lines, and no more than a pipe
-// takes as a whole.
+// A write has whole lines, and no more bytes than a pipe takes at once. So no line lands inside the line of another process.
 func TestWriterWritesWholeLines(t *testing.T) {
 	short, long := strings.Repeat("s", 99)+"\n", strings.Repeat("l", 9999)+"\n"
 	for _, tt := range []struct {
@@ -175,7 +174,7 @@ func TestWriterWritesWholeLines(t *testing.T) {
 	}
 }
 
-// The end of the program waits for the readers, but not for ever.
+// close waits for the readers, but only for the given time.
 func TestScreenClosesInTime(t *testing.T) {
 	g := newGate()
 	var out bytes.Buffer
@@ -202,12 +201,12 @@ func TestScreenClosesInTime(t *testing.T) {
 	}
 }
 
-// waitFor polls: for what no event tells of.
+// waitFor polls a condition for which there is no event.
 func waitFor(t *testing.T, met func() bool) {
 	t.Helper()
 	for late := time.Now().Add(patience); !met(); time.Sleep(time.Millisecond) {
 		if time.Now().After(late) {
-			t.Fatal("it does not happen")
+			t.Fatal("the condition has not become true in time")
 		}
 	}
 }

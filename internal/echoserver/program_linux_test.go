@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// copyOf puts this program at path.
+// copyOf copies this program to path.
 func copyOf(t *testing.T, path string) {
 	t.Helper()
 	self, err := os.Executable()
@@ -28,7 +28,7 @@ func copyOf(t *testing.T, path string) {
 	}
 }
 
-// The folder that the program was started in may go or get another name, and so may the one of its predecessor.
+// A restart works if the folder of the start has been deleted or renamed, also that of the predecessor.
 func TestRestartWithoutItsFolder(t *testing.T) {
 	for name, change := range map[string]func(dir string) error{
 		"removed":  os.RemoveAll,
@@ -53,7 +53,7 @@ func TestRestartWithoutItsFolder(t *testing.T) {
 	}
 }
 
-// restartTwice wants two restarts in a row, and ends the last process.
+// restartTwice restarts the program twice and ends the last process.
 func restartTwice(t *testing.T, p *process) {
 	t.Helper()
 	p.signal(syscall.SIGUSR2)
@@ -71,7 +71,7 @@ func restartTwice(t *testing.T, p *process) {
 	wantExitOf(t, second, exitOK)
 }
 
-// A successor starts in the folder of that name, which may be another one by now, as with a link to the version in use.
+// A successor starts in the folder that now has the name of the first one, as with a link to the version in use.
 func TestRestartInTheFolderOfThatName(t *testing.T) {
 	reap(t)
 	dir := tempDir(t)
@@ -98,15 +98,15 @@ func TestRestartInTheFolderOfThatName(t *testing.T) {
 	p.signal(syscall.SIGUSR2)
 	pid := p.successor(1)
 	if now, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err != nil || filepath.Base(now) != "v2" {
-		t.Errorf("it runs in %s, %v", now, err)
+		t.Errorf("the successor runs in %s, %v", now, err)
 	}
 	p.wantExit(exitOK)
 	kill(t, pid)
 	wantExitOf(t, pid, exitOK)
 }
 
-// A restart starts what is at the path of the program now. Without anything that runs there, it fails and says why, until
-// there is something again.
+// A restart starts the program that is at the path now. If none can run there, the restart fails and logs why, and a later one may
+// succeed.
 func TestRestartOfAReplacedProgram(t *testing.T) {
 	reap(t)
 	dir := tempDir(t)
@@ -118,7 +118,7 @@ func TestRestartOfAReplacedProgram(t *testing.T) {
 		t.Helper()
 		p.signal(syscall.SIGUSR2)
 		failed++
-		p.log.wait(t, "not restarted; this process goes on", failed)
+		p.log.wait(t, "the restart has failed; this process goes on", failed)
 		p.log.wait(t, why, 1)
 		if err := call(p.addr()); err != nil {
 			t.Error(err)
@@ -151,7 +151,7 @@ func TestRestartOfAReplacedProgram(t *testing.T) {
 	}
 	fail("ended before it accepted: signal: aborted")
 
-	// The new version is another file: it leaves a mark.
+	// The new version is another file, which writes a mark.
 	script := fmt.Sprintf("#!/bin/sh\n: >%s/new\nexec %s.old \"$@\"\n", dir, path)
 	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
@@ -166,7 +166,7 @@ func TestRestartOfAReplacedProgram(t *testing.T) {
 	wantExitOf(t, pid, exitOK)
 }
 
-// The name that a program was started by need not be one that it is found by.
+// A restart works if the program was started under a name by which it cannot be found.
 func TestRestartUnderAnotherName(t *testing.T) {
 	reap(t)
 	self, _ := os.Executable()

@@ -16,60 +16,60 @@ import (
 	"github.com/servercore-go/servercore/engine"
 )
 
-// A restart, by SIGUSR2, replaces the process and refuses nobody:
+// A restart, by SIGUSR2, replaces the process without refusing a connection:
 //
-//	old                                       new
-//	starts the program anew, with its
-//	listening sockets and a channel
+//	old process                               new process
+//	starts the program with its listening
+//	sockets and a channel
 //	                                          reads its settings, accepts on the sockets
 //	                                          sends ready
 //	closes its listeners; sessions go on
-//	tells the service manager
+//	notifies the service manager
 //	sends released
 //	drains, exits                             is the main process
 //
-// Between ready and the closing of the listeners both accept. No connection waits in a queue that goes away, because
-// the queue belongs to the socket and both have it.
+// Between ready and the closing of the listeners both processes accept. No connection is lost in a queue that is closed: the queue
+// belongs to the socket, which both processes have.
 //
-// If the channel ends without ready, or ready does not come in time, the old process goes on as if nothing had been. If it
-// gives up while the new one starts, it sends refused, and the new one drains and exits. If the channel ends without a word
-// of the old process, that one has died, and the new one serves in its place.
+// If the channel ends without ready, or ready does not come in time, the old process goes on as before. If the old process has to stop
+// while the new one starts, it sends refused, and the new one drains and exits. If the channel ends without a message of the old
+// process, the old process has died, and the new one serves in its place.
 //
-// The signal is not SIGHUP: that is what a terminal sends to its programs when it goes away, and they should end.
+// The signal is not SIGHUP, because a terminal sends that to its programs when it is closed, and they should end.
 
-// inheritance is the variable that tells a new process what it was handed: the number of sockets and, after a space, the -addr
-// they were opened for, empty if a service manager opened them. The channel is descriptor firstInherited, the
-// sockets follow.
+// inheritance is the variable that describes what a new process inherits: the number of sockets, a space, and the -addr for which they
+// were opened. The -addr is empty if a service manager has opened the sockets. The channel is descriptor firstInherited; the sockets
+// follow it.
 const (
 	inheritance    = "ECHOSERVER_INHERITANCE"
 	firstInherited = 3
 )
 
-// What goes through the channel, a byte each.
+// The messages on the channel, of one byte each.
 const (
-	ready    = 1
-	released = 2
-	refused  = 3
-	died     = 0   // the end of the channel
-	silent   = 255 // the predecessor is an older version, whose channel is a pipe: it does not answer
+	ready    = 1   // from the new process: it accepts connections
+	released = 2   // from the old process: the new one is the main process
+	refused  = 3   // from the old process: the new one must drain and exit
+	died     = 0   // stands for the end of the channel without a message
+	silent   = 255 // stands for no answer: the predecessor is an older version, whose channel is a pipe
 )
 
-// startTimeout is how long the new process may take to accept, endTimeout how long it may take to drain when it is refused before
-// it is killed. Tests make them shorter.
+// startTimeout is how long a new process may take until it accepts. endTimeout is how long a new process that was refused may drain
+// before it is killed. Tests make both shorter.
 var (
 	startTimeout = 30 * time.Second
 	endTimeout   = drainTimeout + time.Second
 )
 
-// predecessor is the process that started this one to be replaced by it.
+// predecessor is the process that has started this one as its replacement.
 type predecessor struct {
-	addr    string // for which the sockets were opened, "" if a service manager did it
+	addr    string // the -addr for which the sockets were opened; "" if a service manager has opened them
 	files   []*os.File
 	channel *os.File
 	answer  chan byte // released, refused, died or silent
 }
 
-// findPredecessor returns nil if there is none.
+// findPredecessor returns the predecessor that environ names, or nil.
 func findPredecessor(environ []string) (*predecessor, error) {
 	value := lookup(environ, inheritance)
 	if value == "" {
@@ -78,14 +78,14 @@ func findPredecessor(environ []string) (*predecessor, error) {
 	count, addr, ok := strings.Cut(value, " ")
 	n, err := strconv.Atoi(count)
 	if !ok || err != nil || n < 1 {
-		return nil, fmt.Errorf("%s=%q is not what a predecessor says", inheritance, value)
+		return nil, fmt.Errorf("cannot take over from a predecessor: %s=%q, want a number of sockets, a space and an address; unset it", inheritance, value)
 	}
-	_ = syscall.SetNonblock(firstInherited, true) // so that close ends a read
+	_ = syscall.SetNonblock(firstInherited, true) // so that Close ends a Read
 	p := &predecessor{addr: addr, channel: inherited(firstInherited, "channel to the predecessor"), answer: make(chan byte, 1)}
 	for i := range n {
 		p.files = append(p.files, inherited(firstInherited+1+i, fmt.Sprintf("socket %d of the predecessor", i+1)))
 	}
-	go func() { // it may answer before it is told anything
+	go func() { // the predecessor may refuse before it gets ready
 		b := []byte{died}
 		if _, err := p.channel.Read(b); errors.Is(err, syscall.EBADF) {
 			b[0] = silent
@@ -95,7 +95,7 @@ func findPredecessor(environ []string) (*predecessor, error) {
 	return p, nil
 }
 
-// lookup returns the value of a variable, of its last entry if there are several.
+// lookup returns the value of a variable. If the variable has several entries, the last one counts.
 func lookup(environ []string, name string) (value string) {
 	for _, v := range environ {
 		if rest, ok := strings.CutPrefix(v, name+"="); ok {
@@ -105,13 +105,13 @@ func lookup(environ []string, name string) (value string) {
 	return value
 }
 
-// inherited is a descriptor that the process started with. It must not pass to the next one by itself.
+// inherited returns a descriptor with which the process was started. A process that this one starts does not inherit it.
 func inherited(fd int, name string) *os.File {
 	syscall.CloseOnExec(fd)
 	return os.NewFile(uintptr(fd), name)
 }
 
-// answers is nil-safe access to answer.
+// answers returns p.answer, or nil for a nil p.
 func (p *predecessor) answers() chan byte {
 	if p == nil {
 		return nil
@@ -119,20 +119,21 @@ func (p *predecessor) answers() chan byte {
 	return p.answer
 }
 
-// accepts tells the predecessor that this process accepts. Its answer comes through answer.
+// accepts sends ready to the predecessor. The predecessor's message comes through answer.
 func (p *predecessor) accepts() error {
 	_, err := p.channel.Write([]byte{ready})
 	return err
 }
 
-// program is what is to be started anew.
+// program is what a restart starts.
 type program struct {
 	args           []string
 	stdout, stderr io.Writer
 }
 
-// homePath is where the program was found, and homeDir the folder it was started in, "" if that has no name any more: either
-// may be looked up otherwise later. A symbolic link is left as it is, for it may lead to another version by then.
+// homePath is the path of the program, and homeDir the folder in which it was started, "" if that folder has been deleted. Both are
+// looked up at the start, because later they may lead elsewhere. A symbolic link is not resolved: at a restart it may lead to a new
+// version.
 var homePath, homeDir, errHome = func() (path, dir string, err error) {
 	dir, _ = os.Getwd()
 	self, errSelf := os.Executable()
@@ -140,7 +141,7 @@ var homePath, homeDir, errHome = func() (path, dir string, err error) {
 	if err == nil || errors.Is(err, exec.ErrDot) {
 		path, err = filepath.Abs(path)
 	}
-	// The name that a program is started by need not be its own.
+	// os.Args[0] need not name the program.
 	if errSelf == nil && (err != nil || !sameFile(path, self)) {
 		return self, dir, nil
 	}
@@ -153,17 +154,17 @@ func sameFile(a, b string) bool {
 	return err == nil && errY == nil && os.SameFile(x, y)
 }
 
-// successor is a process that was started to replace this one.
+// successor is the process that was started to replace this one.
 type successor struct {
-	pid     int
-	family  *children
-	channel *os.File
-	ended   <-chan syscall.WaitStatus
-	chain   *os.File // see chain; nil but in the first process of a container
+	pid      int
+	children *children
+	channel  *os.File
+	ended    <-chan syscall.WaitStatus
+	chain    *os.File // reading end of the chain; nil except in the first process of a container
 }
 
-// start starts the program with the listeners. The -addr is the one that they were opened for.
-func (p program) start(family *children, c *chain, listeners []*engine.Listener, addr string) (*successor, error) {
+// start starts the program with the listening sockets. addr is the -addr for which they were opened.
+func (p program) start(children *children, c *chain, listeners []*engine.Listener, addr string) (*successor, error) {
 	if errHome != nil {
 		return nil, errHome
 	}
@@ -171,7 +172,7 @@ func (p program) start(family *children, c *chain, listeners []*engine.Listener,
 	if err != nil {
 		return nil, err
 	}
-	n := &successor{family: family, channel: ours}
+	n := &successor{children: children, channel: ours}
 	files := []*os.File{theirs}
 	defer func() {
 		for _, f := range files {
@@ -196,11 +197,11 @@ func (p program) start(family *children, c *chain, listeners []*engine.Listener,
 		env = append(env, fmt.Sprintf("%s=%d", chained, firstInherited+len(files)))
 		files = append(files, up)
 	}
-	// In the folder by its name, as for a start by hand, or else in the one that this process is in.
+	// Start it in the folder with the name of homeDir, as a start by hand would. If that fails, in the folder of this process.
 	for _, dir := range []string{homeDir, ""} {
 		cmd := exec.Command(homePath, p.args...)
 		cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles, cmd.Env = dir, os.Stdin, p.stdout, p.stderr, files, env
-		if n.pid, n.ended, err = family.start(cmd); err == nil {
+		if n.pid, n.ended, err = children.start(cmd); err == nil {
 			return n, nil
 		}
 	}
@@ -208,7 +209,7 @@ func (p program) start(family *children, c *chain, listeners []*engine.Listener,
 	return nil, err
 }
 
-// inheritedEnviron is what of the environment a successor gets.
+// inheritedEnviron returns the part of the environment that a successor inherits.
 func inheritedEnviron(environ []string) (kept []string) {
 	watched := lookup(environ, "WATCHDOG_PID")
 	for _, v := range environ {
@@ -216,7 +217,7 @@ func inheritedEnviron(environ []string) (kept []string) {
 		case inheritance, chained, "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES":
 		case "WATCHDOG_PID": // the watchdog follows the main process
 		case "WATCHDOG_USEC":
-			if watched == "" || watched == strconv.Itoa(os.Getpid()) { // or else it is about another process
+			if watched == "" || watched == strconv.Itoa(os.Getpid()) { // otherwise it is for another process
 				kept = append(kept, v)
 			}
 		default:
@@ -226,7 +227,7 @@ func inheritedEnviron(environ []string) (kept []string) {
 	return kept
 }
 
-// socketPair returns the two ends of a channel between processes.
+// socketPair returns both ends of a channel between two processes.
 func socketPair() (a, b *os.File, err error) {
 	syscall.ForkLock.RLock()
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
@@ -249,41 +250,41 @@ func (n *successor) close() {
 	}
 }
 
-// accepts waits until the new process accepts. On an error it is gone; hurry is for end.
-func (n *successor) accepts(ctx context.Context, hurry <-chan struct{}) error {
-	said := make(chan bool, 1)
+// accepts waits until the new process accepts. If it returns an error, the new process has ended. killNow is for end.
+func (n *successor) accepts(ctx context.Context, killNow <-chan struct{}) error {
+	isReady := make(chan bool, 1)
 	go func() {
 		b := []byte{0}
 		_, _ = n.channel.Read(b)
-		said <- b[0] == ready
+		isReady <- b[0] == ready
 	}()
 	late := time.NewTimer(startTimeout)
 	defer late.Stop()
 	var ok bool
 	select {
-	case ok = <-said:
+	case ok = <-isReady:
 	case <-late.C:
-		// This process may have been stopped meanwhile: what was said before now counts.
-		_ = n.channel.SetReadDeadline(time.Now().Add(lookTime))
-		if ok = <-said; !ok {
-			n.end(hurry)
+		// This process may have been stopped (SIGSTOP) for a while. A message that came before now counts.
+		_ = n.channel.SetReadDeadline(time.Now().Add(noticeTime))
+		if ok = <-isReady; !ok {
+			n.end(killNow)
 			return fmt.Errorf("the new process does not accept after %v", startTimeout)
 		}
 	case <-ctx.Done():
 	}
 	switch {
 	case ctx.Err() != nil:
-		n.end(hurry)
+		n.end(killNow)
 		return ctx.Err()
-	case !ok: // it is gone, or it is not this program
-		n.family.kill(n.pid, syscall.SIGKILL)
+	case !ok: // the process has ended, or it is another program
+		n.children.kill(n.pid, syscall.SIGKILL)
 		status := <-n.ended
 		n.close()
 		return fmt.Errorf("the new process ended before it accepted: %s", describe(status))
 	}
 	select {
 	case status := <-n.ended:
-		_, _ = n.channel.Write([]byte{refused}) // for a child of it that has the channel
+		_, _ = n.channel.Write([]byte{refused}) // for a child of the new process that has the channel
 		n.close()
 		return fmt.Errorf("the new process accepted and ended: %s", describe(status))
 	default:
@@ -291,12 +292,12 @@ func (n *successor) accepts(ctx context.Context, hurry <-chan struct{}) error {
 	}
 }
 
-// lookTime is how long it may take to hear what has come already: a byte of the channel, or a signal.
-const lookTime = 100 * time.Millisecond
+// noticeTime is how long this process may take to notice a message or a signal that has arrived already.
+const noticeTime = 100 * time.Millisecond
 
-// end refuses the new process, which may have sessions by now, and waits until it is gone. It is killed when it takes
-// longer than endTimeout, or when hurry is closed.
-func (n *successor) end(hurry <-chan struct{}) {
+// end refuses the new process, which may have sessions, and waits until it has ended. It kills the process after endTimeout, or when
+// killNow is closed.
+func (n *successor) end(killNow <-chan struct{}) {
 	_, _ = n.channel.Write([]byte{refused})
 	late := time.NewTimer(endTimeout)
 	defer late.Stop()
@@ -304,15 +305,15 @@ func (n *successor) end(hurry <-chan struct{}) {
 	case <-n.ended:
 		n.close()
 		return
-	case <-hurry:
+	case <-killNow:
 	case <-late.C:
 	}
-	n.family.kill(n.pid, syscall.SIGKILL)
+	n.children.kill(n.pid, syscall.SIGKILL)
 	<-n.ended
 	n.close()
 }
 
-// release lets the new process be the main one.
+// release makes the new process the main one.
 func (n *successor) release() {
 	_, _ = n.channel.Write([]byte{released})
 	_ = n.channel.Close()
@@ -325,7 +326,7 @@ func describe(status syscall.WaitStatus) string {
 	return fmt.Sprintf("exit status %d", status.ExitStatus())
 }
 
-// addresses returns where the listeners listen, in the form that -addr takes.
+// addresses returns the addresses of the listeners, in the form that -addr takes.
 func addresses(listeners []*engine.Listener) string {
 	var all []string
 	for _, l := range listeners {

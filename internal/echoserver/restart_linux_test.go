@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -19,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reap makes this process the parent of those whose parent has ended, and kills what a test that failed has left.
+// reap makes this process the parent of orphaned descendants, and kills those that a failed test leaves.
 func reap(t *testing.T) {
 	t.Helper()
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -33,12 +34,12 @@ func reap(t *testing.T) {
 	})
 }
 
-// successor waits for the nth process that follows and returns its number.
+// successor waits for the nth later process and returns its process ID.
 func (p *process) successor(n int) int {
 	p.t.Helper()
-	p.log.wait(p.t, "msg=\"replaced; ", n)
+	p.log.wait(p.t, "msg=\"replaced by a new process; ", n)
 	p.log.wait(p.t, "at_most=1m", n) // the same line, whole
-	found := regexp.MustCompile(`replaced; .* by=(\d+)`).FindAllStringSubmatch(p.log.String(), -1)
+	found := regexp.MustCompile(`replaced by a new process; .* by=(\d+)`).FindAllStringSubmatch(p.log.String(), -1)
 	pid, err := strconv.Atoi(found[n-1][1])
 	if err != nil {
 		p.t.Fatal(err)
@@ -53,7 +54,7 @@ func kill(t *testing.T, pid int) {
 	}
 }
 
-// wantExitOf waits for a process whose predecessors have ended.
+// wantExitOf waits until a process ends whose predecessors have ended, and checks its exit code.
 func wantExitOf(t *testing.T, pid, code int) {
 	t.Helper()
 	ended := make(chan error, 1)
@@ -73,44 +74,60 @@ func wantExitOf(t *testing.T, pid, code int) {
 	}
 }
 
-// Two restarts under load: nobody is refused or reset, and who was there before goes on.
+// callLoad calls a server 500 times per second until stop.
+type callLoad struct {
+	batch chan struct{} // gets a value after every 300 calls
+	quit  chan struct{}
+	calls chan int // their number, when all have ended
+}
+
+func startCalls(t *testing.T, address net.Addr) *callLoad {
+	l := &callLoad{make(chan struct{}, 100), make(chan struct{}), make(chan int)}
+	var failed atomic.Int32
+	go func() {
+		tick := time.NewTicker(2 * time.Millisecond)
+		defer tick.Stop()
+		var calls sync.WaitGroup
+		n := 0
+		for {
+			select {
+			case <-tick.C:
+				if n++; n%300 == 0 {
+					l.batch <- struct{}{}
+				}
+				calls.Go(func() {
+					if err := call(address); err != nil && failed.Add(1) < 10 {
+						t.Errorf("a call: %v", err)
+					}
+				})
+			case <-l.quit:
+				calls.Wait()
+				l.calls <- n
+				return
+			}
+		}
+	}()
+	return l
+}
+
+// stop ends the load and returns the number of calls.
+func (l *callLoad) stop() int {
+	close(l.quit)
+	return <-l.calls
+}
+
+// Two restarts under load refuse and reset no connection, and sessions from before go on.
 func TestRestartRefusesNobody(t *testing.T) {
 	reap(t)
 	for _, addr := range everyAddr(t) {
 		t.Run(addr, func(t *testing.T) {
 			p := spawn(t, "-addr", addr, "-drain", "1m")
-			a := p.addr()
-			var failed atomic.Int32
-			stop, stopped, batch := make(chan struct{}), make(chan int), make(chan struct{}, 100)
-			go func() {
-				tick := time.NewTicker(2 * time.Millisecond)
-				defer tick.Stop()
-				var calls sync.WaitGroup
-				n := 0
-				for {
-					select {
-					case <-tick.C:
-						if n++; n%300 == 0 {
-							batch <- struct{}{}
-						}
-						calls.Go(func() {
-							if err := call(a); err != nil && failed.Add(1) < 10 {
-								t.Errorf("a call: %v", err)
-							}
-						})
-					case <-stop:
-						calls.Wait()
-						stopped <- n
-						return
-					}
-				}
-			}()
-
+			load := startCalls(t, p.addr())
 			var old []stream
 			pids := []int{p.cmd.Process.Pid}
 			for n := 1; n <= 2; n++ {
-				<-batch
-				c := p.dial() // the session of the process that is about to be replaced
+				<-load.batch
+				c := p.dial() // a session of the process that is replaced next
 				if err := echoed(c); err != nil {
 					t.Fatal(err)
 				}
@@ -125,10 +142,9 @@ func TestRestartRefusesNobody(t *testing.T) {
 					}
 				}
 			}
-			<-batch
-			close(stop)
-			t.Logf("%d calls", <-stopped)
-			for i, c := range old { // each was what kept its process
+			<-load.batch
+			t.Logf("%d calls", load.stop())
+			for i, c := range old { // each is the last session of its process
 				if err := echoed(c); err != nil {
 					t.Errorf("session %d at the end: %v", i, err)
 				}
@@ -137,7 +153,7 @@ func TestRestartRefusesNobody(t *testing.T) {
 					p.wantExit(exitOK)
 					continue
 				}
-				kill(t, pids[i]) // the other way to end one that drains
+				kill(t, pids[i]) // a signal ends a process that drains, too
 				if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 					t.Errorf("the end of session %d: %d bytes, %v", i, n, err)
 				}
@@ -150,7 +166,7 @@ func TestRestartRefusesNobody(t *testing.T) {
 	}
 }
 
-// A server that was replaced disconnects what is left after -drain.
+// After -drain, a process that was replaced disconnects its remaining sessions.
 func TestDrainEnds(t *testing.T) {
 	reap(t)
 	p := spawn(t, "-addr", "127.0.0.1:0", "-drain", "1ms")
@@ -169,8 +185,8 @@ func TestDrainEnds(t *testing.T) {
 	wantExitOf(t, pid, exitOK)
 }
 
-// A new process that does not come up: the old one says why and goes on, and the next attempt may succeed. It reads its
-// settings anew.
+// If the new process does not start, the old one logs why and goes on, and the next restart may succeed. A new process reads the
+// settings again.
 func TestRestartThatFails(t *testing.T) {
 	reap(t)
 	e := newEar(t)
@@ -189,8 +205,8 @@ func TestRestartThatFails(t *testing.T) {
 	set("max-sessions = 2\nmisspelt = 1\n")
 	p.signal(syscall.SIGUSR2)
 	e.want("RELOADING=1\n(.|\n)*")
-	e.want("READY=1\nSTATUS=not restarted: .*exit status 2")
-	for _, text := range []string{`line 2: unknown key "misspelt"`, "not restarted; this process goes on", "exit status 2"} {
+	e.want("READY=1\nSTATUS=restart failed: .*exit status 2")
+	for _, text := range []string{`line 2: unknown key "misspelt"`, "the restart has failed; this process goes on", "exit status 2"} {
 		p.log.wait(t, text, 1)
 	}
 	if err := call(p.addr()); err != nil {
@@ -212,7 +228,7 @@ func TestRestartThatFails(t *testing.T) {
 	wantExitOf(t, pid, exitOK)
 }
 
-// Sockets of a service manager pass from process to process, whatever -addr says.
+// The sockets of a service manager pass from process to process, whatever -addr is.
 func TestRestartOfAnActivatedServer(t *testing.T) {
 	reap(t)
 	files, addrs := openSockets(t)
@@ -232,7 +248,7 @@ func TestRestartOfAnActivatedServer(t *testing.T) {
 	wantExitOf(t, pid, exitOK)
 }
 
-// With another -addr the new process opens a socket of its own.
+// With another -addr, the new process opens a socket of its own.
 func TestRestartAtAnotherAddress(t *testing.T) {
 	reap(t)
 	settings := writeFile(t, "addr = '127.0.0.1:0'\ndrain = '1m'\n")
@@ -258,13 +274,14 @@ func TestRestartAtAnotherAddress(t *testing.T) {
 	wantExitOf(t, pid, exitOK)
 }
 
+// A malformed variable of a predecessor is an error that names it.
 func TestBadInheritance(t *testing.T) {
 	self, _ := os.Executable()
 	for _, value := range []string{"1", "x :1", "0 :1", "-1 :1"} {
 		cmd := exec.Command(self, "-addr", "127.0.0.1:0")
 		cmd.Env = append(os.Environ(), asServer+"=1", inheritance+"="+value)
 		out, err := cmd.CombinedOutput()
-		if cmd.ProcessState.ExitCode() != exitFault || !strings.Contains(string(out), fmt.Sprintf("%q is not what", value)) {
+		if cmd.ProcessState.ExitCode() != exitFault || !strings.Contains(string(out), fmt.Sprintf("%q, want a number of sockets", value)) {
 			t.Errorf("%q: %v, %s", value, err, out)
 		}
 	}

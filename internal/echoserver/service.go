@@ -13,29 +13,28 @@ import (
 	"github.com/servercore-go/servercore/engine"
 )
 
-// service is a server and what the process has to do with the world: signals, the service manager, the process before it
-// and the one after it.
+// service is an engine and the surroundings of its process: signals, the service manager, the predecessor and the successor.
 type service struct {
 	*engine.Engine
 	config      *config
 	log         *slog.Logger
 	stops       chan os.Signal
 	restarts    chan os.Signal
-	manager     *manager     // nil without
-	family      *children    // nil for a server inside another program
-	chain       *chain       // likewise
-	predecessor *predecessor // nil without
-	sockets     []socket     // handed in
-	managed     bool         // by a service manager, be it through predecessors
+	manager     *manager     // nil if there is none
+	children    *children    // nil for a server inside another program
+	chain       *chain       // nil for a server inside another program
+	predecessor *predecessor // nil if there is none
+	sockets     []socket     // listening sockets passed to this process
+	managed     bool         // the sockets were opened by a service manager, for this process or for a predecessor
 	listeners   []*engine.Listener
 	program     program
 	stopStatus  func()
-	main        bool     // no predecessor is to be released; the service manager listens to this process
-	attempt     *attempt // to restart, nil if none is under way
+	main        bool     // this process is the main one: the service manager listens to it, and it may restart
+	attempt     *attempt // the restart in progress, nil if there is none
 }
 
-// inherit finds the sockets that this process was started with: a predecessor's, unless they were for another -addr, or
-// a service manager's.
+// inherit takes the listening sockets that this process was started with: those of the predecessor, unless they are for another -addr,
+// or those of a service manager.
 func (s *service) inherit() (err error) {
 	p := s.predecessor
 	if p == nil {
@@ -54,7 +53,7 @@ func (s *service) inherit() (err error) {
 	return nil
 }
 
-// listen tells the engine where to accept.
+// listen adds a listener to the engine for -addr, or for each inherited socket.
 func (s *service) listen() error {
 	factory := modes[s.config.mode].factory(s.log)
 	if len(s.sockets) == 0 {
@@ -74,34 +73,34 @@ func (s *service) listen() error {
 	return nil
 }
 
-// run waits for the end, replaces the process when asked to, and returns the exit code.
+// run serves until the process must end, restarts it on request, and returns the exit code.
 func (s *service) run(ctx context.Context) int {
 	answer := s.predecessor.answers()
-	var gone error // the predecessor could not be told
+	var readyErr error // of the message to the predecessor
 	if s.predecessor != nil {
-		gone = s.predecessor.accepts()
+		readyErr = s.predecessor.accepts()
 	} else {
-		s.lead()
+		s.becomeMain()
 		s.tell("READY=1", s.status())
 	}
 	for {
 		restarts, outcome := s.restarts, (<-chan outcome)(nil)
-		if !s.main { // one that comes now waits
+		if !s.main { // a SIGUSR2 stays in its channel until this process is the main one
 			restarts = nil
 		}
 		if s.attempt != nil {
 			outcome = s.attempt.outcome
 		}
 		select {
-		case <-s.Done(): // nobody asked for it
-			s.log.Error("engine stopped by itself", "err", s.Err())
-			gone := s.attempt.end()
-			s.attempt.abort()
+		case <-s.Done():
+			s.log.Error("the engine has stopped by itself", "err", s.Err())
+			gone := s.attempt.cancelAndWait()
+			s.attempt.killSuccessor()
 			s.abort(gone)
 			return exitFault
 		case sig := <-s.stops:
-			if len(answer) > 0 && <-answer != refused { // it came together with the signal
-				s.lead()
+			if len(answer) > 0 && <-answer != refused { // the answer came together with the signal
+				s.becomeMain()
 			}
 			return s.stop(s.stops, sig, "signal", sig.String())
 		case <-ctx.Done():
@@ -112,40 +111,34 @@ func (s *service) run(ctx context.Context) int {
 				s.stop(s.stops, nil, "err", errRefused)
 				return exitFault
 			}
-			s.lead()
-			if a == died || a == silent && gone != nil {
-				s.log.Warn("the predecessor has ended; this process serves in its place")
-				s.chain.tell("main %d", os.Getpid())
-				s.tell(fmt.Sprintf("MAINPID=%d", os.Getpid()), "READY=1", s.status())
-			}
+			s.succeed(a, readyErr)
 		case <-restarts:
 			s.restart(ctx)
 		case o := <-outcome:
-			if o.err == nil {
-				select { // a signal that was sent first may take longer to come than a byte; both processes accept meanwhile
-				case sig := <-s.stops:
-					s.attempt.outcome <- o
-					return s.stop(s.stops, sig, "signal", sig.String())
-				case <-time.After(lookTime):
-				}
+			if code, done := s.finishRestart(ctx, o); done {
+				return code
 			}
-			s.attempt = nil
-			if o.err == nil {
-				return s.retire(ctx, o.successor)
-			}
-			s.log.Error("not restarted; this process goes on", "err", o.err)
-			s.tell("READY=1", "STATUS=not restarted: "+o.err.Error())
 		}
 	}
 }
 
-// lead makes this process the main one.
-func (s *service) lead() {
+// succeed makes this process the main one after its predecessor has released it, or has died.
+func (s *service) succeed(answer byte, readyErr error) {
+	s.becomeMain()
+	if answer == died || answer == silent && readyErr != nil {
+		s.log.Warn("the predecessor has ended; this process serves in its place")
+		s.chain.report("main %d", os.Getpid())
+		s.tell(fmt.Sprintf("MAINPID=%d", os.Getpid()), "READY=1", s.status())
+	}
+}
+
+// becomeMain makes this process the main one.
+func (s *service) becomeMain() {
 	s.main = true
 	s.manager.watch(s.Ping)
 }
 
-// tell is for what the main process tells the service manager.
+// tell sends lines of state to the service manager, if this process is the main one.
 func (s *service) tell(state ...string) {
 	if s.main {
 		s.manager.tell(state...)
@@ -154,44 +147,64 @@ func (s *service) tell(state ...string) {
 
 func (s *service) status() string { return "STATUS=listening on " + addresses(s.listeners) }
 
-// attempt is a restart that is under way.
+// attempt is a restart in progress.
 type attempt struct {
 	cancel  context.CancelFunc
-	hurry   chan struct{} // closed: the new process is killed and need not drain
+	killNow chan struct{} // closed to kill the new process instead of waiting until it has drained
 	outcome chan outcome
 }
 
 var errRefused = errors.New("the predecessor goes on in place of this process")
 
-// outcome is what an attempt to restart has brought: a process that accepts, or an error.
+// outcome is the result of a restart: a process that accepts connections, or an error.
 type outcome struct {
 	successor *successor
 	err       error
 }
 
-// restart starts the program anew.
+// restart starts a new process of the program, on another goroutine.
 func (s *service) restart(ctx context.Context) {
 	if s.attempt != nil {
-		s.log.Warn("a restart is under way already")
+		s.log.Warn("not restarted: a restart is already in progress")
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	a := &attempt{cancel, make(chan struct{}), make(chan outcome, 1)}
 	s.attempt = a
-	s.log.Info("restarting")
+	s.log.Info("restarting: starting a new process")
 	s.tell(reloading()...)
 	go func() {
 		defer cancel()
-		next, err := s.program.start(s.family, s.chain, s.listeners, s.inheritedAddr())
+		next, err := s.program.start(s.children, s.chain, s.listeners, s.inheritedAddr())
 		if err == nil {
-			err = next.accepts(ctx, a.hurry)
+			err = next.accepts(ctx, a.killNow)
 		}
 		a.outcome <- outcome{next, err}
 	}()
 }
 
-// end gives the attempt up. The channel is closed when the new process is gone.
-func (a *attempt) end() <-chan struct{} {
+// finishRestart hands over to the successor and returns the exit code. After a restart that failed, done is false and this process
+// goes on.
+func (s *service) finishRestart(ctx context.Context, o outcome) (code int, done bool) {
+	if o.err != nil {
+		s.attempt = nil
+		s.log.Error("the restart has failed; this process goes on", "err", o.err)
+		s.tell("READY=1", "STATUS=restart failed: "+o.err.Error())
+		return 0, false
+	}
+	// A signal to stop that was sent before the successor was ready may arrive after its message. Meanwhile both accept.
+	select {
+	case sig := <-s.stops:
+		s.attempt.outcome <- o
+		return s.stop(s.stops, sig, "signal", sig.String()), true
+	case <-time.After(noticeTime):
+	}
+	s.attempt = nil
+	return s.retire(ctx, o.successor), true
+}
+
+// cancelAndWait cancels the restart. The channel is closed when the new process has ended.
+func (a *attempt) cancelAndWait() <-chan struct{} {
 	gone := make(chan struct{})
 	if a == nil {
 		close(gone)
@@ -200,21 +213,22 @@ func (a *attempt) end() <-chan struct{} {
 	a.cancel()
 	go func() {
 		defer close(gone)
-		if o := <-a.outcome; o.err == nil { // it has come up in this very moment
-			o.successor.end(a.hurry)
+		if o := <-a.outcome; o.err == nil { // the new process was ready before the cancellation
+			o.successor.end(a.killNow)
 		}
 	}()
 	return gone
 }
 
-// abort kills the new process.
-func (a *attempt) abort() {
+// killSuccessor makes cancelAndWait kill the new process.
+func (a *attempt) killSuccessor() {
 	if a != nil {
-		close(a.hurry)
+		close(a.killNow)
 	}
 }
 
-// inheritedAddr is the -addr that a successor must have to take the sockets: any, if they are a service manager's.
+// inheritedAddr returns the -addr that a successor must have to take the sockets over. It is "" for sockets of a service manager, which
+// every successor takes over.
 func (s *service) inheritedAddr() string {
 	if s.managed {
 		return ""
@@ -222,26 +236,26 @@ func (s *service) inheritedAddr() string {
 	return s.config.addr
 }
 
-// drainLook is how often a server that was replaced counts its sessions: the last one announces its leaving to nobody, and a process
-// on its way out may look.
-const drainLook = 100 * time.Millisecond
+// sessionPoll is how often a process that was replaced counts its sessions. The engine sends no event when the last one ends.
+const sessionPoll = 100 * time.Millisecond
 
-// retire stops accepting, for there is a successor, lets the sessions end by themselves for a while, and returns the exit code.
+// retire hands over to the successor: it stops accepting, and waits until the sessions have ended, for at most -drain. It returns the
+// exit code.
 func (s *service) retire(ctx context.Context, next *successor) int {
 	for _, l := range s.listeners {
 		_ = l.Close()
 	}
 	s.stopStatus()
-	s.chain.tell("main %d", next.pid)
-	if s.chain.first { // the manager goes on to watch the first process
+	s.chain.report("main %d", next.pid)
+	if s.chain.first { // the service manager goes on to watch the first process of the container
 		s.tell("READY=1", s.status())
 	} else {
 		s.tell(fmt.Sprintf("MAINPID=%d", next.pid), "READY=1", s.status())
 	}
-	s.manager.close() // from here on it listens to the successor
+	s.manager.close() // from now on the service manager listens to the successor
 	s.manager, s.main = nil, false
 	next.release()
-	s.log.Info("replaced; the sessions of this process may go on", "by", next.pid, "sessions", s.Stats().Sessions,
+	s.log.Info("replaced by a new process; this one waits until its sessions have ended", "by", next.pid, "sessions", s.Stats().Sessions,
 		"at_most", s.config.drain)
 	if s.chain.first {
 		return s.supervise(next)
@@ -251,34 +265,34 @@ func (s *service) retire(ctx context.Context, next *successor) int {
 
 // drain waits until the sessions have ended, for at most -drain, and returns the exit code.
 func (s *service) drain(ctx context.Context, successor int, ended <-chan syscall.WaitStatus, stops, restarts chan os.Signal) int {
-	tick := time.NewTicker(drainLook)
+	tick := time.NewTicker(sessionPoll)
 	defer tick.Stop()
 	late := time.NewTimer(s.config.drain)
 	defer late.Stop()
 	report := func(status syscall.WaitStatus) {
-		s.chain.tell("ended %d %d", successor, exitCode(status))
+		s.chain.report("ended %d %d", successor, exitCode(status))
 		s.log.Warn("the process that has replaced this one has ended", "pid", successor, "how", describe(status))
 		ended = nil
 	}
-	defer func() { // its status is this process's to tell, or the first process's to wait for
+	defer func() { // either this process reports the successor's status, or the first process of the container waits for it
 		if ended == nil {
 			return
 		}
-		if s.family.leave(); len(ended) > 0 {
+		if s.children.stop(); len(ended) > 0 {
 			report(<-ended)
 		}
 	}()
 	for {
 		select {
 		case <-s.Done():
-			s.log.Error("engine stopped by itself", "err", s.Err())
+			s.log.Error("the engine has stopped by itself", "err", s.Err())
 			return exitFault
 		case sig := <-stops:
 			return s.stop(stops, sig, "signal", sig.String())
 		case <-ctx.Done():
 			return s.stop(stops, nil, "err", ctx.Err())
 		case <-restarts:
-			s.log.Warn("this process was replaced already", "by", successor)
+			s.log.Warn("not restarted: this process has already been replaced", "by", successor)
 		case status := <-ended:
 			report(status)
 		case <-late.C:
@@ -291,21 +305,21 @@ func (s *service) drain(ctx context.Context, successor int, ended <-chan syscall
 	}
 }
 
-// stop drains the engine and returns the exit code; sig is the signal that asked for it, nil if none did, and why goes to the
-// log. A second signal cuts the draining short; a further one finds the default action of the system, so that even a server
-// that hangs can be ended from the keyboard. SIGHUP does not count: it comes from a terminal and again from its shell, or
-// beside the SIGTERM of a service manager.
+// stop drains the engine and returns the exit code. sig is the signal that asked for the stop, nil if there was none; why are keys and
+// values for the log. A second signal aborts the draining. A third one has the default action of the system, so that even a server that
+// hangs can be ended from the keyboard. SIGHUP does not count as a second signal: a terminal and its shell both send it, and a service
+// manager may send it beside SIGTERM.
 func (s *service) stop(stops chan os.Signal, sig os.Signal, why ...any) int {
 	counted := sig != syscall.SIGHUP
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	drained := make(chan error, 1)
 	go func() { drained <- s.Shutdown(ctx) }()
-	gone := s.attempt.end()
+	gone := s.attempt.cancelAndWait()
 	s.tell("STOPPING=1")
 	s.log.Info("draining; a second signal aborts", append(why, "at_most", drainTimeout)...)
 
-	late := time.After(endTimeout + time.Second) // a new process that cannot be started nor killed keeps nobody
+	late := time.After(endTimeout + time.Second) // do not wait longer for a new process that does not end
 	code := exitOK
 	for done := false; !done || gone != nil; {
 		select {
@@ -316,13 +330,13 @@ func (s *service) stop(stops chan os.Signal, sig os.Signal, why ...any) int {
 			}
 			signal.Stop(stops)
 			s.log.Warn("aborting every session", "signal", sig.String())
-			s.attempt.abort()
+			s.attempt.killSuccessor()
 			s.abort(gone)
 			return exitFault
 		case <-s.restarts:
-			s.log.Warn("not restarted: this process stops")
+			s.log.Warn("not restarted: this process is stopping")
 		case err := <-drained:
-			code, done = s.judge(err), true
+			code, done = s.codeOf(err), true
 		case <-gone:
 			gone = nil
 		case <-late:
@@ -332,10 +346,10 @@ func (s *service) stop(stops chan os.Signal, sig os.Signal, why ...any) int {
 	return code
 }
 
-// abort ends every session, and waits for the end of an attempt to restart.
+// abort resets every session, and waits up to a second until gone is closed.
 func (s *service) abort(gone <-chan struct{}) {
 	if err := s.Close(); err != nil && !errors.Is(err, engine.ErrClosed) {
-		s.log.Error("abort", "err", err)
+		s.log.Error("the engine has failed while its sessions were aborted", "err", err)
 	}
 	if gone != nil {
 		select {
@@ -345,21 +359,20 @@ func (s *service) abort(gone <-chan struct{}) {
 	}
 }
 
-// judge returns the exit code of a stop that was not cut short.
-func (s *service) judge(err error) int {
+// codeOf logs the result of Shutdown and returns the exit code of a stop that was not aborted.
+func (s *service) codeOf(err error) int {
 	switch {
 	case err == nil:
 		s.log.Info("stopped")
 	case errors.Is(err, context.DeadlineExceeded):
-		// The limit did what it is for: the stop was asked for and happened in time.
+		// Not a fault: the stop was asked for and ended in time.
 		s.log.Warn("stopped; some peers did not take their bytes in time and were reset", "after", drainTimeout)
 	default:
-		s.log.Error("stop", "err", err)
+		s.log.Error("the engine has failed to stop", "err", err)
 		return exitFault
 	}
-	// A fault while draining is still a fault.
 	if err := s.Err(); err != nil && !errors.Is(err, engine.ErrClosed) {
-		s.log.Error("engine failed while it was stopping", "err", err)
+		s.log.Error("the engine has failed while it was stopping", "err", err)
 		return exitFault
 	}
 	return exitOK

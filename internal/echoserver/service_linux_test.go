@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openSockets opens sockets as a service manager would: in blocking mode.
+// openSockets opens sockets in blocking mode, as a service manager does.
 func openSockets(t *testing.T) (files []*os.File, addrs []net.Addr) {
 	t.Helper()
 	for _, ask := range everyAddr(t) {
@@ -46,8 +46,8 @@ func openSockets(t *testing.T) (files []*os.File, addrs []net.Addr) {
 	return files, addrs
 }
 
-// activate returns a command that is the program with the sockets of a service manager, whose environment names the
-// number of the process that gets them.
+// activate returns a command that runs the program with sockets of a service manager. The environment has the process ID of the
+// program, as it must.
 func activate(t *testing.T, files []*os.File, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -60,7 +60,7 @@ func activate(t *testing.T, files []*os.File, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// call connects, has 64 bytes echoed, and leaves.
+// call connects, checks the echo of 64 bytes, and closes.
 func call(a net.Addr) error {
 	c, err := net.DialTimeout(a.Network(), a.String(), patience)
 	if err != nil {
@@ -86,9 +86,10 @@ func echoed(c net.Conn) error {
 	return nil
 }
 
+// The program serves the sockets of a service manager, also connections that came before it started, and between two processes.
 func TestActivation(t *testing.T) {
 	files, addrs := openSockets(t)
-	// In the queue before there is a process to accept.
+	// This connection waits in the queue before a process accepts.
 	early, err := net.Dial(addrs[0].Network(), addrs[0].String())
 	if err != nil {
 		t.Fatal(err)
@@ -105,13 +106,13 @@ func TestActivation(t *testing.T) {
 		}
 	}
 	if err := echoed(early); err != nil {
-		t.Errorf("who was early: %v", err)
+		t.Errorf("a connection from before the start: %v", err)
 	}
 	early.Close()
 	p.signal(syscall.SIGTERM)
 	p.wantExit(exitOK)
 
-	// The sockets are the manager's: whoever comes between two processes waits for the next.
+	// The sockets belong to the manager: a connection between two processes waits for the next one.
 	between, err := net.Dial(addrs[0].Network(), addrs[0].String())
 	if err != nil {
 		t.Fatal(err)
@@ -119,13 +120,14 @@ func TestActivation(t *testing.T) {
 	defer between.Close()
 	p = launch(t, activate(t, files))
 	if err := echoed(between); err != nil {
-		t.Errorf("who came between two processes: %v", err)
+		t.Errorf("a connection from between two processes: %v", err)
 	}
 	between.Close()
 	p.signal(syscall.SIGTERM)
 	p.wantExit(exitOK)
 }
 
+// A descriptor that is not a listening socket is an error.
 func TestActivationWithWhatIsNoListener(t *testing.T) {
 	c, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -140,12 +142,12 @@ func TestActivationWithWhatIsNoListener(t *testing.T) {
 	cmd := activate(t, []*os.File{f})
 	cmd.Env = append(os.Environ(), append(cmd.Env, asServer+"=1")...)
 	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState.ExitCode() != exitFault || !strings.Contains(string(out), "echo was handed in and is not a stream socket") {
+	if cmd.ProcessState.ExitCode() != exitFault || !strings.Contains(string(out), "cannot listen on echo, which was passed to this process") {
 		t.Errorf("%v, %s", err, out)
 	}
 }
 
-// A listener of what a service tells its manager.
+// An ear is a service manager that receives the messages of the program.
 type ear struct {
 	t    *testing.T
 	env  string
@@ -168,7 +170,7 @@ func newEar(t *testing.T) *ear {
 	return &ear{t, "NOTIFY_SOCKET=" + path, conn}
 }
 
-// hear returns the next message but signs of life.
+// hear returns the next message that is not a sign of life.
 func (e *ear) hear() string {
 	e.t.Helper()
 	for {
@@ -199,6 +201,7 @@ func (e *ear) want(pattern string) []string {
 	return found
 }
 
+// The service manager gets the messages of a start, a restart and a stop, and signs of life.
 func TestManagerIsTold(t *testing.T) {
 	reap(t)
 	e := newEar(t)
@@ -233,7 +236,7 @@ func TestManagerIsTold(t *testing.T) {
 	wantExitOf(t, pid, exitOK)
 }
 
-// The watchdog gets no sign of life while the engine does not answer.
+// The watchdog gets no sign of life while an event loop does not answer.
 func TestNoSignOfLife(t *testing.T) {
 	e := newEar(t)
 	name, value, _ := strings.Cut(e.env, "=")

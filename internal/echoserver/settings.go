@@ -12,16 +12,17 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// What the command line does not set, the environment may, and what that does not set, a file. All three know the same
-// names and the same values: those of the flags.
+// A setting comes from the command line, or else from the environment, or else from a file. All three use the names and the values of
+// the flags.
 
-// variable returns the name by which the environment sets a flag: ECHOSERVER_MAX_SESSIONS for -max-sessions.
+// variable returns the name of a flag's environment variable: ECHOSERVER_MAX_SESSIONS for -max-sessions.
 func variable(flag string) string {
 	return "ECHOSERVER_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// complete sets what the command line left open. file points to the path of the file, which may be set by either. A
-// variable that names no flag is ignored: orchestrators make their own with this prefix, from the name of a service.
+// complete sets the flags that the command line does not set, from the environment and the file. *file is the path of the file, which
+// the command line or the environment may set. A variable that names no flag is ignored, because orchestrators set variables with this
+// prefix for a service of this name.
 func complete(fs *flag.FlagSet, environ []string, file *string) error {
 	set := make(map[string]bool)
 	fs.Visit(func(f *flag.Flag) { set[f.Name] = true })
@@ -68,13 +69,13 @@ func complete(fs *flag.FlagSet, environ []string, file *string) error {
 	return nil
 }
 
-// configFlag names the flag that a file cannot set.
+// configFlag is the flag that a file cannot set.
 const configFlag = "config"
 
-// parseFile reads a TOML file whose keys are names of flags and returns their values as a command line would have them.
-// Its error names the line.
+// parseFile parses a TOML file whose keys are names of flags. It returns their values in the form that a command line has. Its error
+// names the line.
 func parseFile(data []byte, names []string) (map[string]string, error) {
-	// A struct of the keys that may be: the library tells the place of a key only when it has no field to go to.
+	// Decode into a struct with a field for each known key: only for a key without a field does the library tell the line.
 	var fields []reflect.StructField
 	for _, name := range names {
 		if name != configFlag {

@@ -20,6 +20,7 @@ func writeFile(t *testing.T, text string) string {
 	return path
 }
 
+// A flag overrides a variable, and a variable overrides the file.
 func TestSettingsPrecedence(t *testing.T) {
 	const file, env = "idle = \"1s\"\nmax-sessions = 10\n", "ECHOSERVER_IDLE=2s"
 	for _, tt := range []struct {
@@ -62,7 +63,7 @@ func TestSettingsPrecedence(t *testing.T) {
 	}
 }
 
-// Every flag can be set by either; the file only lacks its own name.
+// The environment can set every flag, and the file every flag but -config.
 func TestSettingsKnowEveryFlag(t *testing.T) {
 	values := map[string]string{"addr": "127.0.0.1:1", "loops": "2", "mode": "game", "max-sessions": "3", "send-limit": "131072",
 		"idle": "4s", "stats": "5s", "log-level": "warn", "drain": "6s"}
@@ -92,6 +93,7 @@ func TestSettingsKnowEveryFlag(t *testing.T) {
 	}
 }
 
+// An error of a setting names the variable, or the file and the line, and says what to use.
 func TestBadSettings(t *testing.T) {
 	for _, tt := range []struct{ name, file, environ, advice string }{
 		{"unknown key", "idle = '1s'\n\nmax-session = 1\n", "", `line 3: unknown key "max-session"`},

@@ -29,8 +29,8 @@ func spawn(t *testing.T, args ...string) *process {
 	return launch(t, exec.Command(self, args...))
 }
 
-// launch starts a command that is the program, or becomes it, and waits until it accepts. What follows it, after a
-// restart, writes to the same transcripts.
+// launch starts a command that runs the program, and waits until the program accepts. Later processes, after a restart, write to the
+// same transcripts.
 func launch(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{
@@ -98,7 +98,7 @@ func (p *process) wantExit(code int) {
 	}
 }
 
-// What the server has accepted for a client arrives, then the end of the stream, then the server is gone.
+// After a signal, each client gets all that was queued for it and then the end of the stream, and the program exits.
 func TestSignalDrains(t *testing.T) {
 	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
 		t.Run(sig.String(), func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestSignalDrains(t *testing.T) {
 			if _, err := io.ReadFull(witness, make([]byte, len(said))); err != nil {
 				t.Fatal(err)
 			}
-			// One byte more: when the witness has it, all before it was accepted for every member.
+			// When the witness has this byte, everything before it is queued for every member.
 			if _, err := speaker.Write([]byte{0}); err != nil {
 				t.Fatal(err)
 			}
@@ -137,10 +137,11 @@ func TestSignalDrains(t *testing.T) {
 	}
 }
 
+// A second signal aborts a stop that waits for a client.
 func TestSecondSignalAborts(t *testing.T) {
 	p := spawn(t, "-addr", "127.0.0.1:0")
 	c := p.dial()
-	// A client that does not read: what the server owes it cannot be delivered.
+	// A client that does not read: the server cannot deliver what is queued for it.
 	chunk := noise(256 << 10)
 	for {
 		c.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
@@ -155,7 +156,7 @@ func TestSecondSignalAborts(t *testing.T) {
 	p.signal(os.Interrupt)
 	p.wantExit(exitFault)
 	if !strings.Contains(p.log.String(), "aborting") {
-		t.Errorf("the log does not say so:\n%s", p.log)
+		t.Errorf("the log does not mention the abort:\n%s", p.log)
 	}
 }
 

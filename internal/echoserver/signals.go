@@ -9,16 +9,17 @@ import (
 	"time"
 )
 
-// signals is what the program does with signals; docs/signals.md has the table. What is not named here has Go's meaning.
+// signals has the channels of the signals that the program handles. docs/signals.md has the table. Other signals have the meaning that
+// Go gives them.
 type signals struct {
 	stop     chan os.Signal // SIGINT, SIGTERM, SIGHUP
 	restarts chan os.Signal // SIGUSR2
-	unused   chan os.Signal // nobody reads it
+	unused   chan os.Signal // SIGPIPE; never read
 }
 
-// catchSignals begins to catch signals. A server inside another program (whole is false) takes only those that stop it.
+// catchSignals begins to handle signals. A server inside another program (whole is false) handles only those that stop it.
 func catchSignals(whole bool) *signals {
-	// There is room for the signals that come while the server starts.
+	// The channels have room for signals that come while the server starts.
 	s := &signals{make(chan os.Signal, 8), make(chan os.Signal, 1), make(chan os.Signal, 1)}
 	signal.Notify(s.stop, os.Interrupt, syscall.SIGTERM)
 	if !whole {
@@ -28,27 +29,28 @@ func catchSignals(whole bool) *signals {
 	if !signal.Ignored(syscall.SIGHUP) { // as nohup sets it
 		signal.Notify(s.stop, syscall.SIGHUP)
 	}
-	// With this, a write to a standard stream without a reader fails and does not kill. It is not Ignore, because the programs
-	// that this one starts would inherit that.
+	// Without this, Go ends the program at a write to stdout or stderr that has no reader. With it, the write only fails. Ignore would
+	// do the same, but a new process would inherit it.
 	signal.Notify(s.unused, syscall.SIGPIPE)
-	// A background process that writes to its terminal under "stty tostop" is stopped, unless it ignores this one.
+	// Under "stty tostop" the terminal stops a background process that writes to it, unless the process ignores this signal.
 	signal.Ignore(syscall.SIGTTOU)
 	return s
 }
 
-// release gives the signals of a server inside another program back. The program itself catches them to its end: one that comes
-// late must not kill it.
+// release ends the handling of signals for a server inside another program. The program itself handles them to its end, so that a late
+// signal does not kill it.
 func (s *signals) release(whole bool) {
 	if !whole {
 		signal.Stop(s.stop)
 	}
 }
 
-// startGrace is how long a start that is under way may go on after it was told to stop.
+// startGrace is how long a start may go on after a signal to stop.
 const startGrace = 100 * time.Millisecond
 
-// during starts the server and waits for it, but not long after it was told to stop, by a signal or by the predecessor: a file of
-// settings, or a name server, may keep the start waiting. What has started by then is returned, and run is told again.
+// during runs start and returns its results. If a signal, ctx or the predecessor stops the program meanwhile, during waits only
+// startGrace longer, because the start may wait for a settings file or a name server. A signal or an answer that comes before the start
+// has ended stays in its channel, for run.
 func (c *signals) during(ctx context.Context, before *predecessor, screen *screen, start func() (*service, int)) (*service, int) {
 	type started struct {
 		service *service
@@ -60,15 +62,15 @@ func (c *signals) during(ctx context.Context, before *predecessor, screen *scree
 		up <- started{s, code}
 	}()
 	var sig os.Signal
-	answer, told := before.answers(), byte(released)
-	for told != refused && sig == nil && ctx.Err() == nil {
+	answer, message := before.answers(), byte(released)
+	for message != refused && sig == nil && ctx.Err() == nil {
 		select {
 		case u := <-up:
 			return u.service, u.code
 		case sig = <-c.stop:
 		case <-ctx.Done():
-		case told = <-answer:
-			answer <- told // for run
+		case message = <-answer:
+			answer <- message // for run
 			answer = nil
 		}
 	}
@@ -77,19 +79,19 @@ func (c *signals) during(ctx context.Context, before *predecessor, screen *scree
 		if sig != nil {
 			select {
 			case c.stop <- sig:
-			default: // others are there
+			default: // the channel is full of others
 			}
 		}
 		return u.service, u.code
 	case <-time.After(startGrace):
 	}
-	go func() { // in the program itself it does not come to this
+	go func() { // for a server inside another program; the program itself exits before
 		if u := <-up; u.service != nil {
 			_ = u.service.Close()
 		}
 	}()
-	io.WriteString(screen.err, "echoserver: told to stop while it started\n")
-	if told == refused {
+	io.WriteString(screen.err, "echoserver: stopped by a signal or its predecessor before it had started\n")
+	if message == refused {
 		return nil, exitFault
 	}
 	return nil, exitOK

@@ -17,14 +17,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// harmless are the signals that change nothing, at any moment after the start. Most of them end a process by default.
+// harmless are the signals that change nothing after the start. The default action of most is to end the process.
 var harmless = []syscall.Signal{
 	syscall.SIGUSR1, syscall.SIGPIPE, syscall.SIGALRM, syscall.SIGCHLD, syscall.SIGCONT, syscall.SIGTTOU, syscall.SIGURG, syscall.SIGXCPU,
 	syscall.SIGXFSZ, syscall.SIGVTALRM, syscall.SIGPROF, syscall.SIGWINCH, syscall.SIGIO, syscall.SIGPWR, syscall.Signal(40), syscall.Signal(64),
 }
 
-// withoutText returns a command that is the program on a unix socket, for tests that cannot read what it prints, and the
-// address.
+// withoutText returns a command that runs the program on a unix socket, and the address, for tests that cannot read what the program
+// prints.
 func withoutText(t *testing.T, args ...string) (*exec.Cmd, net.Addr) {
 	t.Helper()
 	self, err := os.Executable()
@@ -37,7 +37,7 @@ func withoutText(t *testing.T, args ...string) (*exec.Cmd, net.Addr) {
 	return cmd, &net.UnixAddr{Net: "unix", Name: path}
 }
 
-// tempDir is short, for the address of a unix socket is.
+// tempDir returns a temporary folder whose path is short enough for the address of a unix socket.
 func tempDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "echo")
@@ -48,7 +48,7 @@ func tempDir(t *testing.T) string {
 	return dir
 }
 
-// begin starts a command and returns where its exit code comes.
+// begin starts a command and returns the channel of its exit code.
 func begin(t *testing.T, cmd *exec.Cmd) <-chan int {
 	t.Helper()
 	if err := cmd.Start(); err != nil {
@@ -75,11 +75,11 @@ func wantCode(t *testing.T, exit <-chan int, want int) {
 			t.Errorf("exit code %d, want %d", got, want)
 		}
 	case <-time.After(patience):
-		t.Error("it does not end")
+		t.Error("the program does not end")
 	}
 }
 
-// waitServed waits until the address echoes.
+// waitServed waits until a server at the address echoes.
 func waitServed(t *testing.T, a net.Addr) {
 	t.Helper()
 	waitFor(t, func() bool { return call(a) == nil })
@@ -121,7 +121,7 @@ func TestHarmlessSignals(t *testing.T) {
 	wantExitOf(t, pid, exitOK)
 }
 
-// A terminal that goes away sends SIGHUP, and its shell sends another: together they are one wish to stop.
+// A terminal that is closed sends SIGHUP, and its shell sends another one. The second does not abort.
 func TestHangupStops(t *testing.T) {
 	p := spawn(t, "-addr", "127.0.0.1:0")
 	c := p.dial()
@@ -142,7 +142,7 @@ func TestHangupStops(t *testing.T) {
 	}
 }
 
-// As nohup starts it, and all that follow it.
+// Under nohup, SIGHUP stops neither the program nor its successors.
 func TestHangupUnderNohup(t *testing.T) {
 	reap(t)
 	self, _ := os.Executable()
@@ -168,7 +168,7 @@ func TestHangupUnderNohup(t *testing.T) {
 	}
 }
 
-// SIGQUIT is Go's own: every stack, and the end.
+// SIGQUIT has Go's meaning: it prints all stacks and ends the program.
 func TestQuitPrintsStacks(t *testing.T) {
 	p := spawn(t, "-addr", "127.0.0.1:0")
 	p.signal(syscall.SIGQUIT)
@@ -176,7 +176,7 @@ func TestQuitPrintsStacks(t *testing.T) {
 	p.wantExit(2)
 }
 
-// Ctrl-Z stops the process, and afterwards it goes on.
+// Ctrl-Z stops the process, and SIGCONT continues it.
 func TestStoppedAndContinued(t *testing.T) {
 	self, _ := os.Executable()
 	cmd := exec.Command(self, "-addr", "127.0.0.1:0")
@@ -194,13 +194,13 @@ func TestStoppedAndContinued(t *testing.T) {
 	p.wantExit(exitOK)
 }
 
-// stateOf is the letter for the state of a process, "" if there is none.
+// stateOf returns the letter for the state of a process, "" if the process does not exist.
 func stateOf(t *testing.T, pid int) string {
 	t.Helper()
 	return statusOf(pid, "State")
 }
 
-// statusOf returns the first word of a line of /proc/PID/status, "" if there is none.
+// statusOf returns the first word of a line of /proc/PID/status, "" if the line does not exist.
 func statusOf(pid int, key string) string {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	found := regexp.MustCompile(`(?m)^` + key + `:\s+(\S+)`).FindSubmatch(text)
@@ -210,8 +210,7 @@ func statusOf(pid int, key string) string {
 	return string(found[1])
 }
 
-// heldStart starts the program with a file of settings that waits for what the test writes, and returns that file once the
-// program reads it.
+// heldStart starts the program with a settings file that is a fifo, and returns the fifo when the program reads it.
 func heldStart(t *testing.T) (cmd *exec.Cmd, a net.Addr, exit <-chan int, settings *os.File) {
 	t.Helper()
 	path := filepath.Join(tempDir(t), "settings")
@@ -223,7 +222,7 @@ func heldStart(t *testing.T) (cmd *exec.Cmd, a net.Addr, exit <-chan int, settin
 	return cmd, a, exit, openFifo(t, path)
 }
 
-// openFifo opens a fifo for writing once somebody reads it.
+// openFifo opens a fifo for writing when a process reads it.
 func openFifo(t *testing.T, path string) (f *os.File) {
 	t.Helper()
 	waitFor(t, func() bool {
@@ -247,7 +246,7 @@ func TestStopWhileItStarts(t *testing.T) {
 	}
 }
 
-// Signals that come while it starts are kept: SIGUSR2 restarts the server once it serves.
+// A SIGUSR2 that comes during the start restarts the server when it serves.
 func TestRestartWhileItStarts(t *testing.T) {
 	reap(t)
 	cmd, a, exit, settings := heldStart(t)
@@ -268,7 +267,7 @@ func TestRestartWhileItStarts(t *testing.T) {
 	wantExitOf(t, next, exitOK)
 }
 
-// waitChild waits until a process has a child, and returns it.
+// waitChild waits until a process has a child, and returns the child's process ID.
 func waitChild(t *testing.T, pid int) (child int) {
 	t.Helper()
 	waitFor(t, func() bool {

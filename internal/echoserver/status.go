@@ -15,18 +15,17 @@ import (
 	"github.com/servercore-go/servercore/engine"
 )
 
-// clearLine returns the cursor to the first column and erases what the line holds.
+// clearLine moves the cursor to the first column and erases the line.
 const clearLine = "\r\x1b[K"
 
-// A screen is the two output streams of the program. It keeps the status line and the log from running into each other:
-// both often share one terminal, and a line that is redrawn in place has no line feed behind it. No method waits for a
-// reader of the streams but close.
+// A screen is the two output streams of the program. It keeps the status line and the log apart: both often share one terminal, and a
+// status line that is redrawn in place has no line feed at its end. No method but close waits for a reader of the streams.
 type screen struct {
-	out, err *asyncWriter // one and the same if both streams are one file
-	columns  func() int   // width of the terminal behind out, 0 when there is none; asked at every line, it may change
+	out, err *asyncWriter // the same if both streams are one file
+	columns  func() int   // returns the width of the terminal behind out, 0 if there is none; called for every line, because it may change
 
 	mu    sync.Mutex
-	drawn string // the status line as it stands on the terminal, "" for none
+	drawn string // the status line that the terminal shows, "" for none
 }
 
 func newScreen(stdout, stderr io.Writer) *screen {
@@ -48,7 +47,7 @@ func lostLines(lost int) []byte {
 	return fmt.Appendf(nil, "%d lines lost: the reader did not take them\n", lost)
 }
 
-// close writes what waits, for at most limit.
+// close writes what is queued, for at most limit.
 func (s *screen) close(limit time.Duration) {
 	late := time.After(limit)
 	s.out.close()
@@ -62,8 +61,8 @@ func (s *screen) close(limit time.Duration) {
 	}
 }
 
-// terminalColumns asks for the window size, which only a terminal has, and with one request that every Unix
-// spells alike.
+// terminalColumns returns the width of the terminal behind w, 0 if w is not a terminal. It asks for the window size, by a request that is
+// the same on every Unix.
 func terminalColumns(w io.Writer) int {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -73,13 +72,13 @@ func terminalColumns(w io.Writer) int {
 	if err != nil {
 		return 0
 	}
-	if size.Col == 0 { // a terminal that does not say: a serial line, some emulators
+	if size.Col == 0 { // a terminal that does not know its width: a serial line, some emulators
 		return 80
 	}
 	return int(size.Col)
 }
 
-// log returns the writer for log records, one call per whole line.
+// log returns the writer for log records. Each Write must be one whole line.
 func (s *screen) log() io.Writer { return screenLog{s} }
 
 type screenLog struct{ s *screen }
@@ -95,7 +94,7 @@ func (l screenLog) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// status shows line: in the place of the last one on a terminal, below it elsewhere.
+// status shows a status line. On a terminal it replaces the one before.
 func (s *screen) status(line string) {
 	columns := s.columns()
 	s.mu.Lock()
@@ -104,13 +103,13 @@ func (s *screen) status(line string) {
 		fmt.Fprintln(s.out, line)
 		return
 	}
-	// A line that wraps could not be redrawn; the last column stays free because some terminals wrap there.
+	// A line that wraps cannot be redrawn. The last column stays free, because some terminals wrap there.
 	s.drawn = line[:min(len(line), columns-1)]
 	io.WriteString(s.out, clearLine+s.drawn)
 }
 
-// leave ends the line that stands on the terminal, for whatever is printed next.
-func (s *screen) leave() {
+// endStatus ends the status line on the terminal with a line feed.
+func (s *screen) endStatus() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.drawn != "" {
@@ -124,7 +123,7 @@ func (s *screen) showStatus(interval time.Duration, stats func() engine.Stats) (
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		defer s.leave()
+		defer s.endStatus()
 		tick := time.NewTicker(interval)
 		defer tick.Stop()
 		last, at := stats(), time.Now()
@@ -143,7 +142,7 @@ func (s *screen) showStatus(interval time.Duration, stats func() engine.Stats) (
 	return func() { close(quit); <-done }
 }
 
-// statusLine tells where the engine stands and what it did in the time between two snapshots.
+// statusLine returns the status line for the time between two snapshots.
 func statusLine(last, now engine.Stats, elapsed time.Duration) string {
 	rate := func(before, after uint64) float64 { return float64(after-before) / elapsed.Seconds() }
 	a, b := &last.Total, &now.Total

@@ -45,7 +45,7 @@ func TestScreen(t *testing.T) {
 		s.status("one")
 		io.WriteString(s.log(), "record\n")
 		s.status("two")
-		s.leave()
+		s.endStatus()
 		s.close(patience)
 		if out.String() != "one\ntwo\n" || err.String() != "record\n" {
 			t.Errorf("out %q, err %q", &out, &err)
@@ -59,7 +59,7 @@ func TestScreen(t *testing.T) {
 		s.status("one")
 		s.status("two, which is long")
 		io.WriteString(s.log(), "record\n")
-		s.leave()
+		s.endStatus()
 		io.WriteString(s.log(), "after\n")
 		s.close(patience)
 		const want = "before\n" + clearLine + "one" + clearLine + "two, wh" + // 7 of 8 columns
@@ -74,7 +74,7 @@ func TestScreen(t *testing.T) {
 		s.columns = func() int { return 80 }
 		s.status("one")
 		io.WriteString(s.log(), "record\n")
-		s.leave()
+		s.endStatus()
 		s.close(patience)
 		if want := clearLine + "one\n"; out.String() != want || err.String() != "record\n" {
 			t.Errorf("out %q, err %q", &out, &err)

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A reader that is gone costs the text and nothing else, also in a restart.
+// Without a reader of its streams, the program loses its text and nothing else, also in a restart.
 func TestReadersThatAreGone(t *testing.T) {
 	for _, streams := range []string{"stdout", "stderr", "stdout and stderr"} {
 		t.Run(streams, func(t *testing.T) {
@@ -37,7 +37,7 @@ func TestReadersThatAreGone(t *testing.T) {
 	}
 }
 
-// A reader that does not read holds up nothing: the start, sessions, a restart, the stop.
+// A reader that does not read blocks neither the start, nor sessions, nor a restart, nor the stop.
 func TestReadersThatDoNotRead(t *testing.T) {
 	for _, streams := range []string{"stdout", "stderr", "stdout and stderr"} {
 		t.Run(streams, func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestReadersThatDoNotRead(t *testing.T) {
 	}
 }
 
-// fullPipe returns a pipe that takes nothing more.
+// fullPipe returns a pipe whose buffer is full.
 func fullPipe(t *testing.T) (r, w *os.File) {
 	t.Helper()
 	var p [2]int
@@ -75,7 +75,7 @@ func fullPipe(t *testing.T) (r, w *os.File) {
 	return os.NewFile(uintptr(p[0]), "reader"), os.NewFile(uintptr(p[1]), "writer")
 }
 
-// serveAndRestart wants a process whose text nobody gets to serve, to be replaced and to stop.
+// serveAndRestart checks that a process serves, is replaced and stops, although nobody reads its text.
 func serveAndRestart(t *testing.T, cmd *exec.Cmd, a net.Addr, w *os.File) {
 	t.Helper()
 	exit := begin(t, cmd)
@@ -110,7 +110,7 @@ func serveAndRestart(t *testing.T, cmd *exec.Cmd, a net.Addr, w *os.File) {
 	wantExitOf(t, next, exitOK)
 }
 
-// Closed streams are no place for sockets: a line of the log must not reach a client.
+// If the program is started with closed standard streams, no socket gets their descriptors: a line of the log must not reach a client.
 func TestClosedStreams(t *testing.T) {
 	reap(t)
 	self, a := withoutText(t, "-stats", "1ms", "-log-level", "debug", "-drain", "1m", "-mode", "discard")

@@ -10,19 +10,19 @@ import (
 	"time"
 )
 
-// When the first process of a container ends, the kernel kills every other process of it. After a restart that process
-// therefore stays: once its own sessions have ended it does nothing but pass signals on, and it exits with the code of the last
-// process that served. A successor may be replaced in its turn; a pipe tells the first process so.
+// When the first process of a container ends, the kernel kills all its other processes. So the first process stays after a restart. When
+// its own sessions have ended, it only passes signals on. It exits with the code of the last process that served. A successor may be
+// replaced too, which the first process learns through a pipe.
 
-// chained is the variable with the number of the descriptor that leads to the first process of a container.
+// chained is the variable with the number of the descriptor of the pipe to the first process of a container.
 const chained = "ECHOSERVER_CHAIN"
 
-// chain is the pipe to the first process. Each process that replaces it, or one of those, holds the pipe as long as it
-// lives, so the pipe ends when all of them have ended. Each line is "main PID", a process that serves from now on, or "ended
-// PID CODE", a process that was waited for by another than the first one.
+// chain is the pipe to the first process. Every later process has its writing end while it lives, so the pipe ends when all of them
+// have ended. A line is "main PID" for a process that serves from now on, or "ended PID CODE" for a process that another one than the
+// first has reaped.
 type chain struct {
-	first bool     // this is the first process
-	up    *os.File // leads to it; nil in it, and outside of a container
+	first bool     // this is the first process of a container
+	up    *os.File // writing end of the pipe; nil in the first process and outside of a container
 }
 
 func newChain(environ []string) *chain {
@@ -33,46 +33,48 @@ func newChain(environ []string) *chain {
 	return c
 }
 
-func (c *chain) tell(format string, args ...any) {
+// report sends a line to the first process.
+func (c *chain) report(format string, args ...any) {
 	if c.up != nil {
 		_, _ = fmt.Fprintf(c.up, format+"\n", args...)
 	}
 }
 
-// next returns what a successor must be handed, nil for nothing. It is the caller's to close.
+// next returns the writing end of the pipe for a successor, nil outside of a container. The caller must close it.
 func (c *chain) next(n *successor) (up *os.File, err error) {
 	switch {
 	case c.first:
 		n.chain, up, err = os.Pipe()
 	case c.up != nil:
 		var fd int
-		if fd, err = syscall.Dup(int(c.up.Fd())); err == nil { // it is closed in the parent before long
+		if fd, err = syscall.Dup(int(c.up.Fd())); err == nil { // the caller closes it
 			up = inherited(fd, c.up.Name())
 		}
 	}
 	return up, err
 }
 
-// orphanTime is how long it may take to hear which process serves in place of one that has ended, or how one has ended.
+// orphanTime is how long the supervisor waits, after a process has ended, for a line that names the next one, or for its status.
 const orphanTime = time.Second
 
 // supervisor is the first process of a container after its restart.
 type supervisor struct {
-	family *children
-	own    chan os.Signal // to stop its own sessions
-	alive  map[int]bool   // the processes that have served and have not ended
-	main   int            // the one that serves, 0 for none
-	code   int            // of the last one that has ended as the main one
-	told   syscall.Signal // to stop, 0 for not
-	ended  chan ending
+	children   *children
+	own        chan os.Signal // signals for its own sessions
+	alive      map[int]bool   // later processes that have not ended, by process ID
+	main       int            // process ID of the main process, 0 if there is none
+	code       int            // exit code of the last main process
+	stopSignal syscall.Signal // the last signal to stop, 0 if there was none
+	ended      chan ending
 }
 
+// ending is the end of a process.
 type ending struct{ pid, code int }
 
-// supervise drains the sessions of this process and returns the exit code when it may end: those that follow it have.
+// supervise drains the sessions of this process, waits until all later processes have ended, and returns the exit code.
 func (s *service) supervise(next *successor) int {
 	s.log.Info("this is the first process of a container and stays until its successors have ended")
-	v := &supervisor{family: s.family, own: make(chan os.Signal, 8), alive: make(map[int]bool), code: exitFault, ended: make(chan ending)}
+	v := &supervisor{children: s.children, own: make(chan os.Signal, 8), alive: make(map[int]bool), code: exitFault, ended: make(chan ending)}
 	v.adopt(next.pid, next.ended)
 	lines := make(chan string)
 	go func() {
@@ -87,41 +89,41 @@ func (s *service) supervise(next *successor) int {
 		s.drain(context.Background(), next.pid, nil, v.own, nil)
 	}()
 	draining := drained
-	var nothingServes, nobodyLeft <-chan time.Time
+	var noMain, noneLeft <-chan time.Time // deadlines
 	for draining != nil || lines != nil || v.main != 0 {
 		select {
 		case sig := <-s.stops:
-			v.told = sig.(syscall.Signal)
-			v.pass(v.told)
+			v.stopSignal = sig.(syscall.Signal)
+			v.pass(v.stopSignal)
 		case <-s.restarts:
 			if v.main == 0 {
-				s.log.Warn("not restarted: no process serves now")
+				s.log.Warn("not restarted: no process is serving")
 				continue
 			}
 			_ = syscall.Kill(v.main, syscall.SIGUSR2)
 		case line, more := <-lines:
 			if !more {
-				lines, nobodyLeft = nil, time.After(orphanTime)
-			} else if v.hear(line) {
-				nothingServes = nil
+				lines, noneLeft = nil, time.After(orphanTime)
+			} else if v.handle(line) {
+				noMain = nil
 			}
 		case e := <-v.ended:
 			if v.remove(e) {
-				nothingServes = time.After(orphanTime)
+				noMain = time.After(orphanTime)
 			}
-		case <-nothingServes:
+		case <-noMain:
 			v.pass(syscall.SIGTERM)
-		case <-nobodyLeft:
+		case <-noneLeft:
 			v.main = 0
 		case <-draining:
 			draining = nil
 		}
 	}
-	s.log.Info("the successors have ended", "code", v.code)
+	s.log.Info("the successors have ended; this process exits", "code", v.code)
 	return v.code
 }
 
-// pass hands a signal to this process and to all that follow it.
+// pass sends a signal to the sessions of this process and to all later processes.
 func (v *supervisor) pass(sig syscall.Signal) {
 	select {
 	case v.own <- sig:
@@ -132,31 +134,31 @@ func (v *supervisor) pass(sig syscall.Signal) {
 	}
 }
 
-// hear takes a line of the chain and reports whether it named a process that serves.
-func (v *supervisor) hear(line string) bool {
+// handle handles a line of the chain. It reports whether the line named a new main process.
+func (v *supervisor) handle(line string) bool {
 	var e ending
 	if n, _ := fmt.Sscanf(line, "ended %d %d", &e.pid, &e.code); n == 2 {
-		v.family.forget(e.pid)
+		v.children.forget(e.pid)
 		go func() { v.ended <- e }()
 		return false
 	}
 	if n, _ := fmt.Sscanf(line, "main %d", &e.pid); n == 1 {
-		v.adopt(e.pid, v.family.follow(e.pid))
+		v.adopt(e.pid, v.children.follow(e.pid))
 		return true
 	}
 	return false
 }
 
-// adopt makes a process the one that serves. Its status comes if it is, or becomes, a child of this one.
+// adopt makes a process the main one. status gets its status if it is, or becomes, a child of this process.
 func (v *supervisor) adopt(pid int, status <-chan syscall.WaitStatus) {
 	v.main, v.alive[pid] = pid, true
-	if v.told != 0 { // no process was there to be told
-		_ = syscall.Kill(pid, v.told)
+	if v.stopSignal != 0 { // the signal came before this process was known
+		_ = syscall.Kill(pid, v.stopSignal)
 	}
 	go func() { v.ended <- ending{pid, exitCode(<-status)} }()
 }
 
-// remove takes the end of a process and reports whether it was the one that serves.
+// remove records the end of a process. It reports whether that was the main process.
 func (v *supervisor) remove(e ending) bool {
 	delete(v.alive, e.pid)
 	if e.pid != v.main {

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// container starts the program as the first process of a namespace of its own, as a container does.
+// container starts the program as the first process of its own namespace, as a container does.
 func container(t *testing.T, path string, args ...string) *process {
 	t.Helper()
 	cmd := exec.Command(path, append([]string{"-addr", "127.0.0.1:0", "-drain", "1m"}, args...)...)
@@ -20,7 +20,7 @@ func container(t *testing.T, path string, args ...string) *process {
 	return launch(t, cmd)
 }
 
-// inNamespace makes namespaces, with the help of one of users where the test has no privilege.
+// inNamespace makes the command run in new namespaces, with a user namespace if the test has no privileges.
 func inNamespace(flags uintptr) *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Cloneflags: flags}
 	if os.Getuid() != 0 {
@@ -31,7 +31,7 @@ func inNamespace(flags uintptr) *syscall.SysProcAttr {
 	return attr
 }
 
-// outside returns the number that a process of the container has here.
+// outside returns the process ID outside of the container for one inside.
 func (p *process) outside(pid int) (found int) {
 	p.t.Helper()
 	waitFor(p.t, func() bool {
@@ -116,7 +116,7 @@ func TestFirstProcessStays(t *testing.T) {
 	p.wantExit(exitOK)
 }
 
-// It ends as the process that serves does, whether that is its child or not.
+// The first process ends with the exit code of the main process, whether that is its child or not.
 func TestFirstProcessEndsWithTheLast(t *testing.T) {
 	self, _ := os.Executable()
 	for name, tt := range map[string]struct {
@@ -163,7 +163,7 @@ func TestFirstProcessEndsWithTheLast(t *testing.T) {
 	}
 }
 
-// A process that dies while it is replaced: the first one goes on with the successor.
+// If a process dies while it is replaced, the first process goes on with the successor.
 func TestFirstProcessHearsOfAnHeir(t *testing.T) {
 	self, _ := os.Executable()
 	settings := writeFile(t, "log-level = 'info'\n")
@@ -192,7 +192,7 @@ func TestFirstProcessHearsOfAnHeir(t *testing.T) {
 	p.wantExit(exitOK)
 }
 
-// Signals to stop: the second aborts all processes.
+// A second signal to stop aborts all processes.
 func TestFirstProcessAborts(t *testing.T) {
 	self, _ := os.Executable()
 	p := container(t, self)
@@ -213,7 +213,7 @@ func TestFirstProcessAborts(t *testing.T) {
 	p.wantExit(exitFault)
 }
 
-// It waits for processes that have lost their parent.
+// The first process reaps orphans.
 func TestFirstProcessReaps(t *testing.T) {
 	dir := tempDir(t)
 	path := filepath.Join(dir, "program")
@@ -238,7 +238,7 @@ func TestFirstProcessReaps(t *testing.T) {
 	p.wantExit(exitOK)
 }
 
-// The manager outside knows no other process than the first one, and hears no number of one.
+// The service manager outside of the container knows only the first process, and gets no other process ID.
 func TestFirstProcessNamesNoOther(t *testing.T) {
 	e := newEar(t)
 	self, _ := os.Executable()

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal is a pseudo terminal: what a person types goes to the master, what the programs print comes from it.
+// terminal is a pseudo terminal. The test types into the master and reads from it what the programs print.
 type terminal struct {
 	master, slave *os.File
 	text          *transcript
@@ -47,7 +47,7 @@ func newTerminal(t *testing.T) *terminal {
 	return p
 }
 
-// show reads what is printed.
+// show collects what is printed, until the terminal is closed.
 func (p *terminal) show() {
 	go func() {
 		defer close(p.closed)
@@ -56,7 +56,7 @@ func (p *terminal) show() {
 	}()
 }
 
-// run starts the command in a session of its own with this terminal.
+// run starts the command in its own session with this terminal.
 func (p *terminal) run(t *testing.T, cmd *exec.Cmd) <-chan int {
 	t.Helper()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = p.slave, p.slave, p.slave
@@ -66,7 +66,7 @@ func (p *terminal) run(t *testing.T, cmd *exec.Cmd) <-chan int {
 	return exit
 }
 
-// Ctrl-S stops what is printed, and nothing else.
+// Ctrl-S stops the output, and nothing else.
 func TestStoppedTerminal(t *testing.T) {
 	cmd, a := withoutText(t, "-stats", "5ms", "-log-level", "debug")
 	p := newTerminal(t)
@@ -92,7 +92,7 @@ func TestStoppedTerminal(t *testing.T) {
 	wantCode(t, exit, exitOK)
 }
 
-// A terminal that goes away ends the program in good order.
+// If its terminal is closed, the program drains and exits.
 func TestClosedTerminal(t *testing.T) {
 	cmd, a := withoutText(t, "-stats", "5ms", "-log-level", "debug")
 	p := newTerminal(t)
@@ -102,7 +102,7 @@ func TestClosedTerminal(t *testing.T) {
 	wantCode(t, exit, exitOK)
 }
 
-// In the background of a terminal that stops those who write to it (stty tostop), it serves.
+// The program serves in the background of a terminal that stops background processes that write (stty tostop).
 func TestBackgroundOfTerminal(t *testing.T) {
 	self, a := withoutText(t, "-log-level", "debug")
 	cmd := exec.Command("/bin/sh", append([]string{"-c", `stty tostop; set -m; "$0" "$@" & echo "pid $!"; wait`}, self.Args...)...)
@@ -124,7 +124,7 @@ func TestBackgroundOfTerminal(t *testing.T) {
 	p.text.wait(t, "msg=stopped", 1)
 }
 
-// The status line and the log share a terminal, line by line.
+// The status line and the log share a terminal without mixing their lines.
 func TestTerminalIsShared(t *testing.T) {
 	cmd, a := withoutText(t, "-stats", "5ms", "-mode", "game")
 	p := newTerminal(t)
