@@ -20,14 +20,14 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// rooms are the rooms somebody is in.
+// rooms has every room with at least one member.
 type rooms struct {
 	mu     sync.Mutex
 	byName map[string]*session.Group
 }
 
-// move takes a user from one room to another; an empty name is no room. What this changes together, it changes
-// under mu: a room that has run empty must not get a new member while it is forgotten.
+// move moves a user from one room to another; an empty name stands for no room. It does both under mu, so that no user joins a room while
+// the empty room is deleted.
 func (r *rooms) move(u *user, to string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -48,7 +48,7 @@ func (r *rooms) move(u *user, to string) {
 	u.group.Join(u)
 }
 
-// user is one connection. Its fields are its loop's, but for name, which others ask for.
+// user is one connection. Its fields belong to its loop, except name, which other users read.
 type user struct {
 	session.Session
 	rooms *rooms
@@ -115,7 +115,8 @@ func (u *user) who() {
 	u.tell("* %s", strings.Join(names, ", "))
 }
 
-// say tells the others in the room, tell the user. Whoever does not read misses lines once SendLimit waits for him.
+// say sends a line to the others in the room, tell sends one to the user. A user that does not read misses lines when SendLimit bytes are
+// queued for it.
 func (u *user) say(format string, args ...any) {
 	u.group.Broadcast(fmt.Appendf(nil, format, args...), u)
 }

@@ -1,5 +1,5 @@
-// Command game is the lesson's game server grown up: packets with numbers, a room that tells everybody every 50 ms what
-// has moved, and a swarm of dummy clients to fill it.
+// Command game is the game server of the C# lesson: packets with numbers, a room that sends all moves of the last 50 ms to every player,
+// and a swarm of dummy clients.
 //
 //	go run ./examples/game -swarm 500 -for 60s    server and swarm in one process
 //	go run ./examples/game -addr :7777            the server alone

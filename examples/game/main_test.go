@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Fifty dummies for a second: everybody sees every move once and in order.
+// Fifty dummies play for a second, and each sees every move once and in order.
 func TestGame(t *testing.T) {
 	if err := play(t.Context(), "127.0.0.1:0", 50, 200*time.Millisecond, time.Second); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// A packet that no dummy sends ends its session, and nobody else's.
+// An invalid packet ends its session and no other.
 func TestNonsenseIsThrownOut(t *testing.T) {
 	e, r, addr, err := listen("127.0.0.1:0")
 	if err != nil {

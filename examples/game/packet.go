@@ -5,15 +5,14 @@ import (
 	"math"
 )
 
-// A packet is what frame.ServerCore carries: a number that says what it is, then its fields, all little-endian, as in
-// the lesson.
+// The payload of frame.ServerCore is a packet: its number, then its fields, all little-endian, as in the lesson.
 const (
 	cMove  uint16 = iota + 1 // client: count u32, x f32, y f32
-	sEnter                   // server: id u64 of the one it tells
+	sEnter                   // server: id u64 of the player that receives it
 	sMoves                   // server: tick u32, then for each move: id u64, count u32, x f32, y f32
 )
 
-// move is what one player did. count numbers a player's moves, so that whoever sees them can tell that none is missing.
+// move is one move of a player. count numbers the player's moves, so that other players notice a missing one.
 type move struct {
 	id    uint64
 	count uint32

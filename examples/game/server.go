@@ -17,16 +17,16 @@ const tick = 50 * time.Millisecond
 
 var packets = frame.ServerCore{}
 
-// room is the lesson's GameRoom: players report moves, and every tick each of them gets one packet with all that was
-// moved since the last one.
+// room is the GameRoom of the lesson: players send moves, and at each tick every player gets one packet with all moves since the tick
+// before.
 type room struct {
 	players session.Group
 
 	mu    sync.Mutex
-	moves []byte // since the last tick, as they go out
+	moves []byte // encoded moves since the last tick
 
 	ticks uint32
-	late  []time.Duration // how much later than planned each tick was
+	late  []time.Duration // delay of each tick
 }
 
 func (r *room) moved(m move) {
@@ -35,7 +35,7 @@ func (r *room) moved(m move) {
 	r.mu.Unlock()
 }
 
-// run ticks until ctx ends. A tick that comes late does not delay the ones after it.
+// run ticks until ctx ends. A late tick does not delay the ones after it.
 func (r *room) run(ctx context.Context) {
 	for next := time.Now().Add(tick); ; next = next.Add(tick) {
 		select {
@@ -48,7 +48,7 @@ func (r *room) run(ctx context.Context) {
 	}
 }
 
-// perPacket is how many moves fit into one packet of the framer.
+// perPacket is the number of moves that fit into one packet of the framer.
 const perPacket = (65533 - 6) / moveSize
 
 func (r *room) flush() {
@@ -64,7 +64,7 @@ func (r *room) flush() {
 	}
 }
 
-// lateness returns the quantile q of how late the ticks were. After run.
+// lateness returns the quantile q of the ticks' delays. It must be called after run.
 func (r *room) lateness(q float64) time.Duration {
 	if len(r.late) == 0 {
 		return 0
@@ -82,10 +82,10 @@ type player struct {
 func (p *player) OnConnected(net.Addr) {
 	b := binary.LittleEndian.AppendUint16(nil, sEnter)
 	_ = p.Send(binary.LittleEndian.AppendUint64(b, p.ID()))
-	p.room.players.Join(p) // leaves by itself
+	p.room.players.Join(p) // the session leaves the group when it ends
 }
 
-// OnRecv gets whole packets. What no client of ours would send ends the session.
+// OnRecv gets one whole packet at a time. An invalid packet ends the session.
 func (p *player) OnRecv(b []byte) {
 	if len(b) != 2+moveSize-8 || binary.LittleEndian.Uint16(b) != cMove {
 		p.Abort()
@@ -102,7 +102,7 @@ func listen(addr string) (*engine.Engine, *room, net.Addr, error) {
 		return nil, nil, nil, err
 	}
 	r := &room{}
-	r.players.EndSlow = true // a player with a hole in the world is better off connecting again
+	r.players.EndSlow = true // a player that misses moves must connect again
 	l, err := e.Listen("tcp", addr, func() session.Handler { return &player{room: r} }, engine.Framed(packets))
 	if err != nil {
 		return nil, nil, nil, err

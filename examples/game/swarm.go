@@ -12,20 +12,20 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// dummy is a client that wanders about and watches whether the world it is shown is whole. Its fields are its loop's.
+// dummy is a client that moves at random and checks that it sees every move of all others. Its fields belong to its loop.
 type dummy struct {
 	session.Session
 	swarm *swarm
 	id    uint64
-	count uint32            // of its own moves; the swarm's goroutine
-	seen  map[uint64]uint32 // of everybody's moves, the last
+	count uint32            // its own moves; belongs to the swarm's goroutine
+	seen  map[uint64]uint32 // the last move of each player
 	tick  uint32
 }
 
-// swarm is a crowd of dummies in one process, on loops of its own.
+// swarm is a number of dummies in one process, on the loops of their own engine.
 type swarm struct {
 	sent, seen atomic.Int64
-	lost       atomic.Int64 // moves that did not follow the one before, and ticks out of order
+	lost       atomic.Int64 // gaps in the moves of a player, and ticks out of order
 	ready      sync.WaitGroup
 }
 
@@ -55,18 +55,18 @@ func (d *dummy) move() error {
 	d.count++
 	b := binary.LittleEndian.AppendUint16(nil, cMove)
 	b = appendMove(b, move{count: d.count, x: float32(d.count), y: float32(d.ID() % 100)})
-	b = append(b[:2], b[2+8:]...) // the server knows who it is
+	b = append(b[:2], b[2+8:]...) // the server adds the id itself
 	d.swarm.sent.Add(1)
 	return d.Send(b)
 }
 
-// run has n dummies move every so often for a time, and returns what went wrong.
+// run makes n dummies move once per interval for a time, and returns what went wrong.
 func (s *swarm) run(ctx context.Context, addr string, n int, every, lasting time.Duration) error {
 	e, err := engine.New(engine.Options{})
 	if err != nil {
 		return err
 	}
-	if err := e.Start(); err != nil { // no listener: it dials only
+	if err := e.Start(); err != nil { // no listener: the engine only dials
 		return err
 	}
 	defer e.Close()
@@ -83,7 +83,7 @@ func (s *swarm) run(ctx context.Context, addr string, n int, every, lasting time
 	}
 	s.ready.Wait()
 
-	// One goroutine moves all of them, evenly spread over the time between two moves of one.
+	// One goroutine moves all dummies, evenly spread over an interval.
 	begin := time.Now()
 	for i := 0; time.Since(begin) < lasting && ctx.Err() == nil; i++ {
 		if wait := time.Until(begin.Add(time.Duration(i) * every / time.Duration(n))); wait > time.Millisecond {
@@ -93,7 +93,7 @@ func (s *swarm) run(ctx context.Context, addr string, n int, every, lasting time
 			return fmt.Errorf("a dummy was thrown out: %w (%v)", err, dummies[i%n].Err())
 		}
 	}
-	// Everybody is to see every move: the last ones travel for a tick or two.
+	// The last moves arrive a tick or two later; wait until every dummy has seen every move.
 	want := s.sent.Load() * int64(n)
 	for deadline := time.Now().Add(5 * time.Second); s.seen.Load() < want && time.Now().Before(deadline); {
 		time.Sleep(tick)

@@ -7,18 +7,17 @@ import (
 	"sync"
 )
 
-// The bounds of a request, in bytes.
+// Limits of a request, in bytes.
 const (
 	maxHead = 16 << 10
 	maxBody = 1 << 20
 )
 
-// inbox cuts what a client sends into requests. It is no frame.Framer, which remembers nothing: then where a head ends, and how
-// long a body is, would have to be found out again with every piece of a body. Here nothing is looked at twice, and bodies are
-// not kept.
+// inbox splits the stream of a client into requests. It is not a frame.Framer, because a framer keeps no state and would have to parse
+// the head again for every piece of a body. An inbox looks at each byte once, and does not keep bodies.
 type inbox struct {
-	head []byte // the beginning of a head
-	body int64  // bytes of the last request's body that are still to come
+	head []byte // an incomplete head
+	body int64  // bytes of the last request's body that have not arrived
 }
 
 // between reports whether the client is between two requests.
@@ -26,8 +25,8 @@ func (b *inbox) between() bool { return len(b.head) == 0 && b.body == 0 }
 
 var headEnd = []byte("\r\n\r\n")
 
-// next takes n bytes of data, and returns the request whose head ends with them, if one does. refused is the status of one that
-// must not be followed by another, 0 otherwise.
+// next takes n bytes of data. It returns a request if its head ends with these bytes. refused is the HTTP status for a request that ends
+// the connection, 0 for any other.
 func (b *inbox) next(data []byte) (r *http.Request, n, refused int) {
 	if b.body > 0 {
 		n = int(min(b.body, int64(len(data))))
@@ -63,7 +62,7 @@ func (b *inbox) next(data []byte) (r *http.Request, n, refused int) {
 
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4096) }}
 
-// parse reads a head.
+// parse parses a head.
 func parse(head []byte) (r *http.Request, refused int) {
 	buffered := readers.Get().(*bufio.Reader)
 	defer readers.Put(buffered)
@@ -74,7 +73,7 @@ func parse(head []byte) (r *http.Request, refused int) {
 		return nil, http.StatusBadRequest
 	case r.ProtoMajor != 1:
 		return nil, http.StatusHTTPVersionNotSupported
-	case len(r.TransferEncoding) > 0: // chunks would have to be followed to their end
+	case len(r.TransferEncoding) > 0: // chunked bodies are not supported
 		return nil, http.StatusNotImplemented
 	case r.ContentLength > maxBody:
 		return nil, http.StatusRequestEntityTooLarge

@@ -1,5 +1,5 @@
-// Command http is a server that says hello by HTTP/1.1: keep-alive, pipelining, bounded requests, and a time by which a request must be
-// whole. It shows how a protocol sits on the engine; for a web server take net/http.
+// Command http is an HTTP/1.1 server with one answer. It has keep-alive, pipelining, limits for requests, and a time limit until a
+// request is complete. It shows how to implement a protocol on the engine; for a web server use net/http.
 //
 //	go run ./examples/http
 //	curl -i localhost:8080
@@ -21,70 +21,70 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// visitor is one connection. The answers to requests that came together leave in one write, in the order of the requests.
-type visitor struct {
+// client is one connection. The answers to requests that arrive together leave in one write, in the order of the requests.
+type client struct {
 	session.Session
 	inbox
 	patience time.Duration
-	since    time.Time // when it connected, or its last request was whole
-	over     bool      // its last answer was given
+	since    time.Time // time of the connect, or of the last complete request
+	over     bool      // the last answer was sent
 	reply    []byte
 }
 
-func (v *visitor) OnConnected(net.Addr) {
-	v.since = time.Now()
-	v.AfterFunc(v.patience, v.check)
+func (c *client) OnConnected(net.Addr) {
+	c.since = time.Now()
+	c.AfterFunc(c.patience, c.check)
 }
 
-// check ends who has let too much time pass since its last request: a byte now and then, which satisfies IdleTimeout, does not
-// help. One timer per session is enough: it is not moved with each request, but finds out how much time is left when it is due.
-func (v *visitor) check() {
-	left := v.patience - time.Since(v.since)
+// check ends the session if its last request is too long ago. IdleTimeout alone would not end a client that sends a byte now and then.
+// One timer per session is enough: it is not moved with each request; when it fires, check finds out how much time is left.
+func (c *client) check() {
+	left := c.patience - time.Since(c.since)
 	switch {
 	case left > 0:
-		v.AfterFunc(left, v.check)
-	case v.between():
-		v.Disconnect()
+		c.AfterFunc(left, c.check)
+	case c.between():
+		c.Disconnect()
 	default:
-		v.answer(http.StatusRequestTimeout, "too slow\n", true, false)
+		c.answer(http.StatusRequestTimeout, "too slow\n", true, false)
 	}
 }
 
-// OnRecv brings 64 KiB at the most. What they ask for is seven times as much at the most, for which there is room between PauseAbove and
+// OnRecv brings 64 KiB at most. Their answers have seven times as many bytes at most, for which there is room between PauseAbove and
 // SendLimit.
-func (v *visitor) OnRecv(data []byte) {
-	for len(data) > 0 && !v.over {
-		r, n, refused := v.next(data)
+func (c *client) OnRecv(data []byte) {
+	for len(data) > 0 && !c.over {
+		r, n, refused := c.next(data)
 		data = data[n:]
 		switch {
 		case refused != 0:
-			v.answer(refused, http.StatusText(refused)+"\n", true, false)
+			c.answer(refused, http.StatusText(refused)+"\n", true, false)
 		case r == nil:
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
-			v.answer(http.StatusMethodNotAllowed, "GET or HEAD\n", r.Close, false)
+			c.answer(http.StatusMethodNotAllowed, "GET or HEAD\n", r.Close, false)
 		default:
-			v.answer(http.StatusOK, "Hello, World!\n", r.Close, r.Method == http.MethodHead)
+			c.answer(http.StatusOK, "Hello, World!\n", r.Close, r.Method == http.MethodHead)
 		}
-		if v.between() {
-			v.since = time.Now()
+		if c.between() {
+			c.since = time.Now()
 		}
 	}
 }
 
-// answer sends a response. The last one is followed by the end.
-func (v *visitor) answer(status int, body string, last, headOnly bool) {
-	connection := "keep-alive" // clients of HTTP/1.0 want to hear it
+// answer sends a response. After the last one it disconnects.
+func (c *client) answer(status int, body string, last, headOnly bool) {
+	connection := "keep-alive" // HTTP/1.0 clients need the header
 	if last {
 		connection = "close"
 	}
-	v.reply = fmt.Appendf(v.reply[:0], "HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: %s\r\n\r\n",
+	c.reply = fmt.Appendf(c.reply[:0], "HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: %s\r\n\r\n",
 		status, http.StatusText(status), len(body), connection)
 	if !headOnly {
-		v.reply = append(v.reply, body...)
+		c.reply = append(c.reply, body...)
 	}
-	if v.Send(v.reply) != nil || last {
-		v.over = true
-		v.Disconnect() // what was sent before still arrives
+	if c.Send(c.reply) != nil || last {
+		c.over = true
+		c.Disconnect() // what was sent before still arrives
 	}
 }
 
@@ -93,7 +93,7 @@ func serve(addr string, patience time.Duration) (*engine.Engine, *engine.Listene
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := e.Listen("tcp", addr, func() session.Handler { return &visitor{patience: patience} })
+	l, err := e.Listen("tcp", addr, func() session.Handler { return &client{patience: patience} })
 	return e, l, err
 }
 

@@ -44,7 +44,7 @@ func startEngine(t *testing.T, patience time.Duration) (e *engine.Engine, addr s
 	return e, l.Addr().String()
 }
 
-// talk sends bytes in pieces, finishes, and returns all that comes back.
+// talk sends bytes in pieces, shuts down its writing side, and returns all that comes back.
 func talk(t *testing.T, addr string, pieces ...string) string {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
@@ -70,7 +70,7 @@ func TestWithTheStandardClient(t *testing.T) {
 	addr := start(t, time.Minute)
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
-	for range 3 { // by one connection
+	for range 3 { // on one connection
 		r, err := client.Get("http://" + addr + "/")
 		if err != nil {
 			t.Fatal(err)
@@ -131,7 +131,8 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// A client that never comes to the end of its request is answered, and gone, in time; so is one that says nothing.
+// A client that does not complete its request gets an answer and is disconnected in time. A client that sends nothing is disconnected
+// too.
 func TestSlow(t *testing.T) {
 	addr := start(t, 200*time.Millisecond)
 	c, err := net.Dial("tcp", addr)
@@ -155,7 +156,7 @@ func TestSlow(t *testing.T) {
 	<-done
 }
 
-// Requests that come together are answered in order, by one write.
+// Requests that arrive together are answered in order, in one write.
 func TestPipelined(t *testing.T) {
 	e, addr := startEngine(t, time.Minute)
 	const n = 100
@@ -173,7 +174,7 @@ func TestPipelined(t *testing.T) {
 	}
 }
 
-// However the stream is cut, the requests are the same.
+// The requests do not depend on how the stream is cut.
 func FuzzChopped(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\nPOST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET"), uint64(1))
 	f.Add([]byte("PUT / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 9\r\n\r\nGET / HTTP/1.1\r\n\r\n"), uint64(2))
@@ -192,7 +193,7 @@ func FuzzChopped(f *testing.F) {
 					piece = piece[n:]
 					switch {
 					case refused != 0:
-						return append(list, fmt.Sprint(refused)) // the rest is not looked at
+						return append(list, fmt.Sprint(refused)) // the rest is ignored
 					case r != nil:
 						list = append(list, fmt.Sprintf("%s %s %q %t", r.Method, r.URL, r.Header, r.Close))
 					}
@@ -209,7 +210,7 @@ func FuzzChopped(f *testing.F) {
 	})
 }
 
-// wrk, which nobody here wrote, finds no error.
+// wrk, an independent client, finds no error.
 func TestWrk(t *testing.T) {
 	wrk, err := exec.LookPath("wrk")
 	if err != nil {

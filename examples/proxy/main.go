@@ -21,50 +21,50 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// What waits for one side is between these, in bytes, while the other one sends faster than it takes. At most 64 KiB, one
-// OnRecv, come on top.
+// Marks of the queue of one side, in bytes. Above high, the other side is paused; below low, it resumes. One OnRecv may add 64 KiB above
+// high.
 const (
 	high = 256 << 10
 	low  = 64 << 10
 )
 
-// half is one of the two sessions of a forwarded connection. What it receives is sent to the other.
+// half is one of the two sessions of a forwarded connection. It sends what it receives to the other.
 type half struct {
 	session.Session
 	other    atomic.Pointer[half]
 	finished atomic.Bool // its peer has sent FIN
-	accept   func(*half) // of the side that came to us: what its OnConnected does
+	accept   func(*half) // called in OnConnected; set only on the accepted side
 }
 
 func (h *half) OnConnected(net.Addr) {
 	if h.accept != nil {
-		h.PauseRecv() // until there is somebody to send to
+		h.PauseRecv() // until the other side is connected
 		h.accept(h)
 	}
 }
 
-// OnRecv passes data on, and stops the sender when the other side takes it too slowly.
+// OnRecv sends data to the other side, and pauses reading if the other side takes it too slowly.
 func (h *half) OnRecv(data []byte) {
 	o := h.other.Load()
 	if o.Send(data) != nil {
-		return // it is ending, and tells us so by its OnDisconnected
+		return // the other side is ending; its OnDisconnected will end this one
 	}
 	if o.Pending() > high {
 		h.PauseRecv()
-		if o.Pending() <= low { // all has left meanwhile, and its last OnSend came before the pause
+		if o.Pending() <= low { // the queue has become empty, and its last OnSend came before the pause
 			h.ResumeRecv()
 		}
 	}
 }
 
-// OnSend lets the other side go on when enough of what it sent has left.
+// OnSend resumes the other side when the queue is short again.
 func (h *half) OnSend(int) {
 	if o := h.other.Load(); o != nil && h.Pending() <= low {
 		o.ResumeRecv()
 	}
 }
 
-// OnHalfClose carries the peer's FIN over. The other direction goes on.
+// OnHalfClose passes the peer's FIN on. The other direction goes on.
 func (h *half) OnHalfClose() {
 	h.finished.Store(true)
 	if o := h.other.Load(); o != nil {
@@ -72,14 +72,14 @@ func (h *half) OnHalfClose() {
 	}
 }
 
-// OnDisconnected ends the other side as this one has ended.
+// OnDisconnected ends the other side in the way in which this side has ended.
 func (h *half) OnDisconnected(net.Addr) {
 	if o := h.other.Load(); o != nil {
 		o.endLike(h)
 	}
 }
 
-// endLike ends h by a reset if that is how o has ended, otherwise in order: what h was sent still arrives.
+// endLike resets h if o was reset. Otherwise it disconnects h, which delivers what is queued.
 func (h *half) endLike(o *half) {
 	for _, broken := range []error{session.ErrPeerReset, session.ErrAborted, session.ErrPanic, os.ErrDeadlineExceeded} {
 		if errors.Is(o.Err(), broken) {
@@ -90,7 +90,7 @@ func (h *half) endLike(o *half) {
 	h.Disconnect()
 }
 
-// forward connects a half that has come in with a new one to the server. Dial waits, so it is not for a callback.
+// forward connects an accepted half with a new half, dialled to the server. It must not be called in a callback, because Dial waits.
 func forward(e *engine.Engine, to string, front *half) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -107,8 +107,8 @@ func forward(e *engine.Engine, to string, front *half) {
 	back := h.(*half)
 	front.other.Store(back)
 	front.ResumeRecv()
-	// What became of front before it knew its other side was told to nobody.
-	if front.Pending() <= low { // back may have been paused for what has left since
+	// Events of front before it had another side have gone unnoticed: handle them now.
+	if front.Pending() <= low { // back may have been paused for bytes that have left since
 		back.ResumeRecv()
 	}
 	if front.finished.Load() {

@@ -14,7 +14,7 @@ import (
 	"github.com/servercore-go/servercore/pool"
 )
 
-// start returns a client's and a server's end of one connection through the proxy.
+// start returns the client's and the server's end of one connection through the proxy.
 func start(t *testing.T) (client, server *net.TCPConn) {
 	t.Helper()
 	target, err := net.Listen("tcp", "127.0.0.1:0")
@@ -47,7 +47,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// A stream in each direction at once, each read slowly at first: all bytes, then the FINs, one by one.
+// Streams in both directions at once, each read slowly at first, arrive with all bytes, and then the FINs, one by one.
 func TestBothWays(t *testing.T) {
 	client, server := start(t)
 	const size = 32 << 20
@@ -63,7 +63,7 @@ func TestBothWays(t *testing.T) {
 		sum <- [32]byte(h.Sum(nil))
 	}
 	receive := func(c *net.TCPConn) [32]byte {
-		time.Sleep(50 * time.Millisecond) // slow: everything on the way fills up
+		time.Sleep(50 * time.Millisecond) // time for all buffers to fill
 		h := sha256.New()
 		if n, err := io.Copy(h, c); n != size || err != nil {
 			t.Errorf("%d bytes, %v", n, err)
@@ -82,7 +82,7 @@ func TestBothWays(t *testing.T) {
 	}
 }
 
-// A client that has finished still gets its answer, also if it finished before there was anybody to forward to.
+// A client that has sent FIN still gets its answer, also if the FIN came before the server was connected.
 func TestHalfClose(t *testing.T) {
 	for _, request := range []string{"", "question"} {
 		client, server := start(t)
@@ -104,7 +104,7 @@ func TestHalfClose(t *testing.T) {
 	}
 }
 
-// A reset of either side is a reset of the other.
+// A reset of one side resets the other.
 func TestReset(t *testing.T) {
 	for _, by := range []string{"client", "server"} {
 		client, server := start(t)
@@ -124,7 +124,7 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// Nobody to forward to: the client is reset.
+// Without a server, the client is reset.
 func TestNobodyThere(t *testing.T) {
 	gone, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -134,7 +134,7 @@ func TestNobodyThere(t *testing.T) {
 	must(t, e.Start())
 	defer e.Close()
 	c, err := net.Dial("tcp", l.Addr().String())
-	if err == nil { // otherwise it was turned away before Dial had returned
+	if err == nil { // otherwise the connection was reset before Dial returned
 		defer c.Close()
 		_, err = io.ReadAll(c)
 	}

@@ -8,27 +8,27 @@ import (
 	"strconv"
 )
 
-// The bounds of a command. An answer as long as one fits SendLimit behind what PauseAbove allows.
+// Limits of a command. SendLimit has room for an answer of that size above PauseAbove.
 const (
 	maxArgs    = 1024
-	maxCommand = 512 << 10 // bytes of its arguments
-	maxLine    = 64 << 10  // bytes of one that is typed
+	maxCommand = 512 << 10 // bytes of all arguments
+	maxLine    = 64 << 10  // bytes of a command as a line
 	maxNumber  = 32        // bytes of the line with a number
 )
 
-// elements is a frame.Framer and a frame.Resumer: it cuts the stream into the elements of commands.
+// elements is a frame.Framer and a frame.Resumer. It splits the stream into the elements of commands.
 //
 //	*2\r\n  $3\r\nGET\r\n  $1\r\nk\r\n    an array, and the strings that it announces
 //	PING\r\n                              a line, as people type it
 //
-// A framer remembers nothing, so one that cut whole commands would begin at the first string again with every piece that
-// arrives. Here the session remembers, in command, and a piece costs what it is long.
+// A framer keeps no state. If it split off whole commands, it would parse the first string again with every piece that arrives. Here the
+// session keeps the state, in command, so each byte is parsed once.
 type elements struct{}
 
-// Split finds the first element; what is none is a packet as well, so that OnRecv can say what is wrong before it hangs up.
+// Split finds the first element. Bytes that are not an element are a packet too, so that OnRecv can send an error before it disconnects.
 func (e elements) Split(data []byte) (packet []byte, n int, err error) { return e.SplitFrom(data, 0) }
 
-// SplitFrom is Split where there was no whole element in the first bytes.
+// SplitFrom is Split if the first scanned bytes had no whole element.
 func (elements) SplitFrom(data []byte, scanned int) (packet []byte, n int, err error) {
 	if len(data) == 0 {
 		return nil, 0, nil
@@ -40,10 +40,10 @@ func (elements) SplitFrom(data []byte, scanned int) (packet []byte, n int, err e
 	return data[:n:n], n, nil
 }
 
-// Append sends answers as they are.
+// Append leaves answers unchanged.
 func (elements) Append(dst, payload []byte) ([]byte, error) { return append(dst, payload...), nil }
 
-// element returns how long the first element is, 0 if it is not whole.
+// element returns the length of the first element, 0 if it is not complete.
 func element(data []byte, scanned int) (n int, err error) {
 	most := maxLine
 	switch data[0] {
@@ -77,7 +77,7 @@ func element(data []byte, scanned int) (n int, err error) {
 	return total, nil
 }
 
-// number reads what follows the sign of a line.
+// number parses the number after the first character of a line.
 func number(line []byte, most int) (int, error) {
 	text := bytes.TrimSuffix(bytes.TrimSuffix(line[1:], []byte("\n")), []byte("\r"))
 	value, err := strconv.Atoi(string(text))
@@ -87,14 +87,14 @@ func number(line []byte, most int) (int, error) {
 	return value, nil
 }
 
-// command collects the elements of one.
+// command collects the elements of one command.
 type command struct {
 	args [][]byte
-	left int // strings that are still to come
+	left int // strings that have not arrived
 	size int // bytes of args
 }
 
-// add takes an element, and returns the arguments of the command that is whole with it, nil if none is. They are the caller's.
+// add adds an element. If it completes a command, add returns the command's arguments, which belong to the caller; otherwise nil.
 func (c *command) add(packet []byte) (args [][]byte, err error) {
 	if n, err := element(packet, 0); err != nil {
 		return nil, err

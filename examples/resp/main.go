@@ -1,5 +1,5 @@
-// Command resp is a small key-value server that speaks Redis' protocol: PING, ECHO, SET, GET, DEL, and what
-// redis-benchmark and redis-cli ask for first.
+// Command resp is a small key-value server with Redis' protocol: PING, ECHO, SET, GET, DEL, and the commands that redis-benchmark and
+// redis-cli send first.
 //
 //	go run ./examples/resp
 //	redis-cli -p 6380 set greeting hello
@@ -21,14 +21,14 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// store is what all clients share.
+// store has the values of all clients.
 type store struct {
 	mu     sync.RWMutex
-	values map[string][]byte // never written to once they are here
+	values map[string][]byte // a value is never modified
 }
 
-// client is one connection. Its packets are the elements of commands: the listener's framer is elements. What it answers to all
-// commands that came with one read leaves in one write.
+// client is one connection. Its packets are the elements of commands: the listener's framer is elements. The answers to all commands of
+// one read leave in one write.
 type client struct {
 	session.Session
 	command
@@ -40,7 +40,7 @@ func (c *client) OnRecv(element []byte) {
 	args, err := c.add(element)
 	if err != nil {
 		c.send("-ERR Protocol error: %v\r\n", err)
-		c.Disconnect() // what follows cannot be told any more
+		c.Disconnect() // the next command cannot be found in the stream
 		return
 	}
 	if len(args) > 0 {
@@ -101,14 +101,14 @@ func (c *client) do(name string, args [][]byte) {
 		c.send("*2\r\n")
 		c.bulk(args[len(args)-1])
 		c.bulk(nil)
-	case "COMMAND": // nothing to tell
+	case "COMMAND": // nothing to report
 		c.send("*0\r\n")
 	default:
 		c.send("+OK\r\n")
 	}
 }
 
-// send answers. The listener's PauseAbove keeps a client that does not read its answers from asking for more, so there is room.
+// send sends an answer. The queue has room for it, because PauseAbove stops reading from a client that does not read its answers.
 func (c *client) send(format string, args ...any) {
 	c.reply = fmt.Appendf(c.reply[:0], format, args...)
 	_ = c.Send(c.reply)

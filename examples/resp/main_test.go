@@ -34,7 +34,7 @@ func start(t *testing.T) (addr string) {
 	return l.Addr().String()
 }
 
-// talk sends bytes, in pieces of that many, finishes, and returns all that comes back.
+// talk sends bytes in pieces of the given size, shuts down its writing side, and returns all that comes back.
 func talk(t *testing.T, addr, request string, piece int) string {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
@@ -97,7 +97,7 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// A command that never ends is refused when it is too long.
+// A command without an end is refused when it is too long.
 func TestEndless(t *testing.T) {
 	got := talk(t, start(t), strings.Repeat("x", maxLine), 1<<12)
 	if !strings.HasPrefix(got, "-ERR Protocol error: no end of line in 65536 bytes") {
@@ -105,7 +105,7 @@ func TestEndless(t *testing.T) {
 	}
 }
 
-// However the stream is cut, the commands are the same.
+// The commands do not depend on how the stream is cut.
 func FuzzChopped(f *testing.F) {
 	f.Add([]byte(encode("SET", "k", "v")+"ping\r\n"+encode("GET", "k")), uint64(1))
 	f.Add([]byte("*2\r\n$3\r\nGET\r\n$-1\r\n"), uint64(2))
@@ -123,7 +123,7 @@ func FuzzChopped(f *testing.F) {
 				case n > 0:
 					args, err := c.add(p)
 					if err != nil {
-						return append(list, "error") // the rest is not looked at
+						return append(list, "error") // the rest is ignored
 					}
 					if args != nil {
 						list = append(list, fmt.Sprintf("%q", args))
@@ -148,7 +148,7 @@ func FuzzChopped(f *testing.F) {
 	})
 }
 
-// redis-benchmark, which nobody here wrote, finds no error.
+// redis-benchmark, an independent client, finds no error.
 func TestRedisBenchmark(t *testing.T) {
 	benchmark, err := exec.LookPath("redis-benchmark")
 	if err != nil {
