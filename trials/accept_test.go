@@ -21,9 +21,9 @@ func init() {
 	plans["T33"] = func() plan { return plan{options: engine.Options{MaxSessions: bystanders + scaled(1000, 100)}} }
 }
 
-// T24: without descriptors the engine goes on, keeps whom it has, and tells newcomers at once.
+// T24: without free descriptors the engine goes on, keeps its sessions, and refuses new connections at once.
 //
-// Fails if newcomers are left waiting: have outOfDescriptors in engine/admission.go return false.
+// Fails if new connections are left waiting: have outOfDescriptors in engine/admission.go return false.
 func TestT24DescriptorsExhausted(t *testing.T) {
 	o := begin(t, "T24", how{})
 	limit := uint64(o.server.descriptors() + 200)
@@ -73,12 +73,12 @@ func TestT24DescriptorsExhausted(t *testing.T) {
 	o.finish()
 }
 
-// T25: whatever accept says, the engine goes on. The system call that fails here takes no connection, so none is lost, and none is shed
-// for want of descriptors, of which there are enough: each is accepted at the next try. ECONNABORTED is no error of ours, for the client has
-// gone: it is not counted.
+// T25: the engine goes on after any error of accept. A system call that fails here takes no connection, so no connection is lost. None is
+// shed either, because there are enough descriptors: each is accepted at the next try. ECONNABORTED is not counted, because it means that
+// the client has closed.
 //
-// Fails if an error of accept ends the listener: have help in engine/admission.go return 0 for every error. And if who came just
-// when the listener's goroutine had found nobody is left to the door: have await in engine/listener.go not look for itself.
+// Fails if an error of accept ends the listener: have help in engine/admission.go return 0 for every error. Fails too if a connection
+// that arrives just after the listener's goroutine has found none is left waiting: have await in engine/listener.go not look for itself.
 func TestT25AcceptErrors(t *testing.T) {
 	strace := tool(t, "T25", "strace")
 	whens := []string{"1", "1..3", "1+2"}

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// afterwards has a shell command run when the test is over, or this process has gone, however it went: a shell of its own
-// waits for that, which signals to the test's group do not reach. It is for what outlives a process, such as settings of the system.
+// afterwards runs a shell command when the test is over or this process has ended, for whatever reason. A shell outside of the test's
+// process group waits for that. It is for changes that outlive a process, such as settings of the system.
 func afterwards(t *testing.T, command string) {
 	t.Helper()
 	guard := exec.Command("sh", "-c", "cat >/dev/null; "+command)
@@ -28,8 +28,7 @@ func afterwards(t *testing.T, command string) {
 	})
 }
 
-// setting sets a value under /proc/sys, and has the one that was there come back. The function it returns restores it
-// before the test is over.
+// setting sets a value under /proc/sys for the time of the test. The function that it returns restores the old value earlier.
 func setting(t *testing.T, trial, path, value string) (restore func()) {
 	t.Helper()
 	path = "/proc/sys/" + path
@@ -46,7 +45,7 @@ func setting(t *testing.T, trial, path, value string) (restore func()) {
 	}
 }
 
-// tcpMemory returns how much the kernel holds for TCP, of all processes, in bytes.
+// tcpMemory returns the kernel's memory for the TCP connections of all processes, in bytes.
 func tcpMemory(t *testing.T) int {
 	t.Helper()
 	text, err := os.ReadFile("/proc/net/sockstat")

@@ -15,15 +15,15 @@ import (
 	"time"
 )
 
-// The bystanders are 50 sessions that have nothing to do with the trial and send 20 messages a second each (O6). They are a
-// process of their own, so that the trial's clients do not hold them up.
+// The bystanders are 50 sessions that have nothing to do with the trial and send 20 messages per second each (O6). They have a process of
+// their own, so that the trial's clients do not delay them.
 const (
 	bystanders     = 50
 	bystanderEvery = 50 * time.Millisecond
 	bystanderBase  = 1 << 40 // of their connection numbers
 )
 
-// calm is what the bystanders have seen since they were last asked.
+// calm is what the bystanders have measured since the last report.
 type calm struct {
 	Answers       int
 	P50, P99, Max time.Duration
@@ -48,7 +48,7 @@ type crowd struct {
 	errors []string
 }
 
-// referenceMain is a process with an echo server of the standard library, whose latency is the machine's.
+// referenceMain is the main function of an echo server of the standard library, whose latency shows that of the machine.
 func referenceMain() int {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -72,7 +72,7 @@ func referenceMain() int {
 	return 0
 }
 
-// bystandersMain is their process: join ADDRESS REFERENCE, look, pause, resume, leave.
+// bystandersMain is the main function of their process. Its commands are join ADDRESS REFERENCE, look, pause, resume and leave.
 func bystandersMain() int {
 	c := &crowd{quit: make(chan struct{}), each: map[uint64]time.Duration{}, read: map[uint64]int64{}, whole: map[uint64]bool{}}
 	for commands := bufio.NewScanner(os.Stdin); commands.Scan(); {
@@ -90,7 +90,7 @@ func bystandersMain() int {
 	return 0
 }
 
-// join connects all of them, and a few to the reference, and returns when each has had one answer.
+// join connects all bystanders, and a few clients to the reference, and returns when each has had one answer.
 func (c *crowd) join(addresses string) {
 	address, reference, _ := strings.Cut(addresses, " ")
 	var ready sync.WaitGroup
@@ -144,7 +144,7 @@ func (c *crowd) member(i int, address string, ready func()) {
 			next = time.Now().Add(bystanderEvery)
 			continue
 		}
-		// A message that could not leave when it was planned, because the one before it had no answer, counts from there.
+		// If a message could not leave in time, because the one before it had no answer, its latency counts from the planned time.
 		began := time.Now()
 		if last.After(next) {
 			began = next
@@ -193,7 +193,7 @@ func (c *crowd) look() calm {
 	return r
 }
 
-// percentile of a sorted list, 0 of an empty one.
+// percentile returns a percentile of a sorted list, 0 for an empty one.
 func percentile(sorted []time.Duration, p int) time.Duration {
 	if len(sorted) == 0 {
 		return 0

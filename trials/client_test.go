@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// client is one connection, and its side of the record that the oracle compares.
+// client is one connection, with its side of the record that the oracle compares.
 type client struct {
 	*net.TCPConn
 	out     writer
@@ -26,7 +26,7 @@ type client struct {
 	err     error // how it ended
 }
 
-// dialer has the kernel's buffers as small as a trial wants them, 0 for its default.
+// dialer returns a dialer that sets the kernel's receive buffer, in bytes; 0 leaves the default.
 func dialer(receive int) net.Dialer {
 	return net.Dialer{Timeout: patience, Control: func(_, _ string, c syscall.RawConn) (err error) {
 		if receive == 0 {
@@ -39,7 +39,7 @@ func dialer(receive int) net.Dialer {
 	}}
 }
 
-// connect connects and has nothing to do with any oracle yet.
+// connect makes a connection that no oracle knows yet.
 func connect(d net.Dialer, address string) (*client, error) {
 	c, err := d.Dial("tcp", address)
 	if err != nil {
@@ -54,7 +54,7 @@ func (c *client) ask(payload []byte) error {
 	return err
 }
 
-// Write counts.
+// Write writes and counts the bytes.
 func (c *client) Write(b []byte) (int, error) {
 	n, err := c.TCPConn.Write(b)
 	c.sent += int64(n)
@@ -62,7 +62,7 @@ func (c *client) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// take reads until done says that it is enough, or to the end. each is called for every record.
+// take reads until done returns true, or to the end of the stream. each is called for every record.
 func (c *client) take(buf []byte, each func(payload []byte), done func() bool) error {
 	c.in.id = c.out.id
 	for done == nil || !done() {
@@ -78,7 +78,7 @@ func (c *client) take(buf []byte, each func(payload []byte), done func() bool) e
 	return nil
 }
 
-// takeAll reads to the end, which is nil if it is a FIN.
+// takeAll reads to the end of the stream. It returns nil for a FIN.
 func (c *client) takeAll() error {
 	err := c.take(make([]byte, 64<<10), nil, nil)
 	if err == io.EOF {
@@ -87,7 +87,7 @@ func (c *client) takeAll() error {
 	return err
 }
 
-// echo has a payload of n bytes come back.
+// echo sends a payload of n bytes and checks that it comes back.
 func (c *client) echo(n int) error {
 	payload := make([]byte, n)
 	payload[0] = verbEcho
@@ -102,7 +102,7 @@ func (c *client) echo(n int) error {
 	}, func() bool { return c.in.seq >= want })
 }
 
-// reset closes the connection the rude way and returns when, monotonic.
+// reset resets the connection and returns the time, on the monotonic clock.
 func (c *client) reset() int64 {
 	_ = c.SetLinger(0)
 	at := monotonic()
@@ -110,7 +110,7 @@ func (c *client) reset() int64 {
 	return at
 }
 
-// each runs f for 0 to n-1, a few at a time.
+// each runs f for 0 to n-1, a limited number at a time.
 func each(n, atOnce int, f func(i int)) {
 	var group sync.WaitGroup
 	places := make(chan struct{}, atOnce)

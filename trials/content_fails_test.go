@@ -63,10 +63,9 @@ func init() {
 	}
 }
 
-// T34: content that panics, or ends its goroutine, loses that session and nothing else.
+// T34: a callback that panics, or ends its goroutine, ends that session and nothing else.
 //
-// Fails if a panic is not told from an orderly return, or a lost goroutine not replaced: leave out "go l.run(true)" in
-// engine/reactor.go.
+// Fails if a panic is taken for a normal return, or a lost goroutine is not replaced: leave out "go l.run(true)" in engine/reactor.go.
 func TestT34PanicAndGoexit(t *testing.T) {
 	o := begin(t, "T34", how{})
 	n := scaled(300, 30)
@@ -98,7 +97,28 @@ func TestT34PanicAndGoexit(t *testing.T) {
 			_ = c.takeAll()
 		}
 	}
-	// A crowd under load, of whom one is hit now and then.
+	answers, cut := o.loadWithPanics()
+	r, ok := o.settledAt(0, patience)
+	panics := r.Stats.Total.Ended.Panic
+	wrong := 0
+	for trap, clients := range by {
+		for _, c := range clients {
+			if trap != 'd' && !because(o.lives[c.out.id], "panic") {
+				wrong++
+			}
+		}
+	}
+	hit := (answers + cut) / 1000
+	o.check("only that session ends, cause panic", ok && wrong == 0 && cut == hit && panics == uint64(5*n)+uint64(hit),
+		"%d failures of 5 kinds, %d with another cause; of %d answers under load %d were cut off; Stats count %d panics",
+		5*n, wrong, answers, cut, panics)
+	stacks, closest := o.server.spaced("stack=")
+	o.check("one stack per second at most", stacks > 0 && closest >= 900*time.Millisecond, "%d stacks, the closest two %v apart", stacks, round(closest))
+	o.finish()
+}
+
+// loadWithPanics runs clients under load; every thousandth answer panics. It returns how many answers came, and how many were cut off.
+func (o *oracle) loadWithPanics() (came, cutOff int64) {
 	var answers, cut atomic.Int64
 	each(20, 20, func(int) {
 		c := o.connect()
@@ -118,23 +138,7 @@ func TestT34PanicAndGoexit(t *testing.T) {
 		_ = c.CloseWrite()
 		_ = c.takeAll()
 	})
-	r, ok := o.settledAt(0, patience)
-	panics := r.Stats.Total.Ended.Panic
-	wrong := 0
-	for trap, clients := range by {
-		for _, c := range clients {
-			if trap != 'd' && !because(o.lives[c.out.id], "panic") {
-				wrong++
-			}
-		}
-	}
-	hit := (answers.Load() + cut.Load()) / 1000
-	o.check("only that session ends, cause panic", ok && wrong == 0 && cut.Load() == hit && panics == uint64(5*n)+uint64(hit),
-		"%d failures of 5 kinds, %d with another cause; of %d answers under load %d were cut off; Stats count %d panics",
-		5*n, wrong, answers.Load(), cut.Load(), panics)
-	stacks, closest := o.server.spaced("stack=")
-	o.check("one stack per second at most", stacks > 0 && closest >= 900*time.Millisecond, "%d stacks, the closest two %v apart", stacks, round(closest))
-	o.finish()
+	return answers.Load(), cut.Load()
 }
 
 // spaced returns how many lines of the log contain a text, and the shortest time between two of them.
@@ -175,7 +179,7 @@ func init() {
 	}
 }
 
-// abuse does one thing that content may do at any time, before, in, and after the life of the session.
+// abuse calls one method that a handler may call at any time: before, during and after the life of the session.
 func (m *member) abuse() {
 	switch n := rand.IntN(4000); {
 	case n < 3500:
@@ -200,7 +204,7 @@ func (m *member) abuse() {
 	}
 }
 
-// abuseFor has 100 goroutines abuse the sessions that came last, most of which live, for some seconds.
+// abuseFor makes 100 goroutines abuse the latest sessions, most of which are open, for some seconds.
 func abuseFor(c *content, argument string) any {
 	d, _ := strconv.ParseFloat(argument, 64)
 	end := time.Now().Add(time.Duration(d * float64(time.Second)))
@@ -234,10 +238,9 @@ func abuseFor(c *content, argument string) any {
 	return calls.Load()
 }
 
-// T36: every method from everywhere at every time, and one end for each session. It means most with -race.
+// T36: every method may be called from any goroutine at any time, and each session ends once. The trial says most with -race.
 //
-// Meant to fail if Send looks at the state without the lock: take mu.Lock out of Send in session/send.go, with -race. Not
-// tried.
+// It should fail if Send reads the state without the lock: take mu.Lock out of Send in session/send.go, with -race. Not tried.
 func TestT36Abuse(t *testing.T) {
 	o := begin(t, "T36", how{})
 	d := lasting(time.Minute, 3*time.Second)

@@ -29,12 +29,12 @@ const (
 	verbQuit    = 'q' // the same, then Disconnect
 )
 
-// request is a payload of a verb and a number.
+// request returns a payload of a verb and a number.
 func request(verb byte, n int) []byte {
 	return binary.LittleEndian.AppendUint64([]byte{verb}, uint64(n))
 }
 
-// number is what request was given.
+// number returns the number in a payload of request.
 func number(payload []byte) int { return int(binary.LittleEndian.Uint64(payload[1:])) }
 
 const (
@@ -42,17 +42,17 @@ const (
 	giveAhead  = 512 << 10 // queued at most for it
 )
 
-// given is the payload of what verbGive sends.
+// given is the payload that verbGive sends.
 var given = [giveRecord - headerSize]byte{verbNothing}
 
-// monotonic is a clock that all processes of the machine share and nobody can set, in nanoseconds.
+// monotonic returns the time, in nanoseconds, of a clock that all processes of the machine share and that cannot be set.
 func monotonic() int64 {
 	var t unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
 	return t.Nano()
 }
 
-// life is what the server knows of one session; it becomes part of its report.
+// life is the server's record of one session. It is a part of the report.
 type life struct {
 	ID        uint64 // the client's number, 0 if it sent no record
 	Loop      int    // the goroutine of OnConnected: a loop, unless content has taken goroutines down
@@ -89,13 +89,13 @@ type member struct {
 	count  int
 }
 
-// event is a callback, with its place in the sequence of all callbacks of the process.
+// event is a callback, with its number in the sequence of all callbacks of the process.
 type event struct {
 	seq      uint64
 	callback string
 }
 
-// enter is called first in a callback, leave last.
+// enter is called at the beginning of a callback, leave at its end.
 func (m *member) enter(callback string, from, to int32) {
 	if m.inside.Swap(true) {
 		m.server.fault("session %d: %s while another callback runs; before it %v", m.ID(), callback, m.events)
@@ -155,7 +155,7 @@ func (m *member) serve(payload []byte) {
 	}
 }
 
-// send sends one record. Its number is spent only if Send has taken it.
+// send sends one record. It uses up the record's number only if Send accepts it.
 func (m *member) send(payload []byte) error {
 	memory := memories.Get().(*[]byte)
 	defer memories.Put(memory)
@@ -163,7 +163,7 @@ func (m *member) send(payload []byte) error {
 	return m.sendIn(*memory, payload)
 }
 
-// sendIn makes the record in the caller's memory, which is empty.
+// sendIn is send with the caller's memory for the record, which must be empty.
 func (m *member) sendIn(memory, payload []byte) error {
 	m.numbering.Lock()
 	defer m.numbering.Unlock()
@@ -181,7 +181,7 @@ func (m *member) sendIn(memory, payload []byte) error {
 	return err
 }
 
-// give sends what is owed, a little ahead of the kernel.
+// give sends a part of what is owed: a little more than the kernel takes.
 func (m *member) give() {
 	for m.owed > headerSize && m.Pending() < giveAhead {
 		payload := given[:min(m.owed, giveRecord)-headerSize]
@@ -246,7 +246,7 @@ func causes(err error) (names []string) {
 	return names
 }
 
-// goroutine returns the number of the running goroutine, which tells loops apart.
+// goroutine returns the number of the running goroutine, which identifies the loop.
 func goroutine() int {
 	var b [64]byte
 	first, _, _ := strings.Cut(strings.TrimPrefix(string(b[:runtime.Stack(b[:], false)]), "goroutine "), " ")
@@ -254,7 +254,7 @@ func goroutine() int {
 	return n
 }
 
-// content is all sessions of a server process.
+// content has all sessions of a server process.
 type content struct {
 	plan   plan
 	engine *engine.Engine
@@ -309,7 +309,7 @@ func (c *content) left(m *member, l life) {
 	c.lives = append(c.lives, l)
 }
 
-// victim adds a session to those that are to be abused.
+// victim adds a session to those that abuse calls.
 func (c *content) victim(m *member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -317,14 +317,14 @@ func (c *content) victim(m *member) {
 	c.victims = c.victims[max(0, len(c.victims)-150):]
 }
 
-// recent returns the last 150 of them; some have ended.
+// recent returns the last 150 victims; some have ended.
 func (c *content) recent() []*member {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.victims)
 }
 
-// identity is what report may know of a session that lives.
+// identity is the part of an open session that a report may have.
 func (m *member) identity() life {
 	m.numbering.Lock()
 	defer m.numbering.Unlock()

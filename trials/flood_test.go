@@ -17,7 +17,7 @@ import (
 
 const floodRoom = 500
 
-// floodUser is whose epoll watches T28 counts: a user that has no other processes.
+// floodUser is the user ID of T28's server. T28 counts the epoll watches of this user, who has no other process.
 const floodUser = 60028
 
 func init() {
@@ -25,16 +25,16 @@ func init() {
 	plans["T28"] = func() plan { return plan{uid: floodUser} }
 }
 
-// T29: who only comes and goes, or comes to look, however often, costs no more than there is room for.
+// T29: connections that are opened and closed at once, and port scans, cost no more descriptors than MaxSessions allows.
 func TestT29ConnectionFlood(t *testing.T) {
 	o := begin(t, "T29", how{})
 	d, workers := lasting(30*time.Second, time.Second), scaled(256, 16)
 	peak := 0
 	for _, end := range []string{"RST", "FIN"} {
-		before := ask[engine.Stats](o.server, "stats") // a report of all who have come takes the server a tenth of a second
+		before := ask[engine.Stats](o.server, "stats") // not a report: one of so many sessions would hold the server for 100 ms
 		var times int64
 		done := make(chan struct{})
-		go func() { defer close(done); times = knock(o.at.Records, workers, end, d) }()
+		go func() { defer close(done); times = openAndClose(o.at.Records, workers, end, d) }()
 		for over := false; !over; {
 			select {
 			case <-done:
@@ -45,7 +45,7 @@ func TestT29ConnectionFlood(t *testing.T) {
 		}
 		ok := o.liveAt(bystanders, patience)
 		after := ask[engine.Stats](o.server, "stats")
-		o.check("all have gone, "+end, ok, "%d connections, %d accepted, %d refused, %.0f a second", times, after.Accepted-before.Accepted,
+		o.check("all sessions have ended, "+end, ok, "%d connections, %d accepted, %d refused, %.0f a second", times, after.Accepted-before.Accepted,
 			after.Refused.Sum()-before.Refused.Sum(), float64(after.Accepted-before.Accepted+after.Refused.Sum()-before.Refused.Sum())/d.Seconds())
 	}
 	o.calmSoFar()
@@ -70,7 +70,7 @@ func TestT29ConnectionFlood(t *testing.T) {
 	o.compareAccepting(d/6, 5, workers)
 }
 
-// T28: a connection that the system does not let the engine watch is closed, and content never hears of it.
+// T28: a connection that the engine cannot add to epoll is closed, and the handler never learns of it.
 func TestT28WatchLimit(t *testing.T) {
 	const setting, limit, n = "/proc/sys/fs/epoll/max_user_watches", 200, 500
 	if !full() {
@@ -79,7 +79,7 @@ func TestT28WatchLimit(t *testing.T) {
 	before, err := os.ReadFile(setting)
 	must(t, err)
 	o := begin(t, "T28", how{})
-	// The limit is everybody's: the clients are watched already when it comes, the server does not watch them yet.
+	// The limit is per user. When it is set, the clients' own sockets are in epoll already, and the server's are not yet.
 	o.stopped(func() {
 		for range n {
 			o.connect()

@@ -21,8 +21,33 @@ func init() {
 	}
 }
 
-// T18: a stream that comes byte by byte is the same stream, and costs no memory. The heap of who was quiet grows to what it works
-// with; then, in the second half, it does not grow.
+// echoByteByByte sends records of 1 KiB byte by byte, and waits for the echo of each. wrong counts echoes that differ.
+func echoByteByByte(c *client, records int, wrong *atomic.Int64) error {
+	payload := make([]byte, 1<<10-headerSize)
+	payload[0] = verbEcho
+	for range records {
+		for i := range payload[1:] {
+			payload[1+i] = byte(rand.Uint32())
+		}
+		for _, b := range c.out.add(nil, payload) {
+			if _, err := c.Write([]byte{b}); err != nil {
+				return err
+			}
+		}
+		want := c.in.seq + 1
+		if err := c.take(make([]byte, 4<<10), func(got []byte) {
+			if string(got) != string(payload) {
+				wrong.Add(1)
+			}
+		}, func() bool { return c.in.seq == want }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// T18: a stream that arrives byte by byte is the same stream, and costs no memory. The heap of an idle server grows to its working size;
+// after that, in the second half, it does not grow.
 //
 // Fails if 16 bytes stay of each OnRecv: keep a list of them in callRecv of session/callback.go.
 func TestT18ByteByByte(t *testing.T) {
@@ -31,42 +56,19 @@ func TestT18ByteByByte(t *testing.T) {
 	if full() {
 		records = 1024
 	}
-	var wrong atomic.Int64
-	speak := func(c *client, records int) error {
-		payload := make([]byte, 1<<10-headerSize)
-		payload[0] = verbEcho
-		for range records {
-			for i := range payload[1:] {
-				payload[1+i] = byte(rand.Uint32())
-			}
-			for _, b := range c.out.add(nil, payload) {
-				if _, err := c.Write([]byte{b}); err != nil {
-					return err
-				}
-			}
-			want := c.in.seq + 1
-			if err := c.take(make([]byte, 4<<10), func(got []byte) {
-				if string(got) != string(payload) {
-					wrong.Add(1)
-				}
-			}, func() bool { return c.in.seq == want }); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+	var wrong atomic.Int64 // faults
 	base := o.forgetPeak()
 	clients := make([]*client, n)
 	each(n, n, func(i int) {
 		clients[i] = o.connect()
 		seconds(t, time.Hour, clients[i])
-		if speak(clients[i], records/2) != nil {
+		if echoByteByByte(clients[i], records/2, &wrong) != nil {
 			wrong.Add(1)
 		}
 	})
 	half, _ := o.grownTo(base, 0)
 	each(n, n, func(i int) {
-		if speak(clients[i], records-records/2) != nil {
+		if echoByteByByte(clients[i], records-records/2, &wrong) != nil {
 			wrong.Add(1)
 		}
 	})
@@ -91,7 +93,7 @@ func TestT18ByteByByte(t *testing.T) {
 	o.finish()
 }
 
-// flood writes until something is refused, or to the end, and returns how much was taken.
+// flood writes until a write fails, or to the end, and returns how many bytes were taken.
 func flood(c net.Conn, total int, chunk func() []byte) (sent int) {
 	for sent < total {
 		n, err := c.Write(chunk())
@@ -102,7 +104,7 @@ func flood(c net.Conn, total int, chunk func() []byte) (sent int) {
 	return sent
 }
 
-// T19: a packet that says it is larger than allowed ends its session at once; what it brings is not even read.
+// T19: a packet whose header exceeds the maximum ends its session at once; its body is not read.
 func TestT19HugeFrame(t *testing.T) {
 	o := begin(t, "T19", how{})
 	const n = 10
@@ -133,9 +135,9 @@ func TestT19HugeFrame(t *testing.T) {
 	o.finish()
 }
 
-// T20: whatever comes, only the session it comes to ends.
+// T20: random bytes end at most the session that receives them.
 //
-// The framers by themselves have fuzz tests in package frame.
+// The framers have fuzz tests of their own in package frame.
 func TestT20Garbage(t *testing.T) {
 	o := begin(t, "T20", how{})
 	const atOnce = 2 // it is the garbage that is tried, not the processor
@@ -191,10 +193,10 @@ func TestT20Garbage(t *testing.T) {
 	o.finish()
 }
 
-// T21: urgent data, which nobody wants, disturbs nothing: a stream is what it is without.
+// T21: urgent data disturbs nothing: the stream is the same as without it.
 //
-// Of urgent bytes that follow one another the kernel keeps the last apart and leaves the others in the stream, so the next
-// comes after the answer to what the one before was in.
+// Of urgent bytes in a row, the kernel removes only the last one from the stream. So each is sent after the answer to the record that
+// contained the one before.
 func TestT21UrgentData(t *testing.T) {
 	o := begin(t, "T21", how{})
 	const n = 10

@@ -17,7 +17,7 @@ func init() {
 	plans["T05"] = func() plan { return plan{options: engine.Options{DrainTimeout: lasting(5*time.Second, 2*time.Second)}} }
 }
 
-// T4: who sends a request, shuts down its writing side and reads slowly gets every byte.
+// T4: a client that sends a request, shuts down its writing side and reads slowly gets every byte.
 //
 // Fails if the peer's FIN ends the session: have PeerClosed in session/driver.go call finish.
 func TestT04HalfCloseLongReply(t *testing.T) {
@@ -40,9 +40,9 @@ func TestT04HalfCloseLongReply(t *testing.T) {
 	o.finish()
 }
 
-// T5: a peer that has finished and does not read is given up after DrainTimeout.
+// T5: the session of a peer that has sent FIN and does not read ends after DrainTimeout.
 //
-// Fails if drain sets no deadline: or a long one: 9 times d for endAt in startDrain of session/drain.go.
+// Fails if drain sets no deadline, or a long one: 9 times d for endAt in startDrain of session/drain.go.
 func TestT05HalfCloseNeverReads(t *testing.T) {
 	o := begin(t, "T05", how{})
 	drain := plans["T05"]().options.DrainTimeout
@@ -58,7 +58,7 @@ func TestT05HalfCloseNeverReads(t *testing.T) {
 	o.finish()
 }
 
-// T6: what was sent before Disconnect arrives, though the client has sent more than anybody reads.
+// T6: what was sent before Disconnect arrives, although the client has sent more than the handler reads.
 //
 // Fails if input that comes late is not read: have startLinger in session/drain.go finish at once.
 func TestT06DisconnectWithUnreadInput(t *testing.T) {
@@ -94,7 +94,7 @@ func TestT06DisconnectWithUnreadInput(t *testing.T) {
 	o.finish()
 }
 
-// addressOf is a local address to connect from.
+// addressOf returns a local address to connect from.
 func addressOf(host string) *net.TCPAddr { return &net.TCPAddr{IP: net.ParseIP(host)} }
 
 func split(t testing.TB, address string) (host, port string) {

@@ -22,8 +22,9 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// knock has workers come and go for d, and returns how often they did. Who ends with a reset leaves nothing behind.
-func knock(address string, workers int, end string, d time.Duration) (times int64) {
+// openAndClose makes workers open and close connections for d, and returns how many they opened. end is "FIN" or "RST"; a connection that
+// ends with a reset leaves no socket in TIME_WAIT.
+func openAndClose(address string, workers int, end string, d time.Duration) (times int64) {
 	var done atomic.Int64
 	var crew sync.WaitGroup
 	until := time.Now().Add(d)
@@ -51,7 +52,7 @@ type plain struct{ session.Session }
 func (*plain) OnConnected(net.Addr) {}
 func (s *plain) OnRecv(data []byte) { _ = s.Send(data) }
 
-// plainMain is a process with an engine that echoes, without the trials' records and accounts, to be compared with another.
+// plainMain is the main function of a process with an echo engine, without the records and statistics of the trials, for comparisons.
 func plainMain() int {
 	e, err := engine.New(engine.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err == nil {
@@ -68,7 +69,7 @@ func plainMain() int {
 	return 1
 }
 
-// compareAccepting has the same crowd knock at plain gnet, the peer of bench/peers, and at the engine in turn.
+// compareAccepting measures connections per second for the engine and for plain gnet (of bench/peers) in alternating turns.
 func (o *oracle) compareAccepting(d time.Duration, rounds, workers int) {
 	o.t.Helper()
 	const criterion = "accepts/s >= 0.8 of plain gnet"
@@ -79,7 +80,7 @@ func (o *oracle) compareAccepting(d time.Duration, rounds, workers int) {
 	type server struct {
 		*process
 		address    string
-		rate, cost []float64 // of each turn: connections a second, and processor time of the server for one, in us
+		rate, cost []float64 // of each turn: connections per second, and the server's CPU time per connection in µs
 	}
 	ours := server{process: start(o.t, "plain")}
 	ours.address = heard[string](ours.process, "start")
@@ -89,7 +90,7 @@ func (o *oracle) compareAccepting(d time.Duration, rounds, workers int) {
 		for _, end := range []string{"RST", "FIN"} {
 			for _, s := range []*server{&ours, &theirs} {
 				used, began := s.processor(), time.Now()
-				n := float64(knock(s.address, workers, end, d))
+				n := float64(openAndClose(s.address, workers, end, d))
 				s.rate = append(s.rate, n/time.Since(began).Seconds())
 				s.cost = append(s.cost, float64((s.processor()-used).Microseconds())/n)
 			}
@@ -104,7 +105,7 @@ func (o *oracle) compareAccepting(d time.Duration, rounds, workers int) {
 		median(ours.cost), median(theirs.cost))
 }
 
-// startGnet builds and starts gnet's server, and has it end with the trial.
+// startGnet builds and starts gnet's server. The server ends with the trial.
 func startGnet(t *testing.T) (pid int, address string) {
 	path := filepath.Join(t.TempDir(), "gnet")
 	build := exec.Command("go", "build", "-o", path, "./gnet")

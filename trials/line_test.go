@@ -20,14 +20,14 @@ func init() {
 	at := farAddress + ":0"
 	plans["T22"] = func() plan { return plan{address: at} }
 	plans["T30"] = plans["T22"]
-	// On a line as full as this TCP itself may get nothing through for longer than the 10 s after which a write that makes no
-	// progress ends its session.
+	// On a line this full, TCP may transfer nothing for longer than 10 s, the default time after which a write without progress ends its
+	// session.
 	plans["T23"] = func() plan {
 		return plan{address: at, options: engine.Options{WriteTimeout: time.Minute, UserTimeout: time.Minute}}
 	}
 }
 
-// T22: a line that loses, delays, doubles, disorders and damages packets costs time and nothing else.
+// T22: a line that loses, delays, duplicates, reorders and damages packets costs time and nothing else.
 //
 // Fails if a retransmission ends a session: have setUserTimeout in engine/socket_linux.go set 300 ms.
 func TestT22BadLine(t *testing.T) {
@@ -47,13 +47,15 @@ func TestT22BadLine(t *testing.T) {
 	o.finish()
 }
 
-// T23: on a line of 1 Mbit/s, 10 below full scale, each of those who fill it has its share, and nobody off it notices.
+// T23: on a line of 1 Mbit/s (10 Mbit/s below full scale), each session that fills it has its share, and sessions on other lines are not
+// affected.
 //
-// The line is a router's, not the server's own device: in a queue of its own machine TCP holds each connection to a few packets,
-// and who once has more than the others keeps them. Congestion control is reno, which every Linux has: it becomes fair within some
-// hundred round trips; bbr, where that is the default, was not in 15 s. Below full scale there is less time, and round trips are shorter.
+// The slow line belongs to a router, not to the server's own device: in a queue of its own machine, TCP limits each connection to a few
+// packets, and a connection that once has more keeps them. The congestion control is reno, which every Linux has. It becomes fair within
+// some hundred round trips; bbr, the default of some systems, was not fair after 15 s. Below full scale there is less time, and round
+// trips are shorter.
 //
-// Fails if the loop waits for a connection that is full: have Write in engine/conn.go wait 20 ms where it would block.
+// Fails if the loop waits for a full connection: have Write in engine/conn.go wait 20 ms where it would block.
 func TestT23NarrowLine(t *testing.T) {
 	tool(t, "T23", "tc")
 	near, router, far := routed(t, "T23")
@@ -96,25 +98,24 @@ func TestT23NarrowLine(t *testing.T) {
 	o.finish()
 }
 
-// T30: a flood of SYNs from addresses that do not exist takes nothing from those who are there, and newcomers are served
-// after it.
+// T30: a flood of SYNs from addresses that do not exist disturbs no established session, and new connections are served after it.
 //
-// Fails if those who are there wait for newcomers: have letIn in engine/admission.go sleep for 50 ms.
+// Fails if established sessions wait for new connections: have letIn in engine/admission.go sleep for 50 ms.
 func TestT30SYNFlood(t *testing.T) {
 	hping := tool(t, "T30", "hping3")
 	near, far := pair(t, "T30")
-	far.run(t, "ip route add default via "+nearAddress) // where the answers go, to be dropped
+	far.run(t, "ip route add default via "+nearAddress) // the answers go there and are dropped
 	o := begin(t, "T30", how{from: near, inside: far})
 	_, port := split(t, o.at.Records)
 	d := lasting(30*time.Second, 3*time.Second)
-	talk := o.converse(20, 50*time.Millisecond, d+time.Minute) // established, and on the flooded line
+	talk := o.converse(20, 50*time.Millisecond, d+time.Minute) // established sessions on the flooded line
 	flood := exec.Command("timeout", "-s", "INT", fmt.Sprint(d.Seconds()), hping, "--flood", "-q", "-S", "-p", port, "--rand-source", farAddress)
 	flood.Stdout, flood.Stderr = io.Discard, io.Discard
 	var err error
 	near.do(func() { err = flood.Start() })
 	must(t, err)
 	var served, tried atomic.Int64
-	for end := time.Now().Add(d); time.Now().Before(end); { // newcomers meanwhile: a figure, no criterion
+	for end := time.Now().Add(d); time.Now().Before(end); { // new connections during the flood: a figure, not a criterion
 		tried.Add(1)
 		dial := dialer(0)
 		dial.Timeout = time.Second
@@ -145,12 +146,12 @@ func TestT30SYNFlood(t *testing.T) {
 	talk.stopAfter(0)
 	whole, bytes, _ := talk.result(time.Time{})
 	o.check("established sessions go on", whole == 20, "%d of 20 on the flooded line whole, %s answered", whole, size(bytes))
-	o.check("newcomers served <= 3 s after", ok, "after %v; during %v of flood %d of %d, received %s", round(took), d, served.Load(), tried.Load(),
+	o.check("new connections served <= 3 s after", ok, "after %v; during %v of flood %d of %d, received %s", round(took), d, served.Load(), tried.Load(),
 		far.received(t))
 	o.finish()
 }
 
-// received tells how many packets have come in by the link.
+// received returns how many packets the link has received.
 func (n *namespace) received(t *testing.T) string {
 	t.Helper()
 	var out []byte

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The trials want the machine for themselves, and some of them change it for a moment: beside the tests of other packages they
-// are in each other's way. So they run only where somebody says at which scale.
+// The trials need the machine for themselves, and some change its settings for a moment: they and the tests of other packages would
+// disturb each other. So they run only with an explicit scale.
 var scale = flag.Float64("scale", 0, "run the trials: 1 is what they are specified for, 0.1 takes four minutes")
 
 func TestMain(m *testing.M) {
@@ -46,15 +46,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// The clients of a trial stand for other machines, and one machine has to do for all: with the scheduler's least share they take
-// what processor time the server, the bystanders and the plain server leave, as much as that may be, instead of as much as each of
-// those. It takes root to start a process with a greater share than one's own.
+// The clients of a trial stand for other machines. With the scheduler's smallest share they take only the CPU time that the server, the
+// bystanders and the reference server leave. Only root can start a process with a larger share than its own.
 const (
 	clientsNice = 19
 	serversNice = 0
 )
 
-// standBack has this process, all of its threads, be nice.
+// standBack lowers the priority of all threads of this process.
 func standBack() {
 	if os.Geteuid() != 0 {
 		return
@@ -74,7 +73,7 @@ func standBack() {
 	fmt.Fprintln(os.Stderr, "the trials' clients cannot be nice:", err)
 }
 
-// unhampered runs f, which starts a process, with the servers' share.
+// unhampered runs f, which starts a process, with the priority of the servers.
 func unhampered(f func()) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -85,10 +84,10 @@ func unhampered(f func()) {
 	f()
 }
 
-// scaled returns n at the scale of this run, and at least least.
+// scaled returns n times the scale of this run, but not less than least.
 func scaled(n, least int) int { return max(int(float64(n)**scale), least) }
 
-// lasting returns d at the scale of this run, and at least least.
+// lasting returns d times the scale of this run, but not less than least.
 func lasting(d, least time.Duration) time.Duration {
 	return max(time.Duration(float64(d)**scale), least)
 }
@@ -102,8 +101,8 @@ func racing() bool {
 	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
-// within is the bound that a time is judged by. Only at full scale is the machine expected to be there for the trial alone;
-// below, it may be running other tests beside it, and the race detector, so that ten times as long is no failure.
+// within returns the bound for a measured time. Only at full scale is the machine expected to run the trial alone. Below, it may run
+// other tests too, and the race detector, so the bound is ten times as long.
 func within(d time.Duration) time.Duration {
 	if full() {
 		return d

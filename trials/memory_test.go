@@ -42,8 +42,8 @@ func init() {
 	plans["T32"] = func() plan { return plan{options: engine.Options{WriteTimeout: -1, UserTimeout: -1}} } // longer than that nobody reads
 }
 
-// T17: who reads a few bytes a second of a large reply is not kept for ever. A minimum rate there is not: what ends him is
-// that too much was queued for too long (Options.SoftLimit); WriteTimeout, which sees no progress at all, is off here.
+// T17: the session of a peer that reads a few bytes per second of a large reply ends. There is no minimum rate: it ends because too much
+// is queued for too long (Options.SoftLimit). WriteTimeout, which ends a session without any progress, is off here.
 //
 // Fails without the soft limit: leave SoftLimit out of the plan, or have it never expire in session/deadline.go.
 func TestT17SlowRead(t *testing.T) {
@@ -86,7 +86,7 @@ func TestT17SlowRead(t *testing.T) {
 
 var colour = regexp.MustCompile(`\x1b\[[0-9;]*m`)
 
-// finding is the last that slowhttptest says of the connections.
+// finding returns what slowhttptest last printed about the connections.
 func finding(path string) string {
 	text, _ := os.ReadFile(path)
 	all := string(text)
@@ -99,7 +99,7 @@ func finding(path string) string {
 	return strings.Join(strings.Fields(all), " ")
 }
 
-// T31: with less memory than slow readers would have, the engine gives the worst of them up and lives.
+// T31: with too little memory for the queues of slow readers, the engine ends the sessions with the longest queues and goes on.
 //
 // Fails without the budget: leave SendBudget out of the plan, and the kernel ends the process.
 func TestT31MemoryPressure(t *testing.T) {
@@ -148,7 +148,7 @@ func TestT31MemoryPressure(t *testing.T) {
 	o.finish()
 }
 
-// figure finds a number by its name in a file of lines "name number".
+// figure returns a number by its name from a file of lines "name number".
 func figure(t *testing.T, path, name string) int {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -164,10 +164,29 @@ func figure(t *testing.T, path, name string) int {
 	return 0
 }
 
-// T32: when the kernel has no memory for TCP, connections slow down, and recover when it has.
+// readWhole makes each client read its reply of 1 MiB, and returns how many got all of it and then a FIN.
+func readWhole(clients []*client) (whole int) {
+	var mu sync.Mutex
+	each(len(clients), len(clients), func(i int) {
+		c := clients[i]
+		err := c.take(make([]byte, 64<<10), nil, func() bool { return c.in.bytes >= 1<<20 })
+		if err == nil {
+			_ = c.CloseWrite()
+			err = c.takeAll()
+		}
+		if err == nil && c.in.bytes == 1<<20 {
+			mu.Lock()
+			defer mu.Unlock()
+			whole++
+		}
+	})
+	return whole
+}
+
+// T32: when the kernel has no memory for TCP, connections slow down, and they recover when it has memory again.
 //
-// Fails if what the kernel refused is not tried again when it has room: leave "c.driver.Writable()" out of
-// room in engine/conn.go.
+// Fails if a write that the kernel refused is not tried again when it has room: leave "c.driver.Writable()" out of room in
+// engine/conn.go.
 func TestT32KernelTCPMemory(t *testing.T) {
 	o := begin(t, "T32", how{})
 	n := scaled(500, 200)
@@ -206,27 +225,13 @@ func TestT32KernelTCPMemory(t *testing.T) {
 	o.calmBound = 2 * o.during.Reference // what the kernel drops it drops for everybody
 	restore()
 	before := time.Now()
-	var whole int
-	var mu sync.Mutex
-	each(n, n, func(i int) {
-		c := clients[i]
-		err := c.take(make([]byte, 64<<10), nil, func() bool { return c.in.bytes >= 1<<20 })
-		if err == nil {
-			_ = c.CloseWrite()
-			err = c.takeAll()
-		}
-		if err == nil && c.in.bytes == 1<<20 {
-			mu.Lock()
-			defer mu.Unlock()
-			whole++
-		}
-	})
+	whole := readWhole(clients)
 	took := time.Since(before)
 	talk.stopAfter(0)
 	talking, bytes, slowest := talk.result(before)
 	r := o.report()
-	// Who read nothing meanwhile waits for the kernel's next probe of his window, which has been put off further each time: on
-	// the persist timer, with rto:208 and backoff:7, as ss -to has it.
+	// A client that has read nothing meanwhile waits for the kernel's next probe of its window. Each probe has doubled the time to the next
+	// (the persist timer, rto:208 backoff:7 in ss -to).
 	o.check("alive, who talks goes on <= 5 s after, every byte arrives", whole == n && talking == 20 && slowest <= 5*time.Second,
 		"TCP held %s, then %s of %s; %d of %d replies whole %v after, %d of 20 in conversation whole (%s), the last resumed after %v; %d resets, %d writes would block",
 		size(held), size(during), size(4000*os.Getpagesize()), whole, n, round(took), talking, size(bytes), round(slowest), r.Stats.Total.Ended.PeerReset,

@@ -20,12 +20,11 @@ const (
 	farAddress  = "10.99.0.2"
 )
 
-// namespace is a network namespace without a name: it goes with the last process and descriptor in it, whatever becomes
-// of the test.
+// namespace is a network namespace without a name. It disappears with its last process and descriptor, however the test ends.
 type namespace struct{ file *os.File }
 
-// do runs f with the goroutine's thread in the namespace: sockets and processes that f makes are in it. nil is where the
-// test is.
+// do runs f with the goroutine's thread in the namespace, so that sockets and processes that f makes are in it. A nil namespace is that
+// of the test.
 func (n *namespace) do(f func()) {
 	if n == nil {
 		f()
@@ -48,7 +47,7 @@ func (n *namespace) do(f func()) {
 	f()
 }
 
-// newNamespace makes one with its loopback up, or skips the trial.
+// newNamespace makes a namespace with a loopback device, or skips the trial.
 func newNamespace(t *testing.T, trial string) *namespace {
 	t.Helper()
 	tool(t, trial, "ip")
@@ -77,7 +76,7 @@ func newNamespace(t *testing.T, trial string) *namespace {
 	return made
 }
 
-// run runs a command in the namespace, its words separated by blanks.
+// run runs a command, with its words separated by blanks, in the namespace.
 func (n *namespace) run(t testing.TB, command string) {
 	t.Helper()
 	words := strings.Fields(command)
@@ -95,7 +94,7 @@ func (n *namespace) set(t testing.TB, name, value string) {
 	n.do(func() { must(t, os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0)) })
 }
 
-// pair makes two namespaces and a veth pair, called near and far, between them.
+// pair makes two namespaces with a veth pair between them, whose ends are near and far.
 func pair(t *testing.T, trial string) (near, far *namespace) {
 	t.Helper()
 	near, far = newNamespace(t, trial), newNamespace(t, trial)
@@ -107,7 +106,7 @@ func pair(t *testing.T, trial string) (near, far *namespace) {
 	return near, far
 }
 
-// routed makes three: a router between near and far, whose links to them are called tonear and tofar.
+// routed makes three namespaces: near, far, and a router between them with the links tonear and tofar.
 func routed(t *testing.T, trial string) (near, router, far *namespace) {
 	t.Helper()
 	near, router, far = newNamespace(t, trial), newNamespace(t, trial), newNamespace(t, trial)
@@ -126,7 +125,7 @@ func routed(t *testing.T, trial string) (near, router, far *namespace) {
 	return near, router, far
 }
 
-// partition has both ends drop what arrives by the link, until the function it returns is called.
+// partition makes both ends drop what arrives by the link, until the function that it returns is called.
 func partition(t *testing.T, near, far *namespace) (heal func()) {
 	t.Helper()
 	rule := func(what string) {
@@ -137,7 +136,7 @@ func partition(t *testing.T, near, far *namespace) (heal func()) {
 	return func() { rule("-D") }
 }
 
-// packets finds in the text of /proc/net/dev how many an interface has received.
+// packets returns how many packets an interface has received, from the text of /proc/net/dev.
 func packets(text, device string) string {
 	for line := range strings.Lines(text) {
 		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), device+":"); ok {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The oracle finds what it is for, one fault at a time, and nothing else.
+// The oracle finds each fault that it is for, and no other.
 func TestOracleFindsFaults(t *testing.T) {
 	good := func() (*client, life) {
 		c := &client{sent: 100, orderly: true, out: writer{id: 7, seq: 3}}
@@ -69,7 +69,7 @@ func TestOracleFindsFaults(t *testing.T) {
 	}
 }
 
-// At full scale the latency of the bystanders is judged: five times what it was, or 20 ms.
+// At full scale the bystanders' latency is judged: at most five times that before the fault, or 20 ms.
 func TestOracleJudgesLatency(t *testing.T) {
 	before := *scale
 	defer func() { *scale = before }()

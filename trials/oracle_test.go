@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -42,7 +40,7 @@ type oracle struct {
 	failed []string
 }
 
-// how a trial's processes are started.
+// how says how a trial's processes are started.
 type how struct {
 	wrapper []string   // before the server
 	alone   bool       // without bystanders: the trial ends the server, or has nobody come in before the fault
@@ -50,7 +48,7 @@ type how struct {
 	from    *namespace // where the clients are
 }
 
-// begin starts a trial: the server, a first visitor, the bystanders, and their latency without a fault.
+// begin starts a trial: the server, a first client, the bystanders, and the measurement of their latency without a fault.
 func begin(t *testing.T, name string, h how) *oracle {
 	t.Helper()
 	o := &oracle{t: t, name: name, lives: map[uint64]life{}, from: h.from}
@@ -74,7 +72,7 @@ func begin(t *testing.T, name string, h how) *oracle {
 	return o
 }
 
-// check is one criterion of the trial.
+// check judges one criterion of the trial.
 func (o *oracle) check(criterion string, ok bool, format string, args ...any) {
 	o.t.Helper()
 	figure := fmt.Sprintf(format, args...)
@@ -87,17 +85,17 @@ func (o *oracle) check(criterion string, ok bool, format string, args ...any) {
 	note(l)
 }
 
-// skip is for a trial that this machine cannot run.
+// skip skips a trial that this machine cannot run.
 func skip(t *testing.T, name, why string) {
 	t.Helper()
 	note(line{name, "", why, notRun})
 	t.Skip(why)
 }
 
-// connect is a connection whose record the oracle compares with the server's at the end.
+// connect makes a connection whose record the oracle compares with the server's at the end.
 func (o *oracle) connect() *client { return o.connectSmall(0) }
 
-// connectSmall has SO_RCVBUF set, to hold little that its owner does not read.
+// connectSmall is connect with a small receive buffer (SO_RCVBUF, in bytes), for a client that does not read.
 func (o *oracle) connectSmall(receive int) *client {
 	o.t.Helper()
 	c, err := o.dial(dialer(receive))
@@ -108,7 +106,7 @@ func (o *oracle) connectSmall(receive int) *client {
 	return c
 }
 
-// dial connects from where the clients are.
+// dial connects from the namespace of the clients.
 func (o *oracle) dial(d net.Dialer) (c *client, err error) {
 	o.from.do(func() { c, err = connect(d, o.at.Records) })
 	return c, err
@@ -122,7 +120,7 @@ func (o *oracle) watch(c *client) {
 	o.clients = append(o.clients, c)
 }
 
-// report asks the server, and keeps what it tells of sessions that have ended.
+// report asks the server for a report, and keeps the records of sessions that have ended.
 func (o *oracle) report() report {
 	o.t.Helper()
 	r := ask[report](o.server, "report")
@@ -130,7 +128,7 @@ func (o *oracle) report() report {
 	return r
 }
 
-// forgetPeak has VmHWM begin anew, and returns what it begins with. Garbage of the past is collected first.
+// forgetPeak resets the server's peak memory (VmHWM) after a garbage collection, and returns the new value.
 func (o *oracle) forgetPeak() int {
 	o.t.Helper()
 	o.keep(ask[report](o.server, "report gc"))
@@ -138,8 +136,8 @@ func (o *oracle) forgetPeak() int {
 	return o.server.memory("VmRSS")
 }
 
-// grownTo returns by how much memory has peaked above base since forgetPeak, and whether that is allowed. The race detector's
-// own memory is not the engine's.
+// grownTo returns by how many bytes memory has peaked above base since forgetPeak, and whether that is allowed. With the race detector it
+// always is.
 func (o *oracle) grownTo(base, allowed int) (grown int, ok bool) {
 	o.t.Helper()
 	grown = o.server.memory("VmHWM") - base
@@ -161,7 +159,7 @@ func (o *oracle) keep(r report) {
 	}
 }
 
-// ended waits until the server has told of the end of a client's session.
+// ended waits until a report has the end of a client's session.
 func (o *oracle) ended(c *client, within time.Duration) life {
 	o.t.Helper()
 	var l life
@@ -179,7 +177,7 @@ func (o *oracle) ended(c *client, within time.Duration) life {
 	return l
 }
 
-// settled waits until only n sessions live besides the bystanders, and returns the last report.
+// settled waits until n sessions are open besides the bystanders, and returns the last report.
 func (o *oracle) settledAt(n int, within time.Duration) (report, bool) {
 	o.t.Helper()
 	if o.crowd != nil {
@@ -189,7 +187,7 @@ func (o *oracle) settledAt(n int, within time.Duration) (report, bool) {
 	return o.report(), ok
 }
 
-// liveAt waits until n sessions live, the bystanders included. Unlike a report, it costs the server no memory.
+// liveAt waits until n sessions are open, the bystanders included. Unlike a report, it costs the server no memory.
 func (o *oracle) liveAt(n int, within time.Duration) bool {
 	o.t.Helper()
 	_, ok := eventually(within, func() bool { return ask[int](o.server, "live") == n })
@@ -205,7 +203,7 @@ func (o *oracle) settled() report {
 	return r
 }
 
-// fresh is O2: somebody new is served within a second, at the latest two seconds after the fault.
+// fresh judges O2: a new connection is served within a second, at the latest two seconds after the fault.
 func (o *oracle) fresh() {
 	o.t.Helper()
 	var took time.Duration
@@ -232,7 +230,7 @@ func (o *oracle) fresh() {
 	}
 }
 
-// idle is O7, measured for d in the faulty state while the bystanders are silent.
+// idle measures O7: the CPU time for d in the faulty state, while the bystanders are silent.
 func (o *oracle) idle(d time.Duration) {
 	o.t.Helper()
 	if o.crowd != nil {
@@ -246,7 +244,7 @@ func (o *oracle) idle(d time.Duration) {
 	o.quiet = o.server.processor() - before
 }
 
-// stopped has the server stand still while f runs. The bystanders are silent meanwhile, and judged from when it goes on.
+// stopped stops the server (SIGSTOP) while f runs. The bystanders are silent meanwhile and judged from the time at which it continues.
 func (o *oracle) stopped(f func()) {
 	o.t.Helper()
 	ask[calm](o.crowd, "pause")
@@ -257,7 +255,7 @@ func (o *oracle) stopped(f func()) {
 	ask[calm](o.crowd, "resume")
 }
 
-// calmSoFar takes what the bystanders have seen into account before they are stopped.
+// calmSoFar adds what the bystanders have measured so far, before they are stopped.
 func (o *oracle) calmSoFar() {
 	o.t.Helper()
 	eventually(patience, func() bool { // they may just have been told to go on, and the machine is busy
@@ -265,146 +263,3 @@ func (o *oracle) calmSoFar() {
 		return o.during.Answers > 0 || len(o.during.Errors) > 0
 	})
 }
-
-// finish judges. The fault is over, and every client of the trial has left or is about to.
-func (o *oracle) finish() {
-	o.t.Helper()
-	o.fresh()
-	var gone calm
-	if o.crowd != nil {
-		if o.during.Answers == 0 {
-			o.calmSoFar()
-		}
-		o.judgeCalm(o.during)
-		gone = ask[calm](o.crowd, "leave")
-	}
-	for _, c := range o.clients {
-		_ = c.Close()
-	}
-	o.crowd = nil // nobody is expected to be there any more
-	leaks := o.judgeLeaks()
-	o.judgeStreams(gone)
-	if o.steady > 0 {
-		share := float64(o.quiet) / float64(o.steady)
-		o.require(share <= 0.05, "O7: %.1f %% of a core in the faulty state, want 5", 100*share)
-	}
-	o.judgeEnd()
-	lines, worst := o.server.noise()
-	o.require(worst <= 10, "O8: %d lines logged in one second, want 10; the last is %s", worst, last(o.server))
-
-	figure := fmt.Sprintf("%s; %d log lines", leaks, lines)
-	if o.before.Answers > 0 {
-		figure = fmt.Sprintf("p99 %v (before %v, a plain server's %v), %s", round(o.during.P99), round(o.before.P99), round(o.during.Reference), figure)
-	}
-	if o.steady > 0 {
-		figure += fmt.Sprintf(", CPU %.1f %%", 100*float64(o.quiet)/float64(o.steady))
-	}
-	if len(o.failed) > 0 {
-		figure = strings.Join(o.failed, "; ")
-	}
-	o.check("O1-O8", len(o.failed) == 0, "%s", figure)
-}
-
-func (o *oracle) require(ok bool, format string, args ...any) {
-	if !ok {
-		o.failed = append(o.failed, fmt.Sprintf(format, args...))
-	}
-}
-
-// judgeCalm is O6. The latency is judged at full scale only, see within.
-func (o *oracle) judgeCalm(c calm) {
-	bound := max(20*time.Millisecond, 5*o.before.P99)
-	bound = max(bound, o.calmBound)
-	o.require(len(c.Errors) == 0, "O6: bystanders: %v", c.Errors)
-	o.require(c.Answers > 0, "O6: the bystanders had no answer")
-	o.require(c.P99 <= bound || !full(), "O6: bystanders' p99 %v, want %v (before the fault %v, a plain server %v)", round(c.P99), round(bound),
-		round(o.before.P99), round(c.Reference))
-}
-
-// judgeLeaks is O5.
-func (o *oracle) judgeLeaks() string {
-	var r report
-	var descriptors int
-	bound := o.base.heap + o.base.heap/10 + 2<<20
-	eventually(5*time.Second, func() bool {
-		r = ask[report](o.server, "report gc")
-		o.keep(r)
-		descriptors = o.server.descriptors()
-		return r.Live == 0 && r.Buffers == 0 && distance(descriptors, o.base.descriptors) <= 2 &&
-			distance(r.Goroutines, o.base.goroutines) <= 5 && r.Heap <= bound
-	})
-	o.require(r.Live == 0 && r.Stats.Sessions == 0, "O5: %d sessions live, %d count", r.Live, r.Stats.Sessions)
-	o.require(r.Buffers == 0, "O5: %d buffers were not released", r.Buffers)
-	o.require(distance(descriptors, o.base.descriptors) <= 2, "O5: %d descriptors, %d before", descriptors, o.base.descriptors)
-	o.require(distance(r.Goroutines, o.base.goroutines) <= 5, "O5: %d goroutines, %d before", r.Goroutines, o.base.goroutines)
-	o.require(r.Heap <= bound, "O5: heap %s, %s before", size(r.Heap), size(o.base.heap))
-	o.require(len(r.Faults) == 0, "O3: %v", r.Faults)
-	o.require(r.Connected == r.Ended && r.Connected == int(r.Stats.Accepted+r.Stats.Dialed), "O3: OnConnected %d, OnDisconnected %d, admitted or dialled %d",
-		r.Connected, r.Ended, r.Stats.Accepted+r.Stats.Dialed)
-	return fmt.Sprintf("fds %+d, goroutines %+d, heap %+.1f MiB", descriptors-o.base.descriptors, r.Goroutines-o.base.goroutines,
-		(float64(r.Heap)-float64(o.base.heap))/(1<<20))
-}
-
-// judgeStreams is O4.
-func (o *oracle) judgeStreams(gone calm) {
-	for _, c := range o.clients {
-		o.judgeStream(c, o.lives[c.out.id])
-	}
-	for id, whole := range gone.Ends {
-		l := o.lives[id]
-		o.require(whole && gone.Read[id] == l.Sent && l.Whole, "O4: bystander %x: OnSend %d, read %d", id, l.Sent, gone.Read[id])
-	}
-	if len(o.failed) > 10 {
-		o.failed = append(o.failed[:10], "and more")
-	}
-}
-
-func (o *oracle) judgeStream(c *client, l life) {
-	id := c.out.id
-	o.require(c.in.wrong == nil, "O4: client: %v", c.in.wrong)
-	if l.ID == 0 {
-		return // it sent no whole record
-	}
-	o.require(l.Received <= c.sent && l.Records <= c.out.seq, "O4: connection %x: %d bytes received of %d sent", id, l.Received, c.sent)
-	o.require(c.in.bytes <= l.Sent && l.Sent <= l.Accepted, "O4: connection %x: accepted %d, OnSend %d, read %d", id, l.Accepted,
-		l.Sent, c.in.bytes)
-	if c.orderly {
-		o.require(c.in.whole() && c.in.bytes == l.Sent && l.Sent == l.Accepted,
-			"O4: connection %x ended in good order: accepted %d, OnSend %d, read %d", id, l.Accepted, l.Sent, c.in.bytes)
-	}
-}
-
-// judgeEnd is O1.
-func (o *oracle) judgeEnd() {
-	select {
-	case <-o.server.exited:
-		o.require(false, "O1: the process has ended by itself, exit code %d", o.server.code)
-	default:
-		o.server.signal(syscall.SIGTERM)
-		o.keep(heard[report](o.server, "SIGTERM"))
-		code := o.server.gone()
-		o.require(code == 0, "O1: exit code %d", code)
-	}
-	if at := disaster.FindString(o.server.said()); at != "" {
-		o.require(false, "O1: the process said %q", at)
-		o.t.Log(o.server.said())
-	}
-}
-
-func last(p *process) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.log) == 0 {
-		return ""
-	}
-	return strings.TrimSpace(p.log[len(p.log)-1])
-}
-
-func distance(a, b int) int { return max(a-b, b-a) }
-
-func size[T int | uint64 | int64](n T) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
-
-func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
-
-// because reports whether a session ended for a reason.
-func because(l life, cause string) bool { return slices.Contains(l.Causes, cause) }

@@ -21,10 +21,10 @@ import (
 // role is the environment variable that makes this program one of the processes of a trial.
 const role = "TRIALS_ROLE"
 
-// patience bounds every wait for a process: only a hang meets it.
+// patience bounds every wait for a process. Only a hang reaches it.
 const patience = 20 * time.Second
 
-// process is this program started once more, as a server, as the bystanders or as a client, which obeys lines on stdin
+// process is this program started once more as a server, as the bystanders or as a client. It reads commands, one per line, from stdin
 // and answers with lines of JSON.
 type process struct {
 	t       testing.TB
@@ -40,7 +40,7 @@ type process struct {
 	when []time.Time
 }
 
-// start starts the program in a role, behind a wrapper such as strace or ip netns exec, if one is given.
+// start starts the program in a role, with a wrapper such as strace or ip netns exec if one is given.
 func start(t testing.TB, what string, wrapper ...string) *process {
 	t.Helper()
 	return startIn(nil, t, what, wrapper...)
@@ -93,20 +93,23 @@ func startIn(n *namespace, t testing.TB, what string, wrapper ...string) *proces
 		p.code = p.cmd.ProcessState.ExitCode()
 		close(p.exited)
 	}()
-	t.Cleanup(func() {
-		select {
-		case <-p.exited:
-			return
-		default:
-		}
-		_ = p.stdin.Close()
-		_ = syscall.Kill(p.pid, syscall.SIGCONT)
-		_ = syscall.Kill(p.pid, syscall.SIGKILL)
-		for range p.answers { // nobody asks any more
-		}
-		<-p.exited
-	})
+	t.Cleanup(p.kill)
 	return p
+}
+
+// kill kills the process if it has not ended, also if it is stopped, and waits until it has ended.
+func (p *process) kill() {
+	select {
+	case <-p.exited:
+		return
+	default:
+	}
+	_ = p.stdin.Close()
+	_ = syscall.Kill(p.pid, syscall.SIGCONT)
+	_ = syscall.Kill(p.pid, syscall.SIGKILL)
+	for range p.answers { // no more answers are wanted
+	}
+	<-p.exited
 }
 
 // ask sends a command and waits for its answer.
@@ -118,7 +121,7 @@ func ask[T any](p *process, command string) (v T) {
 	return heard[T](p, command)
 }
 
-// heard waits for the next line of a process.
+// heard waits for the next line from a process.
 func heard[T any](p *process, what string) (v T) {
 	p.t.Helper()
 	select {
@@ -172,10 +175,10 @@ func (p *process) noise() (lines, worst int) {
 	return len(p.log), worst
 }
 
-// disaster is what no process may say (O1). A panic that was recovered is logged as an attribute, in a line.
+// disaster matches what no process may print (O1). A recovered panic is logged as an attribute, inside a line, and does not match.
 var disaster = regexp.MustCompile(`(?m)^(panic:|fatal error:|unexpected fault|SIGSEGV|runtime:)|DATA RACE`)
 
-// descriptors returns how many the process has.
+// descriptors returns how many descriptors the process has.
 func (p *process) descriptors() int {
 	p.t.Helper()
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.pid))
@@ -183,7 +186,7 @@ func (p *process) descriptors() int {
 	return len(entries)
 }
 
-// memory returns a figure of /proc/PID/status in bytes: VmRSS, or VmHWM, the most it was.
+// memory returns a figure of /proc/PID/status in bytes: VmRSS, or its peak, VmHWM.
 func (p *process) memory(name string) int {
 	p.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
@@ -199,7 +202,7 @@ func (p *process) memory(name string) int {
 	return 0
 }
 
-// processor returns the processor time the process has used, from the scheduler's count, which is exact.
+// processor returns the CPU time of the process, from the scheduler's exact count.
 func (p *process) processor() time.Duration {
 	p.t.Helper()
 	var sum time.Duration
@@ -223,7 +226,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// eventually waits for something that announces itself on no channel, and returns how long it took, or false.
+// eventually polls a condition for which there is no channel, and returns how long it took, or false.
 func eventually(within time.Duration, done func() bool) (time.Duration, bool) {
 	began := time.Now()
 	for {

@@ -17,14 +17,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// weather is what a relay does to the packets of each direction, as shares of 1.
+// weather is what a relay does to the packets of each direction, as fractions of 1.
 type weather struct {
 	loss, double, flip float64
 	delay, jitter      time.Duration // delay +- jitter, which puts packets out of order
 }
 
-// relay is a bad line between two namespaces: a TUN device in each, and what one gives is handed to the other; or not, while it
-// is bad.
+// relay is a bad line between two namespaces. Each has a TUN device, and the relay passes packets from one to the other, or loses and
+// changes them.
 type relay struct {
 	weather
 	bad                      atomic.Bool // whether it does it now
@@ -34,7 +34,7 @@ type relay struct {
 	highest                  [2]atomic.Int64 // the last packet that was handed on
 }
 
-// newRelay makes the namespaces and the line; it ends with the test.
+// newRelay makes the namespaces and the line, until the test ends.
 func newRelay(t *testing.T, trial string, w weather) (near, far *namespace, r *relay) {
 	t.Helper()
 	r = &relay{weather: w}
@@ -62,7 +62,7 @@ func newRelay(t *testing.T, trial string, w weather) (near, far *namespace, r *r
 	return near, far, r
 }
 
-// pump hands on what end i gives.
+// pump passes on the packets from end i.
 func (r *relay) pump(i int) {
 	buf := make([]byte, 64<<10)
 	for number := int64(1); ; number++ {
@@ -102,7 +102,7 @@ func (r *relay) pump(i int) {
 	}
 }
 
-// openTUN makes a TUN device in the namespace of the calling thread.
+// openTUN opens a new TUN device in the namespace of the calling thread.
 func openTUN(name string) (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {

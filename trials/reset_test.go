@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// T1: who resets his connection while it waits to be accepted is a session for a moment at most, or none.
+// T1: a client that resets its connection before it is accepted is a session for a moment at most, or none.
 //
-// Leaving out begin's pump in engine/turn.go does not make it fail: the poller's first event tells of the reset too.
+// Leaving out begin's pump in engine/turn.go does not make it fail: the poller's first event reports the reset too.
 func TestT01ResetBeforeAccept(t *testing.T) {
 	o := begin(t, "T01", how{})
 	n := scaled(500, 50)
@@ -32,10 +32,10 @@ func TestT01ResetBeforeAccept(t *testing.T) {
 	o.finish()
 }
 
-// T2: a reset is noticed at once, whatever the session was doing, and what was queued for it is given up.
+// T2: a reset is noticed at once, in any state of the session, and what is queued for it is dropped.
 //
-// Fails if a session that is not read misses its reset: have notice in engine/conn.go pass over hang-ups of a paused
-// connection. (Leaving out the probe alone does not make it fail: the write that the hang-up causes tells too.)
+// Fails if a session that is not read misses its reset: have notice in engine/conn.go ignore hang-ups of a paused connection. (Leaving
+// out the probe alone does not make it fail: the write after the hang-up reports the reset too.)
 func TestT02ResetIdleMidMessageQueued(t *testing.T) {
 	o := begin(t, "T02", how{})
 	n := scaled(1000, 100)
@@ -81,9 +81,9 @@ func TestT02ResetIdleMidMessageQueued(t *testing.T) {
 	o.finish()
 }
 
-// T3: of what was sent before a reset everything or a prefix is delivered, then the end, once.
+// T3: of what was sent before a reset, everything or a prefix is delivered, and then the end, once.
 //
-// Fails if the end is told twice: call callDisconnected twice in finish of session/finish.go.
+// Fails if OnDisconnected is called twice: call callDisconnected twice in finish of session/finish.go.
 func TestT03DataThenReset(t *testing.T) {
 	o := begin(t, "T03", how{})
 	n := scaled(1000, 100)
@@ -117,9 +117,9 @@ func TestT03DataThenReset(t *testing.T) {
 	o.finish()
 }
 
-// T10: connections that the administrator kills end at once.
+// T10: sessions whose connections the administrator kills (ss -K) end at once.
 //
-// Fails if hang-ups are not looked at: have notice in engine/conn.go return on them.
+// Fails if hang-ups are ignored: have notice in engine/conn.go return on them.
 func TestT10KilledByTheKernel(t *testing.T) {
 	ss, err := exec.LookPath("ss")
 	if err != nil {

@@ -32,7 +32,22 @@ func init() {
 	plans["T40"] = func() plan { return plan{options: engine.Options{IdleTimeout: idleT40()}} }
 }
 
-// T38: a server that is told to end answers what it has read, waits for nobody too long, and ends in good order.
+// askWithoutPause sends a request per interval until a write fails, without waiting for the answers, and reads them to the end.
+func askWithoutPause(c *client, interval time.Duration, load *sync.WaitGroup) {
+	load.Go(func() {
+		payload := make([]byte, 64)
+		payload[0] = verbEcho
+		for c.ask(payload) == nil {
+			time.Sleep(interval)
+		}
+	})
+	load.Go(func() {
+		_ = c.takeAll()
+		_ = c.Close()
+	})
+}
+
+// T38: a server that gets SIGTERM answers what it has read, ends within the grace period, and exits with code 0.
 func TestT38TerminatedUnderLoad(t *testing.T) {
 	rounds, n, grace := scaled(50, 5), scaled(1000, 100), graceT38()
 	var slowest time.Duration
@@ -51,17 +66,7 @@ func TestT38TerminatedUnderLoad(t *testing.T) {
 			c := o.connect()
 			must(t, c.echo(64))
 			readers = append(readers, c)
-			load.Go(func() { // asks without waiting for answers, and goes on while it may
-				payload := make([]byte, 64)
-				payload[0] = verbEcho
-				for c.ask(payload) == nil {
-					time.Sleep(time.Duration(n) * time.Second / 10_000)
-				}
-			})
-			load.Go(func() {
-				_ = c.takeAll()
-				_ = c.Close()
-			})
+			askWithoutPause(c, time.Duration(n)*time.Second/10_000, &load)
 		}
 		time.Sleep(time.Duration(50+rand.IntN(200)) * time.Millisecond)
 		began := time.Now()
@@ -98,7 +103,7 @@ func TestT38TerminatedUnderLoad(t *testing.T) {
 
 func first[T any](list []T, n int) []T { return list[:min(n, len(list))] }
 
-// T39: a server that was killed is there again at once, at the same address.
+// T39: a server that was killed serves again at once when it is restarted, at the same address.
 func TestT39KilledAndRestarted(t *testing.T) {
 	rounds, n := scaled(20, 3), 50
 	var knew, back []time.Duration
@@ -140,7 +145,7 @@ func TestT39KilledAndRestarted(t *testing.T) {
 	o.finish()
 }
 
-// T40: a server that was stopped blames nobody for it, and a clock that is set moves no timeout.
+// T40: a server that was stopped (SIGSTOP) ends no session whose input it could not read, and a clock that is set moves no timeout.
 func TestT40PausesAndClock(t *testing.T) {
 	o := begin(t, "T40", how{})
 	idle, stop := idleT40(), lasting(10*time.Second, 2*time.Second)
@@ -195,14 +200,21 @@ func TestT40PausesAndClock(t *testing.T) {
 		}
 	}
 	o.check("the silent ones are, within 1 s", wrong == 0 && slowest <= within(time.Second), "the last after %v, %d for another reason", round(slowest), wrong)
+	o.stepClock(idle)
+	o.finish()
+}
+
+// stepClock judges that steps of the machine's clock do not move the idle timeout. It runs only at full scale.
+func (o *oracle) stepClock(idle time.Duration) {
+	o.t.Helper()
 	if full() {
 		var farthest time.Duration
 		for _, step := range []time.Duration{time.Hour, -2 * time.Hour, time.Hour} {
 			c := o.connect()
-			must(t, c.echo(64))
+			must(o.t, c.echo(64))
 			began := monotonic()
 			time.Sleep(idle / 2)
-			setClock(t, step)
+			setClock(o.t, step)
 			_ = c.takeAll()
 			_ = c.Close()
 			l := o.ended(c, patience)
@@ -212,10 +224,9 @@ func TestT40PausesAndClock(t *testing.T) {
 	} else {
 		note(line{"T40", "clock step moves no timer by > 1 s", "only at full scale, it is the machine's clock", notRun})
 	}
-	o.finish()
 }
 
-// setClock sets the machine's clock forward, and back again should the trial end before it has done so itself.
+// setClock moves the machine's clock by step. If the trial ends early, the clock is set back.
 func setClock(t *testing.T, by time.Duration) {
 	t.Helper()
 	clockOff += by

@@ -23,8 +23,7 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// plan is what a trial's server does besides the verbs. A server process finds its plan by the trial's name, for it is
-// the same program.
+// plan is what a trial's server does besides the verbs. A server process finds its plan by the name of the trial.
 type plan struct {
 	options engine.Options
 	address string // default: a free port of 127.0.0.1
@@ -41,7 +40,7 @@ type plan struct {
 
 var plans = map[string]func() plan{}
 
-// report is what a server says of itself.
+// report is the state of a server.
 type report struct {
 	Lives      []life // ended since the last report; those still alive have Ended 0
 	Live       int
@@ -65,8 +64,8 @@ type hello struct {
 // frameLimit is the largest frame of the listener for frame.LengthField.
 const frameLimit = 64 << 10
 
-// serverMain is the server process. It reads commands on stdin, one a line, and answers each with a line of JSON on
-// stdout; the log goes to stderr. Nothing of that needs a descriptor.
+// serverMain is the main function of a server process. It reads commands from stdin, one per line, and answers each with a line of JSON
+// on stdout. The log goes to stderr. None of this needs another descriptor.
 func serverMain(name string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -137,7 +136,7 @@ func (c *content) listen(ctx context.Context, e *engine.Engine) error {
 	return <-ended
 }
 
-// run is Engine.Run from where Start has returned.
+// run is Engine.Run after Start.
 func (c *content) run(ctx context.Context, e *engine.Engine) error {
 	select {
 	case <-e.Done():
@@ -167,7 +166,7 @@ func answer(v any) {
 	_, _ = os.Stdout.Write(append(line, '\n'))
 }
 
-// obey serves commands until stdin ends: then nobody is there any more who would end this process.
+// obey serves commands until stdin ends, because then the process that would end this one is gone.
 func (c *content) obey(e *engine.Engine) {
 	commands := bufio.NewScanner(os.Stdin)
 	for commands.Scan() {

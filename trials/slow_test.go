@@ -15,7 +15,7 @@ import (
 	"github.com/servercore-go/servercore/engine"
 )
 
-// verbPush has 8 bytes: send so many bytes a second until Send refuses.
+// verbPush has a number of 8 bytes: send that many bytes per second until Send fails.
 const verbPush = 'p'
 
 const (
@@ -37,7 +37,7 @@ func init() {
 
 func softFor() time.Duration { return lasting(5*time.Second, time.Second) }
 
-// pushed is somebody whom push sends to.
+// pushed is a session that push sends to.
 type pushed struct {
 	*member
 	began time.Time
@@ -50,7 +50,7 @@ var pushing struct {
 	new  chan pushed
 }
 
-// push has one goroutine send to all who have asked, out of one buffer: it is the memory of the sessions that is judged.
+// push makes one goroutine send to all sessions that have asked, out of one buffer: the trial judges the memory of the sessions.
 func push(m *member, payload []byte) {
 	pushing.once.Do(func() {
 		pushing.new = make(chan pushed, 1000)
@@ -94,7 +94,7 @@ func pushAll() {
 	}
 }
 
-// pushRate is what is sent to those who do not read, in bytes a second: 16 s to SendLimit at full scale.
+// pushRate is the rate, in bytes per second, at which peers that do not read are sent to. At full scale SendLimit is reached after 16 s.
 func pushRate() int {
 	if full() {
 		return 64 << 10
@@ -102,7 +102,7 @@ func pushRate() int {
 	return 640 << 10
 }
 
-// T11: a peer that never reads costs at most SendLimit, or SoftLimit for as long as is allowed, and is reset then.
+// T11: a peer that never reads costs at most SendLimit, or SoftLimit for the allowed time, and then its session is reset.
 func TestT11ZeroWindowForEver(t *testing.T) {
 	rate := pushRate()
 	o := begin(t, "T11", how{})
@@ -127,7 +127,7 @@ func TestT11ZeroWindowForEver(t *testing.T) {
 	o.finish()
 }
 
-// T12: nor do a thousand of them, together, and nothing of them stays in the kernel.
+// T12: a thousand peers that never read cost no more than that each, and the kernel keeps nothing of them.
 func TestT12ManyZeroWindows(t *testing.T) {
 	o := begin(t, "T12", how{})
 	n := scaled(1000, 100)
@@ -163,7 +163,7 @@ func TestT12ManyZeroWindows(t *testing.T) {
 	o.finish()
 }
 
-// socketsOf counts the sockets of a local port, but those that TIME_WAIT only remembers.
+// socketsOf counts the sockets of a local port, except those in TIME_WAIT.
 func socketsOf(t testing.TB, port string) (n int) {
 	t.Helper()
 	var number int
@@ -181,7 +181,8 @@ func socketsOf(t testing.TB, port string) (n int) {
 	return n
 }
 
-// readerMain is a client process that can be stopped: read ADDRESS BYTES SECONDS asks for so many and takes as long.
+// readerMain is the main function of a client process that can be stopped. Its command is read ADDRESS BYTES SECONDS: request that many
+// bytes and read them in that time.
 func readerMain() int {
 	for commands := bufio.NewScanner(os.Stdin); commands.Scan(); {
 		var address string
@@ -225,7 +226,7 @@ func readFor(address string, total int, took time.Duration) (r readAt) {
 	return readAt{c.out.id, c.in.bytes, fmt.Sprint(err)}
 }
 
-// T13: a reader that stops every other second, as one whose machine is short of something does, is kept and misses nothing.
+// T13: a reader that stops every other second keeps its session and misses nothing.
 func TestT13PausingReader(t *testing.T) {
 	o := begin(t, "T13", how{})
 	rounds := scaled(30, 2)

@@ -17,7 +17,7 @@ import (
 
 var errTooSlow = errors.New("the first message took too long")
 
-// The timeouts of T16: for a first byte, between bytes, and, content's own, for the first message.
+// The timeouts of T16: for the first byte, between bytes, and (set by the handler) for the first message.
 func slownessAllowed() (first, quiet, whole time.Duration) {
 	return lasting(5*time.Second, time.Second), lasting(30*time.Second, 3*time.Second), lasting(20*time.Second, 2*time.Second)
 }
@@ -38,7 +38,34 @@ func init() {
 	}
 }
 
-// T16: who says nothing, next to nothing, or never comes to an end is closed in time, and keeps nobody out.
+// sendSlowly sends nothing (kind 0), one byte (kind 1), or a byte per pause (kind 2), until the server ends the connection.
+func sendSlowly(c net.Conn, kind int, between time.Duration) {
+	defer c.Close()
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute + patience))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = c.Read(make([]byte, 1))
+	}()
+	if kind == 0 {
+		<-ended
+		return
+	}
+	for pause := time.Duration(0); ; pause = between {
+		select {
+		case <-ended:
+			return
+		case <-time.After(pause):
+			_, _ = c.Write([]byte{0})
+		}
+		if kind == 1 {
+			<-ended
+			return
+		}
+	}
+}
+
+// T16: a client that sends nothing, one byte, or never a whole message is closed in time, and keeps no other client out.
 //
 // Each of three kinds is a third: silent from the start, silent after a byte, and a byte now and then.
 func TestT16Slowloris(t *testing.T) {
@@ -55,29 +82,7 @@ func TestT16Slowloris(t *testing.T) {
 		must(t, err)
 		crowd.Go(func() {
 			defer left.Add(-1)
-			defer c.Close()
-			_ = c.SetReadDeadline(time.Now().Add(time.Minute + patience))
-			ended := make(chan struct{})
-			go func() {
-				defer close(ended)
-				_, _ = c.Read(make([]byte, 1))
-			}()
-			if i%3 == 0 {
-				<-ended
-				return
-			}
-			for pause := time.Duration(0); ; pause = whole / 8 {
-				select {
-				case <-ended:
-					return
-				case <-time.After(pause):
-					_, _ = c.Write([]byte{0})
-				}
-				if i%3 == 1 {
-					<-ended
-					return
-				}
-			}
+			sendSlowly(c, i%3, whole/8)
 		})
 	}
 	var slowest time.Duration

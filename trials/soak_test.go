@@ -32,8 +32,8 @@ func init() {
 	}
 }
 
-// soak is T41 under way. Its parts are goroutines that are clients; one goroutine alone asks the server, takes the samples, and
-// judges the clients that are done, so that nothing grows with time in this process either.
+// soak is a run of T41. Its parts are goroutines that act as clients. One goroutine asks the server, takes the samples, and judges the
+// clients that have ended, so that this process does not grow with time either.
 type soak struct {
 	o     *oracle
 	stop  chan struct{}
@@ -49,7 +49,7 @@ type soak struct {
 	samples                          []sample
 }
 
-// retired is a client that is done, and why its session is to end.
+// retired is a client that has ended, and the expected reason of its session's end.
 type retired struct {
 	*client
 	cause string
@@ -65,11 +65,10 @@ type sample struct {
 	calm                                       time.Duration // p99 of the bystanders since the sample before
 }
 
-// T41: hours of resets, of peers that read nothing or now and then, of bytes one by one and of floods, all at once, at a tenth of what
-// T2, T11, T13, T18 and T29 are each, and nothing grows.
+// T41: hours of resets, peers that read nothing or with pauses, streams byte by byte, and connection floods, all at once, each at a tenth
+// of T2, T11, T13, T18 and T29. Nothing grows.
 //
-// Fails if anything is kept of a session: have finish in session/finish.go start a goroutine that waits for ever, each
-// hundredth time.
+// Fails if anything of a session is kept: have finish in session/finish.go start a goroutine that waits for ever, every hundredth time.
 func TestT41Soak(t *testing.T) {
 	if *soakFor <= 0 {
 		skip(t, "T41", "only by make soak, it takes as long as one likes")
@@ -100,7 +99,7 @@ func TestT41Soak(t *testing.T) {
 	s.o.finish()
 }
 
-// part has round called again and again, at most once in every so often, until the soak is over.
+// part calls round repeatedly, at most once per interval, until the soak is over.
 func (s *soak) part(name string, every time.Duration, round func()) {
 	count := new(atomic.Int64)
 	s.rounds.Store(name, count)
@@ -118,7 +117,7 @@ func (s *soak) part(name string, every time.Duration, round func()) {
 	})
 }
 
-// connect is a client that is judged when it retires, not at the end of the trial.
+// connect makes a client that is judged when it retires, not at the end of the trial.
 func (s *soak) connect(receive int) *client {
 	s.o.t.Helper()
 	c, err := s.o.dial(dialer(receive))
@@ -133,7 +132,7 @@ func (s *soak) retire(c *client, cause string) {
 	s.done = append(s.done, retired{c, cause, time.Now()})
 }
 
-// resets is of T2.
+// resets is the part of T2.
 func (s *soak) resets() {
 	for _, state := range []string{"idle", "half a record", "8 MiB queued"} {
 		for range 5 {
@@ -154,7 +153,7 @@ func (s *soak) resets() {
 	}
 }
 
-// zeroWindows is of T11, ten peers at a time.
+// zeroWindows is the part of T11, with ten peers at a time.
 func (s *soak) zeroWindows() {
 	each(10, 10, func(int) {
 		c := s.connect(4 << 10)
@@ -168,7 +167,7 @@ func (s *soak) zeroWindows() {
 	})
 }
 
-// pausingReader is T13, at a tenth of its rate.
+// pausingReader is the part of T13, at a tenth of its rate.
 func (s *soak) pausingReader(p *process) func() {
 	return func() {
 		const rounds = 5
@@ -190,7 +189,7 @@ func (s *soak) pausingReader(p *process) func() {
 	}
 }
 
-// bytes is of T18.
+// bytes is the part of T18.
 func (s *soak) bytes() {
 	each(10, 10, func(int) {
 		c := s.connect(0)
@@ -207,7 +206,7 @@ func (s *soak) bytes() {
 	})
 }
 
-// flood is of T29: 400 connections a second that come and go.
+// flood is the part of T29: 400 connections per second that are opened and closed.
 func (s *soak) flood() {
 	for i := range 20 {
 		c, err := net.DialTimeout("tcp", s.o.at.Records, patience)
@@ -222,7 +221,7 @@ func (s *soak) flood() {
 	}
 }
 
-// sample asks the server how it is.
+// sample asks the server for its state.
 func (s *soak) sample(at time.Duration) {
 	o := s.o
 	r := o.report()
@@ -267,7 +266,7 @@ func (s *soak) judgeRetired() {
 	s.mu.Unlock()
 }
 
-// judge takes the slopes, from a fifth of the time on: the heap has its size by then.
+// judge judges the slopes after the first fifth of the time, when the heap has its size.
 func (s *soak) judge() {
 	o := s.o
 	rounds := ""
@@ -302,8 +301,8 @@ func (s *soak) judge() {
 		round(percentile(s.tail, 99)), round(percentile(s.tail, 100)), round(o.before.P99))
 }
 
-// binned returns the medians of 40 equal parts of the samples, or of fewer if there are few, and the time from the middle of the first
-// to that of the last.
+// binned returns the medians of 40 equal parts of the samples, or of fewer parts if there are few samples, and the time from the middle
+// of the first part to that of the last.
 func binned(samples []sample, of func(sample) float64) (bins []float64, span time.Duration) {
 	n := min(40, len(samples))
 	var first, last sample
@@ -345,7 +344,7 @@ func most(samples []sample, of func(sample) float64) (most float64) {
 	return most
 }
 
-// write writes the samples, for the plot and for whoever wants to look closer.
+// write writes the samples to a file, for the plot and for a closer look.
 func (s *soak) write(path string) error {
 	if path == "" {
 		return nil
@@ -369,7 +368,7 @@ func writeSamples(f io.Writer, samples []sample) error {
 	return w.Error()
 }
 
-// A slope that is there is found, and one outlier is none.
+// A slope is found, and one outlier does not make one.
 func TestTheilSen(t *testing.T) {
 	for _, tt := range []struct {
 		values []float64

@@ -27,7 +27,7 @@ func init() {
 	}
 }
 
-// T33: never more sessions than allowed, the others know at once, and room that is made is used.
+// T33: there are never more sessions than MaxSessions, others are refused at once, and a place that becomes free is used.
 func TestT33Admission(t *testing.T) {
 	o := begin(t, "T33", how{})
 	room := scaled(1000, 100)
@@ -81,7 +81,42 @@ func TestT33Admission(t *testing.T) {
 	o.finish()
 }
 
-// T35: a callback that does not return holds the sessions of its loop and no other, and is reported while it lasts.
+// echoes are clients that ask for echoes while a loop is blocked, and how long each waited.
+type echoes struct {
+	clients sync.WaitGroup
+	mu      sync.Mutex
+	blocked []time.Duration // of clients of the blocked loop
+	others  []time.Duration // of clients of other loops
+	lost    int             // clients whose connection has failed
+}
+
+func (e *echoes) start(clients []*client, began time.Time, isBlocked func(*client) bool) {
+	for _, c := range clients {
+		e.clients.Go(func() {
+			for time.Since(began) < blockFor+time.Second {
+				time.Sleep(blockFor / 8)
+				at := time.Now()
+				err := c.echo(64)
+				wait := time.Since(at)
+				e.mu.Lock()
+				switch {
+				case err != nil:
+					e.lost++
+				case isBlocked(c):
+					e.blocked = append(e.blocked, wait)
+				default:
+					e.others = append(e.others, wait)
+				}
+				e.mu.Unlock()
+				if err != nil {
+					return
+				}
+			}
+		})
+	}
+}
+
+// T35: a callback that blocks delays the sessions of its loop and no others, and the watchdog reports it while it lasts.
 func TestT35BlockedLoop(t *testing.T) {
 	o := begin(t, "T35", how{})
 	n := scaled(1000, 100)
@@ -89,7 +124,7 @@ func TestT35BlockedLoop(t *testing.T) {
 	for i := range clients {
 		clients[i] = o.connect()
 	}
-	each(n, 20, func(i int) { // at once: whoever is silent for 1.5 s is idle
+	each(n, 20, func(i int) { // soon: a session that is silent for 1.5 s is idle
 		if err := clients[i].echo(64); err != nil {
 			t.Error(err)
 		}
@@ -102,29 +137,8 @@ func TestT35BlockedLoop(t *testing.T) {
 	ask[calm](o.crowd, "look") // the time before
 	began := time.Now()
 	must(t, clients[0].ask([]byte{verbBlock}))
-	var lost atomic.Int64
-	var mu sync.Mutex
-	var others, same []time.Duration
-	var crowd sync.WaitGroup
-	for _, c := range clients {
-		crowd.Go(func() {
-			for time.Since(began) < blockFor+time.Second {
-				time.Sleep(blockFor / 8)
-				at := time.Now()
-				if err := c.echo(64); err != nil {
-					lost.Add(1)
-					return
-				}
-				mu.Lock()
-				if loops[c.out.id] == blocked {
-					same = append(same, time.Since(at))
-				} else {
-					others = append(others, time.Since(at))
-				}
-				mu.Unlock()
-			}
-		})
-	}
+	var crowd echoes
+	crowd.start(clients, began, func(c *client) bool { return loops[c.out.id] == blocked })
 	var told time.Duration
 	eventually(patience, func() bool { told = o.server.saidAfter(began, "a callback holds its loop"); return told > 0 })
 	stalls := o.report().Stats.Total.Stalls
@@ -133,12 +147,13 @@ func TestT35BlockedLoop(t *testing.T) {
 		bound = blockFor
 	}
 	o.check("the watchdog reports <= 1 s", told > 0 && told <= bound && stalls > 0, "after %v, %d in Stats", round(told), stalls)
-	crowd.Wait()
+	crowd.clients.Wait()
+	others, same := crowd.others, crowd.blocked
 	slices.Sort(others)
 	slices.Sort(same)
-	o.check("after 2 s all served, nothing timed out wrongly", lost.Load() == 0 && percentile(same, 100) > blockFor/2,
-		"%d of %d sessions lost; those of the loop waited %v", lost.Load(), n, round(percentile(same, 100)))
-	// Of the bystanders, those of the loop wait as long as it does; the others are judged.
+	o.check("after 2 s all served, nothing timed out wrongly", crowd.lost == 0 && percentile(same, 100) > blockFor/2,
+		"%d of %d sessions lost; those of the loop waited %v", crowd.lost, n, round(percentile(same, 100)))
+	// The bystanders of the blocked loop wait as long as it does. Only the others are judged.
 	o.calmSoFar()
 	var longest []time.Duration
 	for id, wait := range o.during.Each {
@@ -158,7 +173,7 @@ func TestT35BlockedLoop(t *testing.T) {
 	o.finish()
 }
 
-// saidAfter returns how long after began a line with a text was logged, 0 if none was.
+// saidAfter returns how long after began a line with the text was logged, 0 if none was.
 func (p *process) saidAfter(began time.Time, text string) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()

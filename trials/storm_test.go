@@ -30,12 +30,10 @@ func init() {
 	}
 }
 
-// T37: descriptors pass from one session to the next all the time, on both sides' initiative, and no byte goes astray. The
-// trial is strong enough only if events of the poller come that are meant for a connection that has gone; system calls
-// that were traced prove it.
+// T37: sessions end from both sides and their descriptors are reused all the time, and no byte reaches a wrong session. The trial is
+// strong enough only if the poller returns events for connections that have ended; traced system calls show that.
 //
-// Fails if a descriptor is touched after it was given up: have giveUp in engine/conn.go close it once more, a millisecond
-// later.
+// Fails if a descriptor is used after its connection has ended: have giveUp in engine/conn.go close it once more, a millisecond later.
 func TestT37DescriptorReuse(t *testing.T) {
 	trace := filepath.Join(t.TempDir(), "trace")
 	strace := tool(t, "T37", "strace")
@@ -53,7 +51,7 @@ func TestT37DescriptorReuse(t *testing.T) {
 	storm(t, "T37", d, func() bool { return true })
 }
 
-// storm lasts for d, and then until it was strong enough, at most ten times as long.
+// storm lasts for d, and then until it is strong enough, at most ten times d.
 func storm(t *testing.T, name string, d time.Duration, enough func() bool, wrapper ...string) *oracle {
 	t.Helper()
 	o := begin(t, name, how{alone: true, wrapper: wrapper})
@@ -97,7 +95,7 @@ func storm(t *testing.T, name string, d time.Duration, enough func() bool, wrapp
 	return o
 }
 
-// stormy is a client that asks for something and leaves in one of the ways there are.
+// stormy is a client that sends a request and ends its connection in one of several ways.
 func (o *oracle) stormy() {
 	receive := 0
 	if rand.IntN(3) == 0 {
@@ -149,8 +147,8 @@ var (
 	otherCall    = regexp.MustCompile(`(read|readv|recvfrom|write|writev|shutdown|close|accept4)\((\d+).* = (-?\d+)`)
 )
 
-// staleEvents counts, in what strace wrote, events whose descriptor was closed after the event was fetched and before it
-// was looked at; and how many of the descriptors belonged to another connection before the loop fetched its next events.
+// staleEvents counts, in the output of strace, events whose descriptor was closed after epoll returned the event and before the loop
+// handled it; and how many of the descriptors belonged to another connection before the loop fetched its next events.
 func staleEvents(t *testing.T, trace string) (stale, reused int) {
 	t.Helper()
 	data, err := os.ReadFile(trace)

@@ -11,13 +11,12 @@ import (
 	"testing"
 )
 
-// A stream is a sequence of records, from either side, that proves by itself that it is complete, in order and its own
-// connection's (O4).
+// A stream is a sequence of records, from either side. By itself it proves that it is complete, in order, and of its own connection (O4).
 //
 //	connection   sequence number   length of payload   CRC-32 of all others   payload
 //	8 bytes      4                 4                   4                      up to 64 KiB
 //
-// The first byte of a payload is a verb: what the server is to do.
+// The first byte of a payload is a verb, which tells the server what to do.
 const (
 	headerSize = 20
 	maxPayload = 64 << 10
@@ -44,10 +43,10 @@ func checksum(header, payload []byte) uint32 {
 	return crc32.Update(crc32.ChecksumIEEE(header), crc32.IEEETable, payload)
 }
 
-// memories are lent for a record, so that the byte path makes no garbage: what a server's memory grows by is the engine's.
+// memories is a pool of buffers for records, so that the byte path makes no garbage: the growth of a server's memory is the engine's.
 var memories = sync.Pool{New: func() any { return new([]byte) }}
 
-// reader checks the records of one direction. A stream may break off anywhere; it must not contain anything else.
+// reader checks the records of one direction. A stream may end anywhere, but must not contain anything else.
 type reader struct {
 	id      uint64  // that of the first record, unless set before
 	seq     uint32  // of the next record
@@ -56,8 +55,8 @@ type reader struct {
 	wrong   error
 }
 
-// feed takes the next bytes and calls each for every record that is whole now; payload is valid until each returns.
-// Nothing is taken any more once something was wrong.
+// feed takes the next bytes and calls each for every record that is now complete; payload is valid until each returns. After an error,
+// feed takes nothing more.
 func (r *reader) feed(data []byte, each func(payload []byte)) error {
 	r.bytes += int64(len(data))
 	if r.partial != nil {
@@ -92,7 +91,7 @@ func (r *reader) feed(data []byte, each func(payload []byte)) error {
 	return r.wrong
 }
 
-// check looks at a header.
+// check checks a header.
 func (r *reader) check(data []byte, n int) error {
 	id, seq := binary.LittleEndian.Uint64(data), binary.LittleEndian.Uint32(data[8:])
 	if r.seq == 0 && r.id == 0 && seq == 0 {
@@ -109,13 +108,13 @@ func (r *reader) check(data []byte, n int) error {
 	return nil
 }
 
-// whole reports whether the stream ends with a whole record.
+// whole reports whether the stream ends with a complete record.
 func (r *reader) whole() bool { return r.wrong == nil && r.partial == nil }
 
-// lastConnection numbers connections. Those of another process are above 1<<40.
+// lastConnection is the number of the last connection. Numbers of another process are above 1<<40.
 var lastConnection atomic.Uint64
 
-// An oracle that cannot fail proves nothing: a byte that is changed, lost, doubled, or another connection's is found.
+// The reader finds a byte that is changed, lost, duplicated, or of another connection. A check that cannot fail proves nothing.
 func TestStreamFindsWhatIsWrong(t *testing.T) {
 	w := writer{id: 7}
 	var good []byte

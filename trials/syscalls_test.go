@@ -20,7 +20,7 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// dials is what came of Dials: how many made a session, how many failed for EMFILE, and the last of other errors.
+// dials is the result of Dials: how many made a session, how many failed with EMFILE, and the last other error.
 type dials struct {
 	Made, Refused int
 	Err           string
@@ -30,7 +30,7 @@ func init() {
 	plans["T27"] = func() plan { return plan{command: dial} }
 }
 
-// dial has the server dial ADDRESS, itself, NUMBER times.
+// dial makes the server dial its own ADDRESS NUMBER times.
 func dial(c *content, argument string) any {
 	var address string
 	var n int
@@ -52,12 +52,12 @@ func dial(c *content, argument string) any {
 	return d
 }
 
-// unsignalled goes before the wrapper of a server that is traced. Every signal stops a process that is, Go preempts its
-// goroutines by signals, again and again until each has stopped, and a goroutine that is being signalled gets nowhere: the tracer's
-// file shows nothing else for 20 to 250 ms when garbage is collected.
+// unsignalled comes before the wrapper of a traced server. Go preempts goroutines by signals and repeats them until each has stopped, but
+// every signal stops a traced process, so the goroutine makes no progress. During a garbage collection the trace shows nothing but
+// signals for 20 to 250 ms.
 var unsignalled = []string{"env", "GODEBUG=asyncpreemptoff=1"}
 
-// injected starts a trial whose server's system calls fail as told, and returns a count of those that have.
+// injected starts a trial whose server's system calls fail as the fault says, and returns a function that counts those that have failed.
 func injected(t *testing.T, name, call, inject string) (*oracle, func() int) {
 	t.Helper()
 	trace := filepath.Join(t.TempDir(), "trace")
@@ -70,9 +70,16 @@ func injected(t *testing.T, name, call, inject string) (*oracle, func() int) {
 	}
 }
 
-// T27: a write that may be tried again is, and nobody notices; one that may not ends its session. A connection that cannot
-// be watched is closed.
+// T27: a write with a temporary error is tried again, and no session notices. Another error ends its session. A connection that cannot be
+// added to epoll is closed.
 func TestT27SystemCallErrors(t *testing.T) {
+	writesFail(t)
+	watchesFail(t)
+	dialsFail(t)
+}
+
+// writesFail is the part of T27 about writes.
+func writesFail(t *testing.T) {
 	const n, total, gifts, echoes = 20, 2 << 20, 16, 10 * (headerSize + 64)
 	for _, fault := range []struct{ call, name string }{{"write", "EINTR"}, {"writev", "EINTR"}, {"writev", "ENOBUFS"}, {"writev", "ECONNRESET"}, {"writev", "EPIPE"}} {
 		name := fault.name
@@ -118,6 +125,10 @@ func TestT27SystemCallErrors(t *testing.T) {
 		}
 		o.finish()
 	}
+}
+
+// watchesFail is the part of T27 about connections that cannot be added to epoll.
+func watchesFail(t *testing.T) {
 	for _, name := range []string{"ENOSPC", "ENOMEM"} {
 		o, count := injected(t, "T27 "+name, "epoll_ctl", "error="+name+":when=80+3") // of each thread; the bystanders are in by then
 		const n = 400
@@ -138,11 +149,15 @@ func TestT27SystemCallErrors(t *testing.T) {
 			_ = c.Close()
 		})
 		r, times := o.report(), count()
-		o.check("epoll_ctl: "+name+" closes the newcomer", times > 0 && int(closed.Load()) == times && int(r.Stats.Refused.Failed) == times &&
+		o.check("epoll_ctl: "+name+" closes the connection", times > 0 && int(closed.Load()) == times && int(r.Stats.Refused.Failed) == times &&
 			served.Load()+closed.Load() == n, "%d times, %d closed, %d in Stats, %d served, %d left waiting", times, closed.Load(),
 			r.Stats.Refused.Failed, served.Load(), waiting.Load())
 		o.finish()
 	}
+}
+
+// dialsFail is the part of T27 about a Dial without a free descriptor.
+func dialsFail(t *testing.T) {
 	o := begin(t, "T27 EMFILE", how{wrapper: unsignalled})
 	trace := filepath.Join(t.TempDir(), "trace")
 	tracer := exec.Command(tool(t, "T27", "strace"), "-f", "-qq", "-o", trace, "-e", "trace=fcntl", "-e", "inject=fcntl:error=EMFILE:when=1+2",

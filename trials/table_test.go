@@ -36,7 +36,7 @@ func note(l line) {
 	table.lines = append(table.lines, l)
 }
 
-// printTable writes the lines in the order of the trials: their own criteria, and those of the oracle in one.
+// printTable prints the lines in the order of the trials. The criteria of the oracle share one line.
 func printTable(w io.Writer) {
 	table.mu.Lock()
 	defer table.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 
 const verbTick = 'k' // send a record of 1 KiB each second, at the scale of the run
 
-// timers are what T7 and T8 have the engine do; TCP counts keep-alive in whole seconds.
+// timers are the timers that T7 and T8 set in the engine. TCP counts keep-alive in whole seconds.
 func timers() engine.Options {
 	if full() {
 		return engine.Options{KeepAlive: 10 * time.Second, KeepAliveInterval: 2 * time.Second, KeepAliveCount: 3}
@@ -40,7 +40,7 @@ func (m *member) tick() {
 	m.AfterFunc(lasting(time.Second, 0), m.tick)
 }
 
-// T7: a peer that has vanished while it was silent is noticed by keep-alive.
+// T7: keep-alive ends the session of a peer that has vanished while it was silent.
 //
 // Fails without keep-alive: leave its options out of socketOptions in engine/socket.go.
 func TestT07VanishedIdle(t *testing.T) {
@@ -66,7 +66,7 @@ func TestT07VanishedIdle(t *testing.T) {
 	o.finish()
 }
 
-// T8: a peer that has vanished while it was sent to is noticed by what stays unacknowledged.
+// T8: unacknowledged bytes (TCP_USER_TIMEOUT) end the session of a peer that has vanished while it was sent to.
 //
 // Fails without TCP_USER_TIMEOUT: have setUserTimeout in engine/socket_linux.go do nothing.
 func TestT08VanishedBusy(t *testing.T) {
@@ -96,8 +96,8 @@ func TestT08VanishedBusy(t *testing.T) {
 	o.finish()
 }
 
-// vanished waits until the sessions of all clients have ended and returns when the first and the last did, and how many
-// for something else than a timeout.
+// vanished waits until the sessions of all clients have ended. It returns when the first and the last ended, and how many ended for
+// another reason than a timeout.
 func (o *oracle) vanished(clients []*client, since int64, within time.Duration) (first, last time.Duration, wrong int) {
 	o.t.Helper()
 	first = time.Hour
@@ -112,9 +112,9 @@ func (o *oracle) vanished(clients []*client, since int64, within time.Duration) 
 	return first, last, wrong
 }
 
-// T9: a network that is down for a while loses no session and no byte.
+// T9: a network that is down for a while costs no session and no byte.
 //
-// Fails if what is unacknowledged for a moment ends a session: divide by 20 in setUserTimeout of engine/socket_linux.go.
+// Fails if bytes that are unacknowledged for a moment end a session: divide by 20 in setUserTimeout of engine/socket_linux.go.
 func TestT09PartitionHeals(t *testing.T) {
 	tool(t, "T09", "iptables")
 	near, far := pair(t, "T09")
@@ -136,7 +136,7 @@ func TestT09PartitionHeals(t *testing.T) {
 	o.finish()
 }
 
-// conversation is a number of clients that send records and have them come back.
+// conversation is a number of clients that send records and get them back.
 type conversation struct {
 	clients []*client
 	quit    chan struct{}
@@ -145,7 +145,7 @@ type conversation struct {
 	resumed map[*client][]time.Time // when answers came, the first of every 20 ms
 }
 
-// converse begins one: n clients send 1 KiB every so often, for d at most.
+// converse begins a conversation: n clients send 1 KiB per interval, for d at most.
 func (o *oracle) converse(n int, every, d time.Duration) *conversation {
 	o.t.Helper()
 	v := &conversation{quit: make(chan struct{}), resumed: map[*client][]time.Time{}}
@@ -183,14 +183,14 @@ func (o *oracle) converse(n int, every, d time.Duration) *conversation {
 	return v
 }
 
-// stopAfter has everybody finish, and waits for it.
+// stopAfter makes all clients finish, and waits for that.
 func (v *conversation) stopAfter(d time.Duration) {
 	time.Sleep(d)
 	close(v.quit)
 	v.done.Wait()
 }
 
-// result returns how many had all of their records back and then a FIN, and the longest it took from a moment to the next
+// result returns how many clients got all of their records back and then a FIN, and the longest time from the given moment to the next
 // answer.
 func (v *conversation) result(from time.Time) (whole int, bytes int64, slowest time.Duration) {
 	for _, c := range v.clients {
