@@ -110,7 +110,7 @@ func (e *Engine) attempt(ctx context.Context, o *origin, address string, a *atte
 
 // connect connects and hands the connection to a loop. On an error nothing is left of it.
 func (e *Engine) connect(ctx context.Context, o *origin, address string, a *attempt) error {
-	if err := e.board(); err != nil {
+	if err := e.beginDial(); err != nil {
 		return err
 	}
 	defer e.dials.Done()
@@ -119,7 +119,7 @@ func (e *Engine) connect(ctx context.Context, o *origin, address string, a *atte
 		return ErrFull
 	}
 	p := pendingConn{origin: o, attempt: a}
-	if err := e.reach(ctx, address, &p); err != nil {
+	if err := e.connectSocket(ctx, address, &p); err != nil {
 		e.freePlace()
 		return err
 	}
@@ -128,8 +128,8 @@ func (e *Engine) connect(ctx context.Context, o *origin, address string, a *atte
 	return nil
 }
 
-// board begins what must be over before the loops may go; dials.Done ends it. It must not wait for a callback.
-func (e *Engine) board() error {
+// beginDial begins what must be over before the loops may go; dials.Done ends it. It must not wait for a callback.
+func (e *Engine) beginDial() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch e.state {
@@ -142,9 +142,9 @@ func (e *Engine) board() error {
 	return ErrClosed
 }
 
-// reach makes the connection and its addresses. Package net knows how: it looks names up, tries their addresses in turn
+// connectSocket makes the connection and its addresses. Package net knows how: it looks names up, tries their addresses in turn
 // and can be interrupted. Its own descriptor, which the Go runtime watches, is closed then.
-func (e *Engine) reach(ctx context.Context, address string, p *pendingConn) error {
+func (e *Engine) connectSocket(ctx context.Context, address string, p *pendingConn) error {
 	within, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(e.life, cancel)()
@@ -155,7 +155,7 @@ func (e *Engine) reach(ctx context.Context, address string, p *pendingConn) erro
 	dialer.SetMultipathTCP(false) // its sockets take none of our options
 	c, err := dialer.DialContext(within, p.origin.network, address)
 	if err != nil {
-		return e.why(ctx, err)
+		return e.explainDial(ctx, err)
 	}
 	defer c.Close()
 	if p.local, p.remote = c.LocalAddr(), c.RemoteAddr(); p.local == nil || p.remote == nil {
@@ -163,13 +163,13 @@ func (e *Engine) reach(ctx context.Context, address string, p *pendingConn) erro
 	}
 	p.fd, err = reactor.Duplicate(c.(syscall.Conn))
 	if err != nil {
-		return e.why(ctx, err)
+		return e.explainDial(ctx, err)
 	}
 	return nil
 }
 
-// why adds to an error what it does not tell by itself.
-func (e *Engine) why(ctx context.Context, err error) error {
+// explainDial adds to an error what it does not tell by itself.
+func (e *Engine) explainDial(ctx context.Context, err error) error {
 	// Package net keeps ctx's deadline by a timer of its own, which may be the first.
 	deadline, bounded := ctx.Deadline()
 	switch {

@@ -49,7 +49,7 @@ type Engine struct {
 	hurry context.CancelFunc // ends grace
 
 	acceptors sync.WaitGroup
-	dials     sync.WaitGroup // those that may still hand a connection to a loop, and links at rest; see board
+	dials     sync.WaitGroup // those that may still hand a connection to a loop, and links that wait; see beginDial
 
 	maxSessions int
 	sessions    atomic.Int64

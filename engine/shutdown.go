@@ -40,10 +40,10 @@ func (e *Engine) Close() error {
 	e.hurry()
 	first, err := e.beginEnd(ErrClosed)
 	e.killAll()
-	switch {
-	case !first:
+	if !first {
 		return err
-	case inside != nil:
+	}
+	if inside != nil {
 		go e.finish()
 		return inside
 	}
@@ -57,17 +57,17 @@ const endsAnyway = "the engine ends, but not before the callback returns: Done t
 func (e *Engine) beginEnd(why error) (first bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch e.state {
-	case fresh:
-		e.state, e.err = ended, why
-		e.stop()
-		close(e.done)
-		return false, nil
-	case ending, ended:
+	before := e.state
+	if before == ending || before == ended {
 		return false, ErrClosed
 	}
 	e.state, e.err = ending, why
 	e.stop()
+	if before == fresh {
+		e.state = ended
+		close(e.done)
+		return false, nil
+	}
 	for _, l := range e.listeners {
 		l.unbind()
 	}
