@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// distributionTexts name the distributions in a result, the modes' own first.
+// distributionTexts are the names and descriptions of the distributions of a result, those of single modes first.
 var distributionTexts = [distributions]struct{ name, about string }{
 	replyTime:    {"reply", "from the send to the reply"},
 	plannedTime:  {"planned", "from the planned send to the reply: what a user who does not wait for others sees"},
@@ -17,10 +17,10 @@ var distributionTexts = [distributions]struct{ name, about string }{
 	roundTime:    {"round", "from the publisher's send to the last subscriber"},
 }
 
-// busyPct is the share of its cores from which the client is taken for the limit of a run.
+// busyPct is the CPU use, in percent of its cores, from which the client counts as the limit of a run.
 const busyPct = 90
 
-// result makes the result of a run whose workers have ended.
+// result returns the result of a run whose workers have ended.
 func (r *run) result(c *collector, m marks) (*Result, error) {
 	p := &r.plan
 	out := &Result{
@@ -77,7 +77,7 @@ func (c *chunk) behind(s float64) bool {
 	return s > 0 && missing > 2+due*(tolerance+edge/s+min(underWay, reply/s))
 }
 
-// behindText says that the server did not keep up; "" if it did.
+// behindText returns a sentence that says that the server did not keep up, or "" if it did.
 func (r *Result) behindText() string {
 	t := &r.Totals
 	if !t.FellBehind {
@@ -87,7 +87,7 @@ func (r *Result) behindText() string {
 		perSecond(t.AskedPerS), perSecond(t.SentPerS), perSecond(t.MessagesPerS))
 }
 
-// errorSamples dates the samples from the measured part on, or from the start if there was none.
+// errorSamples returns the samples with their times since the beginning of the measured part, or since the start if there was none.
 func (r *run) errorSamples() []ErrorSample {
 	zero := r.from
 	if zero == 0 {
@@ -101,7 +101,7 @@ func (r *run) errorSamples() []ErrorSample {
 	return list
 }
 
-// heldAtEnd is the number of connections in the last full interval.
+// heldAtEnd returns the number of connections in the last full interval.
 func (r *run) heldAtEnd(c *collector) int {
 	for i := len(c.series) - 1; i >= 0; i-- {
 		if n := c.series[i].Conns; n > 0 {
@@ -111,7 +111,7 @@ func (r *run) heldAtEnd(c *collector) int {
 	return 0
 }
 
-// failure says why the run as a whole has failed, or nil.
+// failure returns why the run as a whole has failed, or nil.
 func (r *run) failure(out *Result) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -127,7 +127,7 @@ func (r *run) failure(out *Result) error {
 	return nil
 }
 
-// firstError adds to err what the first connection that failed has met. r.mu is held.
+// firstError adds the first error of a connection to err. r.mu is held.
 func (r *run) firstError(err error) error {
 	if len(r.samples) == 0 {
 		return err
@@ -199,7 +199,7 @@ func server(m marks, pid int, messages uint64, conns int, series []Point) *Serve
 	return out
 }
 
-// warn adds what a reader must know before using the figures.
+// warn adds the warnings that a reader must know before using the figures.
 func (r *run) warn(out *Result) {
 	add := func(format string, args ...any) { out.Warnings = append(out.Warnings, fmt.Sprintf(format, args...)) }
 	if out.Warnings == nil {

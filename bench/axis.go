@@ -5,12 +5,12 @@ import (
 	"strconv"
 )
 
-// An axis turns values into places from 0, where it begins, to 1.
+// An axis maps values to positions from 0, its beginning, to 1, its end.
 type axis struct {
 	title    string
-	min, max float64               // in the space that of leads to
+	min, max float64               // as returned by of
 	of       func(float64) float64 // identity or a logarithm
-	ticks    []tick                // the more important ones first: a label that would touch an earlier one is left out
+	ticks    []tick                // the most important first: a label that would touch an earlier one is left out
 }
 
 // A tick without a label is only a line.
@@ -19,7 +19,7 @@ type tick struct {
 	label string
 }
 
-// place is where v is; what lies outside is moved to the edge.
+// place returns the position of v. A value outside of the axis is at its edge.
 func (a *axis) place(v float64) float64 {
 	return max(0, min(1, (a.of(v)-a.min)/(a.max-a.min)))
 }
@@ -33,7 +33,7 @@ func (a *axis) tick(v float64, label string) {
 
 func same(v float64) float64 { return v }
 
-// niceStep is the smallest of 1, 2 and 5 times a power of ten, or for binary of two, of which at most n fill the span.
+// niceStep returns the smallest step of which at most n fill the span: 1, 2 or 5 times a power of ten, or with binary a power of two.
 func niceStep(span float64, n int, binary bool) float64 {
 	least := span / float64(n)
 	if binary && least >= 1 {
@@ -48,7 +48,7 @@ func niceStep(span float64, n int, binary bool) float64 {
 	return 10 * power
 }
 
-// A measure is what an axis measures.
+// A measure is the quantity of an axis.
 type measure struct {
 	title  string
 	tick   func(float64) string // the text of a tick
@@ -56,7 +56,7 @@ type measure struct {
 	whole  bool                 // there is nothing between 0 and 1
 }
 
-// fromZero is an axis from 0 to a round number not below hi, with about five ticks.
+// fromZero returns an axis from 0 to a round number not below hi, with about five ticks.
 func (m measure) fromZero(hi float64) axis {
 	if hi <= 0 {
 		hi = 1
@@ -73,7 +73,7 @@ func (m measure) fromZero(hi float64) axis {
 	return a
 }
 
-// through is an axis that ends exactly where the values do: time.
+// through returns an axis that ends exactly at the last value, for time.
 func (m measure) through(lo, hi float64) axis {
 	if hi <= lo {
 		hi = lo + 1
@@ -86,7 +86,7 @@ func (m measure) through(lo, hi float64) axis {
 	return a
 }
 
-// logarithmic is an axis from a round number not above lo to one not below hi.
+// logarithmic returns a logarithmic axis from a round number not above lo to one not below hi.
 func (m measure) logarithmic(lo, hi float64) axis {
 	first, last := math.Inf(1), math.Inf(-1)
 	var marks []float64
@@ -123,11 +123,11 @@ func (m measure) logarithmic(lo, hi float64) axis {
 	return a
 }
 
-// logFrom is the spread from which an axis is logarithmic: with less, small differences are easier to see on a linear
-// one that begins at 0.
+// logFrom is the ratio of the largest to the smallest value from which an axis is logarithmic. Below it, small differences are easier to
+// see on a linear axis that begins at 0.
 const logFrom = 20
 
-// fitting is the axis for values from lo, the smallest above 0, to hi.
+// fitting returns the axis for values from lo, the smallest value above 0, to hi.
 func (m measure) fitting(lo, hi float64) axis {
 	if lo > 0 && hi/lo >= logFrom {
 		m.title += ", log scale"
@@ -136,8 +136,8 @@ func (m measure) fitting(lo, hi float64) axis {
 	return m.fromZero(hi)
 }
 
-// percentiles is the axis of a percentile curve: each ten times rarer value takes as much room as the last. The
-// largest of count values is at its end.
+// percentiles returns the axis of a percentile curve: each next power of ten has the same length. The largest of count values is at its
+// end.
 func percentiles(count uint64) axis {
 	a := axis{title: "percentile of the values", max: max(1, math.Log10(float64(count))), of: rarity}
 	a.tick(50, "50"+space+"%")
@@ -156,7 +156,7 @@ func percentiles(count uint64) axis {
 	return a
 }
 
-// rarity is the number of nines: 1 for 90 %, 2 for 99 %.
+// rarity returns the number of nines of a percentile: 1 for 90 %, 2 for 99 %.
 func rarity(percent float64) float64 {
 	rest := 1 - percent/100
 	if rest <= 1e-12 {

@@ -6,7 +6,7 @@ import (
 	"html/template"
 )
 
-// bars are horizontal bars of CPU time per message, each in two parts.
+// bars are horizontal bars of CPU time per message, each with a part for user and a part for system time.
 type bars []bar
 
 type bar struct {
@@ -22,8 +22,8 @@ const (
 	barMargin = 6.0
 )
 
-// draw returns the bars in one shape; the longest one takes the whole width. The text stands above its bar, so that
-// neither can be too long for the other.
+// draw returns the bars in one shape. The longest bar takes the whole width. The text is above its bar, so that neither limits the length
+// of the other.
 func (list bars) draw(s shape) template.HTML {
 	s.height = barTop + barRoom*float64(len(list)) + barMargin
 	s.class += " bars"
@@ -53,7 +53,7 @@ func (list bars) draw(s shape) template.HTML {
 
 func (list bars) both() template.HTML { return list.draw(wide) + list.draw(slim) }
 
-// cut shortens s to n characters; the end is kept, which is where file names differ.
+// cut shortens s to n characters. It keeps the end, where file names differ.
 func cut(s string, n int) string {
 	r := []rune(s)
 	if len(r) <= n {

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// A chart is drawn as SVG, once for each shape a page shows it in: text in a picture that is scaled down to a phone could
-// not be read. Colours, dashes and fonts are classes; page.html defines them for light and dark.
+// A chart is drawn as SVG, once for each shape in which a page shows it, because text in a drawing that is scaled down to a phone cannot
+// be read. Colours, dashes and fonts are classes, which page.html defines for light and dark mode.
 type chart struct {
-	label string // for those who do not see it
+	label string // read by screen readers
 	x, y  axis
 	lines []line
 	marks []mark
@@ -18,7 +18,7 @@ type chart struct {
 	hits  []hit
 }
 
-// A line has the look of its class, 0 to looks-1.
+// A line has the look of its class, which is 0 to looks-1.
 type line struct {
 	name string
 	look int
@@ -26,13 +26,13 @@ type line struct {
 	at   []point
 }
 
-// point.gap: nothing leads here from the point before.
+// With gap, no line leads to the point from the one before.
 type point struct {
 	x, y float64
 	gap  bool
 }
 
-// A mark is a point that stands out. Its shape is that of its look, or a cross for what failed.
+// A mark is a highlighted point. Its shape is that of its look, or a cross for a failure.
 type mark struct {
 	x, y  float64
 	look  int
@@ -45,13 +45,13 @@ type limit struct {
 	label string
 }
 
-// A hit is a part of the x axis that tells its figures when pointed at.
+// A hit is a part of the x axis that shows its figures when the mouse is over it.
 type hit struct {
 	from, to float64
 	text     string
 }
 
-// looks is how many lines can be told apart: colour, dash and mark differ.
+// looks is the number of lines that can be distinguished, by colour, dash and mark.
 const looks = 6
 
 // shape is the size of a drawing, in CSS pixels at a scale of 1.
@@ -66,7 +66,7 @@ var (
 	tall = shape{"wide", 520, 396} // beside a table
 )
 
-// Type in a drawing: the width of a character is that of the widest fonts a browser may choose for system-ui.
+// Sizes of text in a drawing. The width of a character is that of the widest font that a browser may choose for system-ui.
 const (
 	charWidth  = 7.2
 	lineHeight = 15.0
@@ -82,10 +82,10 @@ type canvas struct {
 	left, right, top, bottom float64 // edges of the plot
 }
 
-// both returns the chart in its two shapes.
+// both returns the chart in both shapes.
 func (c *chart) both() template.HTML { return c.draw(wide) + c.draw(slim) }
 
-// high is both with more height on a wide screen.
+// high is both, with more height on a wide screen.
 func (c *chart) high() template.HTML { return c.draw(tall) + c.draw(slim) }
 
 // draw returns the chart as an svg element. All text in it is escaped here.
@@ -97,7 +97,7 @@ func (c *chart) draw(s shape) template.HTML {
 	v.open(c.label)
 	v.yAxis()
 	v.xAxis()
-	for i := len(c.lines) - 1; i >= 0; i-- { // the first line is the one that matters: on top
+	for i := len(c.lines) - 1; i >= 0; i-- { // the first line is the most important: draw it last, on top
 		v.line(&c.lines[i])
 	}
 	if l := c.limit; l != nil {
@@ -105,7 +105,7 @@ func (c *chart) draw(s shape) template.HTML {
 		fmt.Fprintf(v, `<path class="limit" d="M%s %sH%s"/>`, coordinate(v.left), coordinate(y), coordinate(v.right))
 		v.text("limit-label", v.left+6, y-5, "start", l.label)
 	}
-	if s.class == wide.class { // pointing is for screens with a mouse
+	if s.class == wide.class { // hits need a mouse
 		v.hits()
 	}
 	for _, m := range c.marks {
@@ -153,7 +153,7 @@ func (v *canvas) xAxis() {
 		x := v.left + t.at*(v.right-v.left)
 		fmt.Fprintf(v, `<path class="grid" d="M%s %sV%s"/>`, coordinate(x), coordinate(v.top), coordinate(v.bottom+4))
 		half := textWidth(t.label) / 2
-		x = max(half, min(v.shape.width-half, x)) // a label at an edge moves in
+		x = max(half, min(v.shape.width-half, x)) // move a label at an edge inwards
 		if t.label != "" && fits(&taken, span{x - half - 4, x + half + 4}) {
 			v.text("tick", x, v.bottom+18, "middle", t.label)
 		}
@@ -163,7 +163,7 @@ func (v *canvas) xAxis() {
 
 type span struct{ from, to float64 }
 
-// fits takes the place if it touches none that was taken before.
+// fits reserves the place and returns true if it touches no reserved place.
 func fits(taken *[]span, s span) bool {
 	for _, t := range *taken {
 		if s.from < t.to && t.from < s.to {
@@ -174,7 +174,7 @@ func fits(taken *[]span, s span) bool {
 	return true
 }
 
-// free takes the place if it is not nearer than gap to one that was taken before.
+// free reserves the place and returns true if its distance to every reserved place is gap or more.
 func free(taken *[]float64, at, gap float64) bool {
 	for _, t := range *taken {
 		if at-t < gap && t-at < gap {
@@ -221,7 +221,7 @@ func (v *canvas) mark(m mark) {
 		class, coordinate(v.x(m.x)), coordinate(v.y(m.y)), shape, html.EscapeString(m.text))
 }
 
-// markShape is the outline around 0 0 that belongs to a look.
+// markShape is the outline of a look's mark, around the point 0 0.
 func markShape(look int) string {
 	return [looks]string{
 		"M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0Z",                          // circle
@@ -241,7 +241,7 @@ func (v *canvas) hits() {
 	}
 }
 
-// sample shows what a line looks like, for a legend.
+// sample returns a small drawing of a line's look, for a legend.
 func sample(look int, marked bool) template.HTML {
 	s := fmt.Sprintf(`<svg class="sample" viewBox="0 0 30 12" aria-hidden="true"><path class="line l%d" d="M1 6H29"/>`, look%looks)
 	if marked {

@@ -6,7 +6,7 @@ import (
 	"math"
 )
 
-// A figure is a drawing with what stands around it.
+// A figure is a drawing with its title, legend and note.
 type figure struct {
 	Title, Note string
 	Legend      []key
@@ -18,7 +18,7 @@ type key struct {
 	Name   string
 }
 
-// The measures that the axes of a report have.
+// The measures of the axes of a report.
 var (
 	elapsed    = measure{title: "time in s, from the start of the measured part", tick: secondTick}
 	latencies  = measure{title: "latency", tick: timeTick}
@@ -29,7 +29,7 @@ var (
 func counting(what string) measure { return measure{title: what, tick: countTick} }
 func things(what string) measure   { return measure{title: what, tick: countTick, whole: true} }
 
-// legend explains the lines; one line needs none.
+// legend returns the legend of the lines. A single line needs none.
 func (c *chart) legend(marked bool) []key {
 	if len(c.lines) < 2 {
 		return nil
@@ -41,7 +41,7 @@ func (c *chart) legend(marked bool) []key {
 	return list
 }
 
-// over is a chart over the time of a run with a line for each track, and whether there is anything in it.
+// over returns a chart over the time of a run with a line for each track, and whether the chart has any point.
 func over(series []Point, m measure, log bool, list ...track) (*chart, bool) {
 	c := &chart{x: elapsed.through(0, end(series))}
 	low, high, any := math.Inf(1), 0.0, false
@@ -71,7 +71,7 @@ func over(series []Point, m measure, log bool, list ...track) (*chart, bool) {
 	return c, any
 }
 
-// A track is one figure of a point over time; ok is false where there is none, which leaves a gap.
+// A track takes one figure out of a point of the series. ok is false if the point has none, which leaves a gap.
 type track struct {
 	name   string
 	look   int
@@ -87,7 +87,7 @@ func end(series []Point) float64 {
 	return last.At + last.Length
 }
 
-// tell adds what pointing at each moment shows.
+// tell adds the hits: the figures of each point of the series.
 func (c *chart) tell(series []Point, text func(*Point) string) {
 	for i := range series {
 		p := &series[i]
@@ -95,7 +95,7 @@ func (c *chart) tell(series []Point, text func(*Point) string) {
 	}
 }
 
-// throughputOf is what counts in a mode, over time.
+// throughputOf returns the figure of throughput for a mode, over time.
 func throughputOf(m Mode) (title string, unit measure, t track) {
 	switch m {
 	case Churn:
@@ -115,7 +115,7 @@ func throughputFigure(r *Result, series []Point, note string) (figure, bool) {
 	mode := r.Mode
 	title, unit, t := throughputOf(mode)
 	if n := len(series); (mode == Idle || mode == Ramp) && n > 1 && series[n-1].Conns == 0 {
-		series = series[:n-1] // the connections are closed before the last interval is
+		series = series[:n-1] // the connections are closed during the last interval
 	}
 	c, ok := over(series, unit, false, t)
 	c.label = title
@@ -152,7 +152,7 @@ func latencyFigure(r *Result, series []Point, note string) (figure, bool) {
 	return figure{Title: title, Note: note, Legend: c.legend(false), SVG: c.both()}, ok
 }
 
-// curvesOf names the distributions whose curves belong together in a mode, and what they are called beside each other.
+// curvesOf returns the distributions whose curves are drawn together in a mode, and their names in that chart.
 func curvesOf(m Mode) [][2]string {
 	switch m {
 	case Rate, Search:
@@ -168,7 +168,7 @@ func curvesOf(m Mode) [][2]string {
 	}
 }
 
-// named is a distribution under the name it has in a chart.
+// named is a distribution with its name in a chart.
 type named struct {
 	name string
 	*Distribution
@@ -188,7 +188,7 @@ func curveFigure(title string, list []named) (figure, bool) {
 			if p.Latency > 0 {
 				low = min(low, p.Latency)
 			}
-			// The largest value is one of Count: its place is where one in Count is above.
+			// The largest of Count values is at the percentile above which 1 of Count values lies.
 			l.at = append(l.at, point{x: min(p.Percentile, 100*(1-1/float64(d.Count))), y: p.Latency})
 		}
 		c.lines = append(c.lines, l)
@@ -218,7 +218,7 @@ func curvesFigure(r *Result) (figure, bool) {
 	return curveFigure("Latency by percentile", list)
 }
 
-// stepsFigure shows what a search tried: p99 over the rate, and the limit.
+// stepsFigure draws the steps of a search: p99 over the rate, and the limit.
 func stepsFigure(r *Result) (figure, bool) {
 	if len(r.Steps) == 0 {
 		return figure{}, false
@@ -247,7 +247,7 @@ func stepsFigure(r *Result) (figure, bool) {
 	}}, true
 }
 
-// errorsFigure shows when errors came.
+// errorsFigure draws the number of errors over time.
 func errorsFigure(series []Point, note string) (figure, bool) {
 	any := false
 	c, _ := over(series, things("errors in an interval"), false, track{"errors", 1, true, func(p *Point) (float64, bool) {
@@ -258,7 +258,7 @@ func errorsFigure(series []Point, note string) (figure, bool) {
 	return figure{Title: "Errors over time", Note: note, SVG: c.both()}, any
 }
 
-// serverFigures are what the other side of the load needed; empty if that is not known.
+// serverFigures draw the CPU time and memory of the server. The list is empty if they are not known.
 func serverFigures(r *Result, series []Point, note string) []figure {
 	var list []figure
 	cpu, ok := over(series, percentage, false, track{"CPU", 0, true, serverCPU})
@@ -289,7 +289,7 @@ func cpuFigure(b bars, per string) figure {
 	}}
 }
 
-// per is what the cost of a mode is divided by.
+// per names the unit that the CPU time of a mode is divided by.
 func per(m Mode) string {
 	if m == Fanout {
 		return "per delivery"

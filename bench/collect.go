@@ -2,14 +2,14 @@ package bench
 
 import "time"
 
-// A collector puts together what the workers hand on: the totals, and the series over time.
+// A collector combines the chunks of the workers into the totals and the series over time.
 type collector struct {
 	run      *run
 	server   *probe
 	progress func(Progress)
 
 	total   chunk
-	open    map[int]*interval // by index, until each worker has handed it on
+	open    map[int]*interval // by index, until every worker's chunk has come
 	series  []Point
 	next    int          // index of the next point
 	last    serverSample // of the point before
@@ -27,7 +27,7 @@ func newCollector(r *run, server *probe, progress func(Progress)) *collector {
 	return &collector{run: r, server: server, progress: progress, open: make(map[int]*interval)}
 }
 
-// collect returns when the workers have ended.
+// collect takes chunks until all workers have ended.
 func (c *collector) collect() {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -51,7 +51,7 @@ func (c *collector) collect() {
 	}
 }
 
-// where says where the run stands.
+// where returns the progress of the run.
 func (c *collector) where(speed float64) Progress {
 	r := c.run
 	now, start := r.now(), r.start.Load()
@@ -75,7 +75,7 @@ func (c *collector) where(speed float64) Progress {
 	return p
 }
 
-// take adds one worker's chunk. What came before or after the measured part belongs to no interval.
+// take adds one worker's chunk. Events before and after the measured part belong to no interval.
 func (c *collector) take(part *chunk) {
 	c.total.add(part)
 	if part.phase != within {
@@ -92,7 +92,7 @@ func (c *collector) take(part *chunk) {
 		part.recycle()
 	}
 	at.parts++
-	if at.conns = c.run.open.Load(); c.run.ended() && len(c.series) > 0 { // they may be closing
+	if at.conns = c.run.open.Load(); c.run.ended() && len(c.series) > 0 { // after the end, connections may be closing
 		at.conns = int64(c.series[len(c.series)-1].Conns)
 	}
 	if c.server != nil && at.parts == 1 {
@@ -134,8 +134,8 @@ func (c *collector) point(at *interval, length time.Duration) {
 	c.series = append(c.series, p)
 }
 
-// close makes a last point of the interval that the end of the measured part has cut short. If that is too short to be
-// one, it becomes a part of the point before.
+// close appends the last point, for the interval that the end of the measured part has shortened. If that is too short, it is added to
+// the point before.
 func (c *collector) close() {
 	rest := c.open[c.next]
 	length := time.Duration(c.run.end.Load()-c.run.from) - time.Duration(c.next)*c.run.interval
@@ -159,7 +159,7 @@ func (c *collector) close() {
 	}
 }
 
-// main is the distribution a mode is judged by.
+// main returns the main distribution of a mode.
 func (m Mode) main() distribution {
 	switch m {
 	case Rate:

@@ -105,7 +105,7 @@ func rows() []row {
 	return append(list, row{"errors", func(r *Result) (float64, bool) { return float64(r.Errors.Total()), true }, plain, countText})
 }
 
-// comparability says what makes the results unfit to be compared.
+// comparability returns the reasons why the results should not be compared.
 func comparability(list []Compared) []string {
 	var texts []string
 	add := func(format string, args ...any) { texts = append(texts, fmt.Sprintf(format, args...)) }

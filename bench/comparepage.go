@@ -25,7 +25,7 @@ type comparedRow struct {
 	Cells []comparedCell
 }
 
-// Ratio is that to the first result; "" where there is none.
+// Ratio is the ratio to the first result, "" if there is none.
 type comparedCell struct{ Text, Ratio string }
 
 // WriteComparisonHTML writes the results side by side as one page: the figures with their ratios to the first result's,
@@ -68,7 +68,7 @@ const (
 	nameLength   = 28
 )
 
-// briefNames leaves out the folder that all names have in common, and cuts what is still too long.
+// briefNames removes the folder that all names have in common, and shortens the names that are still too long.
 func briefNames(list []Compared) []Compared {
 	common := list[0].Name
 	for _, c := range list {

@@ -10,7 +10,7 @@ const (
 // A slot remembers when one message was due and when it left.
 type slot struct{ planned, sent int64 }
 
-// conn is one connection, or one place that connections take turns in (churn). Only its worker touches it.
+// conn is one connection, or with churn a place for one connection after another. Only its worker uses it.
 //
 // Messages are numbered from 0, and four cursors part them, in this order:
 //
@@ -25,15 +25,15 @@ type conn struct {
 	slots                   []slot // a ring of a power of two, by sequence number; holds v.next to planned
 
 	fd    int
-	gen   uint32 // of the descriptor: events of an earlier one are void
+	gen   uint32 // generation of the descriptor: events of an earlier one are ignored
 	index int32  // in the worker's conns
 	to    int32  // number of the address it is connected to
 	begun int64  // when connect was called
 	left  int    // bytes of message sent-1 that have not left
 	state uint8
 	again bool  // on the worker's list of those with more to read
-	rest  int64 // when to dial again; 0 for not
-	quit  bool  // given up by us: what is outstanding took too long
+	rest  int64 // time of the next dial; 0 if none is planned
+	quit  bool  // closed by the worker, because replies took too long
 
 	failed *failures // of the addresses that were tried so far
 }
@@ -62,7 +62,7 @@ func (c *conn) grow() {
 	}
 }
 
-// restart makes the place ready for a new connection whose stream has the given id. The ring is kept.
+// restart prepares the place for a new connection whose stream has the given id. It keeps the ring.
 func (c *conn) restart(id uint32) {
 	c.v = verifier{id: id}
 	c.credited, c.sent, c.planned, c.left, c.quit = 0, 0, 0, 0, false

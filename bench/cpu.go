@@ -15,7 +15,7 @@ func (c cpuTime) since(before cpuTime) cpuTime {
 	return cpuTime{max(0, c.user-before.user), max(0, c.system-before.system)}
 }
 
-// clientCPU is what this process has used so far, all its threads.
+// clientCPU returns the CPU time of all threads of this process so far.
 func clientCPU() cpuTime {
 	var u unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
@@ -24,7 +24,7 @@ func clientCPU() cpuTime {
 	return cpuTime{user: float64(u.Utime.Nano()) / 1e9, system: float64(u.Stime.Nano()) / 1e9}
 }
 
-// serverSample is what the system says about the server at one moment.
+// serverSample is the CPU time and memory of the server at one moment.
 type serverSample struct {
 	ok  bool
 	at  time.Time

@@ -140,8 +140,8 @@ func (t *target) connect(n int, id uint32) (fd int, err error) {
 	return fd, nil
 }
 
-// toItself reports whether a TCP connection has this very socket at both ends. That happens when nobody listens on a port
-// of the range that local ports are chosen from, and the system chooses that port: both SYNs meet (RFC 9293, 3.5).
+// toItself reports whether a TCP connection has the same socket at both ends. That happens if no server listens on a port of the range of
+// local ports, and the system chooses that port for the connection: both SYNs meet (RFC 9293, 3.5).
 func toItself(fd int) bool {
 	local, err := unix.Getsockname(fd)
 	if err != nil {
@@ -162,7 +162,7 @@ func toItself(fd int) bool {
 	return false
 }
 
-// retryAfter is how long a place rests when a connection could not be made and is wanted all the same.
+// retryAfter is the pause before a failed connect is tried again, in nanoseconds.
 const retryAfter = int64(10 * time.Millisecond)
 
 // dialMore begins the first connection of the places before upto, a few at a time.
@@ -200,13 +200,13 @@ func (w *worker) dial(c *conn) {
 	}
 }
 
-// pause dials c again after a short rest.
+// pause dials c again after retryAfter.
 func (w *worker) pause(c *conn, now int64) {
 	c.rest = now + retryAfter
 	w.resting++
 }
 
-// redial ends rests.
+// redial dials the connections whose pause is over.
 func (w *worker) redial(now int64) {
 	if w.resting == 0 || now < w.nextRedial {
 		return
@@ -223,7 +223,7 @@ func (w *worker) redial(now int64) {
 	}
 }
 
-// classifyDial is classify for a connect.
+// classifyDial is classify for the error of a connect.
 func classifyDial(err error) Kind {
 	kind := classify(err)
 	if kind == Timeout {
@@ -232,13 +232,13 @@ func classifyDial(err error) Kind {
 	return kind
 }
 
-// failures are those of one place with several addresses, until one of them works.
+// failures are the errors of one connection with several addresses, until an address works.
 type failures struct {
 	kind  Kind
 	texts []string
 }
 
-// dialFailed counts that c could not be connected, unless there is another address to try.
+// dialFailed counts that c could not connect, unless another address can be tried.
 func (w *worker) dialFailed(c *conn, kind Kind, detail string, now int64) {
 	c.begun = 0
 	if len(w.target.list) > 1 && kind != NoDescriptors {
@@ -265,7 +265,7 @@ func (w *worker) dialFailed(c *conn, kind Kind, detail string, now int64) {
 	w.load.ended(w, c, now)
 }
 
-// connected looks at a connection whose connect has ended.
+// connected handles the end of a connect.
 func (w *worker) connected(c *conn) {
 	now := w.clock()
 	code, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
@@ -274,7 +274,7 @@ func (w *worker) connected(c *conn) {
 	}
 	detail := ""
 	if err == nil && w.target.list[c.to].family != unix.AF_UNIX && toItself(c.fd) {
-		resetOnClose(c.fd) // else its port would rest in TIME_WAIT, in the way of the server
+		resetOnClose(c.fd) // otherwise its port would stay in TIME_WAIT, and a server could not listen on it
 		err, detail = unix.ECONNREFUSED, "nobody listens there: the connection reached itself"
 	}
 	if err != nil {
@@ -304,13 +304,13 @@ func (w *worker) connected(c *conn) {
 	w.load.opened(w, c, now)
 }
 
-// choose makes the address of the first connection that of all others. It reports whether that is the one of c.
+// choose makes the address of the first connection that of all others. It reports whether c has that address.
 func (w *worker) choose(c *conn) bool {
 	w.run.chosen.CompareAndSwap(-1, c.to)
 	return w.run.chosen.Load() == c.to
 }
 
-// scanDials gives up connections that take too long. As long as no address is known to work, each has its part of the time.
+// scanDials ends connects that take too long. While no address is known to work, each address has a part of the time.
 func (w *worker) scanDials(now int64) {
 	timeout := w.run.plan.Timeout
 	if w.run.chosen.Load() < 0 {

@@ -8,14 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kind is what went wrong with a message or a connection.
+// Kind is a kind of error of a message or a connection.
 type Kind uint8
 
-// The kinds. Refused, Reset, EarlyEnd, ConnectTimeout, NoPorts, NoDescriptors and Other are counted once per
-// connection, the others once per message. A message that failed has exactly one kind; one that was under way when
-// its connection ended is not an error of its own but counts as unanswered.
+// The kinds. Refused, Reset, EarlyEnd, ConnectTimeout, NoPorts, NoDescriptors and Other are counted once per connection, the others once
+// per message. A message that failed has exactly one kind. A message without a reply when its connection ends is not an error of its own;
+// it counts as unanswered.
 const (
-	Refused         Kind = iota // nobody listens
+	Refused         Kind = iota // no server listens
 	Reset                       // the peer or the network broke the connection
 	Timeout                     // no reply within Plan.Timeout, and none later
 	WrongBytes                  // bytes that were never sent here: flipped, foreign, cut
@@ -111,13 +111,13 @@ func classify(err error) Kind {
 	return Other
 }
 
-// descriptorAdvice explains the limit that stands in the way of conns connections.
+// descriptorAdvice returns the error of a limit on open files that is too low for conns connections.
 func descriptorAdvice(conns int) error {
 	return fmt.Errorf("%w: %d connections need about %d, this process may open %d; raise the limit with ulimit -n %d, or use fewer -conns",
 		ErrNoDescriptors, conns, conns+spareDescriptors, descriptorLimit(), conns+spareDescriptors)
 }
 
-// portAdvice explains how to get more local ports.
+// portAdvice returns the error of too few local ports, which says how to get more.
 func portAdvice(sources int) error {
 	first, last := localPorts()
 	return fmt.Errorf("%w: the system has ports %d to %d for each source address, and %d address(es) were used; "+

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// A fan is the publisher of a fanout run, and what its workers share. The publisher is place 0 of worker 0 and sends
-// stream 0; everybody else is a subscriber and must get that stream.
+// A fan is the publisher of a fanout run, and the state that the workers share. The publisher is connection 0 of worker 0 and sends
+// stream 0. All other connections are subscribers and must get that stream.
 //
-// The publisher may be a window of messages ahead of the slowest subscriber: one message in a closed loop, so that a
-// round ends before the next begins. Whichever worker takes the last delivery of a message sends the next one itself:
-// no worker waits for another to wake up.
+// The publisher may be a window of messages ahead of the slowest subscriber. In a closed loop the window is one message, so that a round
+// ends before the next begins. The worker that gets the last delivery of a message sends the next one itself, so that no worker waits
+// until another wakes up.
 type fan struct {
 	window uint64 // messages
 
@@ -52,7 +52,7 @@ func newFan(p *Plan) *fan {
 
 func (f *fan) at(seq uint64) *atomic.Int64 { return &f.sentAt[seq&uint64(len(f.sentAt)-1)] }
 
-// publish sends messages up to number upto, as far as the kernel takes them. f.mu is held.
+// publishLocked sends messages up to number upto, as far as the kernel takes them. f.mu is held.
 func (f *fan) publishLocked(w *worker, upto uint64) {
 	p := w.run.pattern
 	for f.fd >= 0 {
@@ -78,7 +78,7 @@ func (f *fan) publishLocked(w *worker, upto uint64) {
 	}
 }
 
-// advance sends what the window allows now.
+// advance sends as many messages as the window allows.
 func (f *fan) advance(w *worker, now int64) {
 	if int(f.begun.Load()) < len(f.done) {
 		return
@@ -133,8 +133,7 @@ func (l *fanLoad) opened(w *worker, c *conn, _ int64) {
 
 func (l *fanLoad) limit(*conn) uint64 { return l.f.published.Load() }
 
-// ready lets every subscriber get one message before the load begins: being connected is not being known to the
-// server.
+// ready waits until every subscriber has got one message, because the server may not know a subscriber yet when it is connected.
 func (l *fanLoad) ready(w *worker, now int64) bool {
 	f := l.f
 	w.dialMore(len(w.conns), now)
@@ -167,7 +166,7 @@ func (l *fanLoad) ready(w *worker, now int64) bool {
 	return l.idle(w, now)
 }
 
-// lowest returns how many messages all those of this worker's subscribers have got that have joined.
+// lowest returns the smallest number of messages that a joined subscriber of this worker has got.
 func (l *fanLoad) lowest(w *worker) uint64 {
 	got := l.f.published.Load()
 	for i := range w.conns {
@@ -178,9 +177,9 @@ func (l *fanLoad) lowest(w *worker) uint64 {
 	return got
 }
 
-// caughtUp reports whether all subscribers that have joined have got every message. The next one waits for that: with
-// 10,000 subscribers a message takes longer to deliver than the time between two of them, and a server that is kept
-// busy with messages does not get to know the rest.
+// caughtUp reports whether all joined subscribers have got every message. The next message waits for that. With 10,000 subscribers a
+// delivery takes longer than the time between two messages, and a server that is busy with messages would not learn of the other
+// subscribers.
 func (f *fan) caughtUp() bool {
 	published := f.published.Load()
 	for i := range f.done {
@@ -191,8 +190,8 @@ func (f *fan) caughtUp() bool {
 	return true
 }
 
-// idle reports whether every subscriber here has got everything. After the end nothing more is published: the publishing worker has asked the clock
-// under mu, and this worker takes mu after the end.
+// idle reports whether every subscriber of this worker has got everything. Nothing is published after the end: the publishing worker
+// reads the clock under mu, and this worker takes mu after the end.
 func (l *fanLoad) idle(w *worker, _ int64) bool {
 	l.f.mu.Lock()
 	published := l.f.published.Load()
@@ -217,7 +216,7 @@ func (l *fanLoad) tick(w *worker, now int64) int64 {
 	return forever
 }
 
-// count begins counting deliveries. All messages so far have come: ready has seen to it.
+// count begins to count deliveries. ready has made sure that all messages before have been delivered.
 func (l *fanLoad) count(w *worker) {
 	l.counting = true
 	l.base = l.f.published.Load()
@@ -284,7 +283,7 @@ func (l *fanLoad) credit(c *conn, upto uint64) {
 	}
 }
 
-// progress looks whether messages have come to everybody here.
+// progress checks whether all subscribers of this worker have got further messages.
 func (l *fanLoad) progress(w *worker, now int64) {
 	before, published := l.done, l.f.published.Load()
 	for l.done < published {

@@ -126,5 +126,5 @@ func grouped(n uint64) string {
 	return s
 }
 
-// round6 takes away digits that no clock has measured.
+// round6 rounds to six decimals: further digits are noise.
 func round6(v float64) float64 { return math.Round(v*1e6) / 1e6 }

@@ -6,8 +6,8 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// A histogram holds times in nanoseconds with three significant digits, up to highest; longer times are recorded as
-// highest. It takes about 250 KiB whatever it holds. One goroutine at a time.
+// A histogram holds times in nanoseconds with three significant digits, up to highest; longer times are recorded as highest. Its size is
+// about 250 KiB, however many values it holds. Only one goroutine may use it at a time.
 type histogram struct{ h *hdrhistogram.Histogram }
 
 const highest = int64(3600e9) // an hour, longer than any timeout
@@ -16,15 +16,14 @@ func newHistogram() *histogram {
 	return &histogram{hdrhistogram.New(1, highest, 3)}
 }
 
-// record adds one time; a negative one, which only a clock could cause, counts as zero.
+// record adds one time. A negative one, which only a clock could cause, counts as zero.
 func (h *histogram) record(ns int64) {
 	if err := h.h.RecordValue(min(max(ns, 0), highest)); err != nil {
 		panic("bench: " + err.Error()) // impossible: the value is in range
 	}
 }
 
-// merge adds what other holds. This is the only way figures of several workers or intervals are put together:
-// percentiles are never averaged.
+// merge adds the values of other. Figures of several workers or intervals are combined only in this way: percentiles are never averaged.
 func (h *histogram) merge(other *histogram) {
 	if dropped := h.h.Merge(other.h); dropped != 0 {
 		panic("bench: histograms of different shape")

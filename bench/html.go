@@ -12,7 +12,7 @@ import (
 //go:embed page.html
 var pageText string
 
-// pages draws every page. Drawings are made and escaped in chart.go; all other text is escaped by the template.
+// pages is the template of every page. Drawings are made and escaped in chart.go; the template escapes all other text.
 var pages = template.Must(template.New("page").Parse(pageText))
 
 // WriteHTML writes the result as one page that needs nothing else: no script, no font, no picture from elsewhere. It is
@@ -48,14 +48,14 @@ func WriteTour(w io.Writer, heading string, list []Compared) error {
 	return pages.Execute(w, p)
 }
 
-// praise says so if no run has anything to be alarmed about.
+// praise returns an alarm of class ok if no run has another alarm.
 func (p *page) praise() {
 	if len(p.Alarms) == 0 {
 		p.Alarms = []alarm{{"ok", "No errors", "In every run each byte that came back was right."}}
 	}
 }
 
-// page is what page.html is filled with.
+// page is the data for page.html.
 type page struct {
 	Title, Kind, Heading string
 	Lead                 []string
@@ -79,7 +79,7 @@ type section struct {
 	Facts                   []facts
 }
 
-// alarm is a sentence that a reader must not miss; its class is ok, warn or bad.
+// alarm is a sentence that a reader must not miss. Its class is ok, warn or bad.
 type alarm struct{ Class, Head, Text string }
 
 // tile is one figure in large type.
@@ -90,7 +90,7 @@ type facts struct {
 	Pairs [][2]string
 }
 
-// modeTitles say what a run was in a few words.
+// modeTitles describe a run in a few words.
 var modeTitles = map[Mode]string{
 	Echo: "Closed loop", Rate: "Open loop at a fixed rate", Churn: "Connect, send, receive, close", Idle: "Idle connections",
 	Fanout: "One publisher, many subscribers", Ramp: "Connections added at a rate", Search: "Highest rate under a p99 limit",
@@ -118,7 +118,7 @@ func (r *Result) section() *section {
 	}
 	s.Facts = append(s.Facts, facts{"Errors by kind", r.errorPairs()})
 	for _, w := range r.Warnings {
-		if w != r.behindText() || s.Alarms[0].Class == "bad" { // else it is said already
+		if w != r.behindText() || s.Alarms[0].Class == "bad" { // otherwise the first alarm has said it
 			s.Alarms = append(s.Alarms, alarm{"warn", "Note", w})
 		}
 	}
@@ -142,7 +142,7 @@ func (r *Result) section() *section {
 	return s
 }
 
-// status is what must be said first: whether the figures can be used as they are.
+// status returns the first alarm: whether the figures can be used as they are.
 func (r *Result) status() alarm {
 	n := r.Errors.Total()
 	counted := grouped(n) + " errors: "
@@ -173,7 +173,7 @@ func (r *Result) status() alarm {
 
 func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// circumstances say when and where a result was measured.
+// circumstances returns when and where a result was measured.
 func (r *Result) circumstances() []string {
 	m := &r.Machine
 	var where []string

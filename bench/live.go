@@ -59,7 +59,7 @@ func (l *Live) Show(p Progress) {
 	l.drawn = true
 }
 
-// Clear takes the line away, for whatever is printed next.
+// Clear erases the line, before other output.
 func (l *Live) Clear() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

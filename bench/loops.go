@@ -2,10 +2,10 @@ package bench
 
 import "time"
 
-// forever is the time of what never comes.
+// forever is a time that never comes.
 const forever = int64(1) << 62
 
-// exchange is what all loads have in common that get back on a connection what they sent on it.
+// exchange is the common part of all loads that get the bytes they send back on the same connection.
 type exchange struct{}
 
 func (exchange) ready(w *worker, now int64) bool {
@@ -41,7 +41,7 @@ func (exchange) message(w *worker, c *conn, seq uint64, now int64) {
 	}
 }
 
-// ended counts what was outstanding on c.
+// ended counts the messages of c that had no reply.
 func (exchange) ended(w *worker, c *conn, now int64) {
 	w.drop(c)
 	overdue, rest := c.credited-c.v.next, c.planned-c.credited
@@ -55,7 +55,7 @@ func (exchange) ended(w *worker, c *conn, now int64) {
 	w.lastOne()
 }
 
-// drop takes c from those the load sends on.
+// drop removes c from the connections that the load sends on.
 func (w *worker) drop(c *conn) {
 	for i, index := range w.live {
 		if index == c.index {
@@ -65,8 +65,8 @@ func (w *worker) drop(c *conn) {
 	}
 }
 
-// scan takes messages that are overdue out of the flight, so that the load goes on. A connection on which twice as
-// many are overdue as may be in flight is given up.
+// scan no longer counts overdue messages as in flight, so that the load goes on. It closes a connection if twice as many messages are
+// overdue as may be in flight.
 func (exchange) scan(w *worker, now int64) {
 	timeout, depth := int64(w.run.plan.Timeout), uint64(w.run.plan.Depth)
 	for i := range w.conns {
@@ -129,8 +129,8 @@ func (l *closedLoop) received(w *worker, c *conn, now int64) {
 	w.flush(c, now)
 }
 
-// openLoop sends when it is time, whatever has come back: rate, idle, ramp. Each message has its connection, in
-// turn; there it waits while depth messages are in flight.
+// openLoop sends at planned times, whether or not replies have come: rate, idle, ramp. The connections take turns. A message waits on its
+// connection while depth messages are in flight there.
 type openLoop struct {
 	exchange
 	pace   *pacer // nil for no messages
@@ -161,7 +161,7 @@ func (l *openLoop) tick(w *worker, now int64) int64 {
 	if l.dials != nil {
 		until = l.dial(w, now, start)
 	}
-	for range 1024 { // then what has arrived has its turn
+	for range 1024 { // then serve events
 		if !l.waits(w, now) {
 			if l.pace != nil && now < end {
 				until = min(until, start+l.pace.peek())
@@ -174,7 +174,7 @@ func (l *openLoop) tick(w *worker, now int64) int64 {
 		}
 		l.pace.advance()
 		if len(w.live) == 0 && l.dials != nil {
-			continue // ramp: the first connection is on its way
+			continue // ramp: the first connection is still connecting
 		}
 		if w.run.measured(due) {
 			w.rec.now.planned++
@@ -188,8 +188,8 @@ func (l *openLoop) tick(w *worker, now int64) int64 {
 	return now
 }
 
-// lookedUpLate is how late a worker may notice that the measured part is over and still plan what was due before. One that
-// is later could not keep up by itself: a warning says so.
+// lookedUpLate is how late a worker may notice the end of the measured part and still plan the messages that were due before. A worker
+// that is later could not keep up itself, and a warning says so.
 const lookedUpLate = int64(100 * time.Millisecond)
 
 // waits reports whether a message is due that is not planned yet.
@@ -220,7 +220,7 @@ func (l *openLoop) send(w *worker, due int64) {
 	w.flush(c, now)
 }
 
-// dial begins the connections that are due.
+// dial starts the connects that are due.
 func (l *openLoop) dial(w *worker, now, start int64) int64 {
 	for l.due < len(w.conns) && start+l.dials.peek() <= now {
 		l.dials.advance()
@@ -248,7 +248,7 @@ func (l *openLoop) received(w *worker, c *conn, now int64) {
 	}
 }
 
-// ended counts the messages without a reply by their age: leaving them out would flatter the server.
+// ended records the age of messages without a reply as their latency. To leave them out would make the server look better than it is.
 func (l *openLoop) ended(w *worker, c *conn, now int64) {
 	for seq := c.v.next; seq < c.planned; seq++ {
 		if planned := c.slot(seq).planned; w.run.measured(planned) {
@@ -258,7 +258,7 @@ func (l *openLoop) ended(w *worker, c *conn, now int64) {
 	l.exchange.ended(w, c, now)
 }
 
-// churnLoop makes a connection, exchanges messages on it, closes it, and makes the next: churn.
+// churnLoop connects, exchanges messages, closes, and connects again: churn.
 type churnLoop struct {
 	exchange
 	next uint32 // stream id: one for each connection ever made
@@ -289,7 +289,7 @@ func (l *churnLoop) received(w *worker, c *conn, now int64) {
 	w.flush(c, now)
 }
 
-// cycle closes a connection that has done its work.
+// cycle closes a connection after its last message.
 func (l *churnLoop) cycle(w *worker, c *conn, now int64) {
 	if w.run.measured(now) {
 		w.rec.now.cycles++
@@ -309,7 +309,7 @@ func (l *churnLoop) ended(w *worker, c *conn, now int64) {
 	l.again(w, c, now, !c.quit)
 }
 
-// again makes the next connection in the place of c, after a rest when something is wrong.
+// again makes the next connection in the place of c, after a pause if there was an error.
 func (l *churnLoop) again(w *worker, c *conn, now int64, rest bool) {
 	l.next++
 	c.restart(l.next*uint32(w.run.plan.Threads) + uint32(w.n))

@@ -5,10 +5,9 @@ import (
 	"math/rand/v2"
 )
 
-// A pacer yields the planned send times of an open loop: nanoseconds from its start, never decreasing. The times
-// do not depend on when anything was really sent, so a server that stalls finds every message that was due
-// meanwhile counted from its planned time. This is the remedy for coordinated omission as giltene/wrk2 gives it;
-// that the pacer is a small type of its own follows tsenart/vegeta.
+// A pacer returns the planned send times of an open loop, in nanoseconds since its start, never decreasing. The times do not depend on
+// when messages are really sent. So if a server stalls, the latency of every message that is due meanwhile counts from its planned time.
+// This avoids coordinated omission in the way of giltene/wrk2. That the pacer is a small type of its own follows tsenart/vegeta.
 //
 // Not safe for concurrent use: each worker has its own.
 type pacer struct {
@@ -31,10 +30,10 @@ func newPacer(arrival string, rate, phase float64, seed uint64) *pacer {
 	return p
 }
 
-// peek returns the next planned time without using it up.
+// peek returns the next planned time and does not advance.
 func (p *pacer) peek() int64 { return int64(p.due) }
 
-// advance uses it up.
+// advance goes on to the next planned time.
 func (p *pacer) advance() {
 	if p.random != nil {
 		p.due += p.random.ExpFloat64() * p.gap

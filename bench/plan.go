@@ -39,8 +39,8 @@ const (
 	MaxSources = 250
 )
 
-// Plan is one run: what to load, and how. Fields that a mode does not know are ignored by it; a zero value of any
-// field but Mode and Addr stands for the default its comment names. A Plan is a plain value.
+// Plan describes one run: which server to load, and how. A mode ignores the fields that it does not use. A zero value of any field except
+// Mode and Addr stands for the default in its comment. A Plan is a plain value.
 type Plan struct {
 	Mode Mode
 	// Addr is host:port, or unix:PATH. If a host has several addresses, they are tried in turn, IPv4 first, and all
@@ -72,7 +72,7 @@ type Plan struct {
 	PID int // process whose CPU and memory are reported as the server's; 0 for none
 }
 
-// PlanError says which field of a plan cannot be run, and what to do about it.
+// PlanError says which field of a plan is invalid, and what to do.
 type PlanError struct {
 	Field  string // the flag's name without its dash
 	Value  string
@@ -123,8 +123,7 @@ func (p Plan) WithDefaults() Plan {
 	return p
 }
 
-// Validate returns a *PlanError for the first field, defaults set, that cannot be run. It asks the operating system
-// nothing.
+// Validate returns a *PlanError for the first invalid field, after WithDefaults. It does not ask the operating system.
 func (p Plan) Validate() error {
 	p = p.WithDefaults()
 	if err := p.validateAddr(); err != nil {

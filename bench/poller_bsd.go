@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// poller is the same as on Linux, by kqueue.
+// poller is the poller of Linux, with kqueue.
 type poller struct {
 	fd   int
 	raw  []unix.Kevent_t
@@ -37,7 +37,7 @@ func (p *poller) add(fd int, key uint64) error {
 	return os.NewSyscallError("kevent", err)
 }
 
-// wait fills events with what is ready, and blocks for at most timeout when nothing is.
+// wait fills events with ready descriptors. If none is ready, it blocks for at most timeout.
 func (p *poller) wait(events []event, timeout time.Duration) (int, error) {
 	ts := unix.NsecToTimespec(int64(max(timeout, 0)))
 	n, err := unix.Kevent(p.fd, nil, p.raw[:min(len(events), len(p.raw))], &ts)

@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// poller tells which descriptors have something to do: epoll here, kqueue elsewhere, behind the same few methods.
-// It is edge-triggered in both directions: after an event, read until there is nothing left, or the rest stays
-// unnoticed. Closing a descriptor removes it. One goroutine at a time.
+// poller returns the descriptors that are ready. It is epoll here and kqueue on other systems, with the same methods. It is
+// edge-triggered in both directions: after an event, the caller must read until nothing is left, because there is no further event for
+// the rest. Closing a descriptor removes it. Only one goroutine may use a poller at a time.
 type poller struct {
 	fd  int
 	raw []unix.EpollEvent
-	// coarse: the kernel is older than epoll_pwait2 (5.11), waits are rounded up to milliseconds.
+	// The kernel is older than epoll_pwait2 (5.11): waits are rounded up to milliseconds.
 	coarse bool
 }
 
@@ -36,10 +36,10 @@ func (p *poller) add(fd int, key uint64) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &ev))
 }
 
-// wait fills events with what is ready, and blocks for at most timeout when nothing is.
+// wait fills events with ready descriptors. If none is ready, it blocks for at most timeout.
 func (p *poller) wait(events []event, timeout time.Duration) (int, error) {
-	// Under load something is nearly always ready. Asking without blocking needs no word to Go's scheduler; only a
-	// call that may block gives the processor up for the time.
+	// Under load a descriptor is nearly always ready. So wait first asks without blocking, which bypasses Go's scheduler. Only a call that
+	// may block releases the processor.
 	max := min(len(events), len(p.raw))
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), uintptr(unsafe.Pointer(&p.raw[0])), uintptr(max), 0, 0, 0)
 	if n == 0 && errno == 0 && timeout > 0 {

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A probe of a process is not available here.
+// A probe reads nothing on this system.
 type probe struct{}
 
 func newProbe(pid int) (*probe, error) {
@@ -20,7 +20,7 @@ func newProbe(pid int) (*probe, error) {
 
 func (p *probe) sample() serverSample { return serverSample{} }
 
-// machineNames returns what the system says about its kernel and processor.
+// machineNames returns the names of the kernel and the processor.
 func machineNames() (kernel, cpu string) {
 	kernel, _ = unix.Sysctl("kern.osrelease")
 	for _, name := range []string{"machdep.cpu.brand_string", "hw.model"} {

@@ -75,7 +75,7 @@ func (r *Result) about(t *table) {
 		m.DescriptorLimit, m.Date)
 }
 
-// coresText names what the client may use, if that is less than the machine has.
+// coresText returns the number of cores, and how many of them the client may use if that is less.
 func (m *Machine) coresText() string {
 	if m.MaxProcs > 0 && m.MaxProcs != m.Cores {
 		return fmt.Sprintf("%d cores (%d for the client)", m.Cores, m.MaxProcs)
@@ -83,7 +83,7 @@ func (m *Machine) coresText() string {
 	return fmt.Sprintf("%d cores", m.Cores)
 }
 
-// shape tells what is special to the mode.
+// shape returns the parameters that are special to the mode.
 func (r *Result) shape() string {
 	p := &r.Parameters
 	s := fmt.Sprintf("%d connections", p.Conns)

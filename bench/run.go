@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Progress is where a run stands, for a live line.
+// Progress is the state of a run, for a live line.
 type Progress struct {
 	Mode     Mode
 	Phase    string // "connecting", "warming up", "running", "waiting for replies"
@@ -21,7 +21,7 @@ type Progress struct {
 	Errors   uint64        // so far
 }
 
-// Options are what a run needs besides its plan.
+// Options are the settings of a run that are not part of its plan.
 type Options struct {
 	// Progress, if set, is called a few times a second, from one goroutine at a time, not after Run has returned.
 	Progress func(Progress)
@@ -56,7 +56,7 @@ func (p *Plan) total() int {
 	return p.Conns
 }
 
-// interval chooses how fine the series is: a page can draw a hundred points or more.
+// interval returns the interval of the series. It gives a page a hundred points or more to draw.
 func (p *Plan) interval() time.Duration {
 	switch {
 	case p.Duration <= 20*time.Second:
@@ -68,7 +68,7 @@ func (p *Plan) interval() time.Duration {
 	}
 }
 
-// run is what the goroutines of a run share.
+// run is the state that the goroutines of a run share.
 type run struct {
 	plan     Plan
 	target   *target
@@ -97,7 +97,7 @@ type run struct {
 	full    atomic.Bool // samples
 }
 
-// sampled is an error with its time on the run's clock: when the measured part begins may not be known yet.
+// sampled is an error with its time on the run's clock, because the beginning of the measured part may not be known yet.
 type sampled struct {
 	at int64
 	ErrorSample
@@ -115,7 +115,7 @@ func (r *run) startOrForever() int64 {
 	return forever
 }
 
-// settle is called once by each worker that is ready.
+// settle is called once by each worker when it is ready.
 func (r *run) settle() {
 	if r.unready.Add(-1) == 0 {
 		close(r.ready)
@@ -133,7 +133,7 @@ func (r *run) stop(grace time.Duration) {
 	}
 }
 
-// fail ends the run for an error that makes it pointless to go on. The first one counts.
+// fail ends the run because of an error after which it is pointless to go on. The first error counts.
 func (r *run) fail(err error) {
 	r.mu.Lock()
 	if r.fatal == nil {
@@ -153,7 +153,7 @@ func (r *run) finishEarly(note string) {
 	r.stop(0)
 }
 
-// samplesKept is how many errors are described one by one.
+// samplesKept is the number of errors that are described one by one.
 const samplesKept = 20
 
 func (r *run) sampling() bool { return !r.full.Load() }
@@ -171,7 +171,7 @@ func (r *run) sample(k Kind, conn int, detail string, now int64) {
 	}
 }
 
-// headStart is what a run's clock shows at its beginning: not 0, which stands for a time that is not known.
+// headStart is the time of a run's clock at its beginning. It is not 0, which stands for an unknown time.
 const headStart = time.Second
 
 func newRun(ctx context.Context, plan Plan) (*run, error) {
@@ -196,7 +196,7 @@ func newRun(ctx context.Context, plan Plan) (*run, error) {
 	return r, nil
 }
 
-// spawn makes the workers, with the connections and the rate dealt out to them.
+// spawn makes the workers and divides the connections and the rate among them.
 func (r *run) spawn() ([]*worker, error) {
 	p := &r.plan
 	p.Threads = min(p.Threads, p.total())
@@ -219,7 +219,7 @@ func (r *run) spawn() ([]*worker, error) {
 	return workers, nil
 }
 
-// share is how many of total things the n-th of parts gets when they are dealt in turn.
+// share returns how many of total things part n gets if they are dealt to the parts in turn.
 func share(total, n, parts int) int { return (total - n + parts - 1) / parts }
 
 func (r *run) load(w *worker) load {
@@ -291,7 +291,7 @@ func (r *run) carryOut(ctx context.Context, opt Options) (*Result, error) {
 	return r.result(c, m)
 }
 
-// marks are what is read at the edges of the measured part.
+// marks are the figures at the edges of the measured part.
 type marks struct {
 	started              time.Time
 	length               time.Duration // of the measured part
@@ -302,7 +302,7 @@ type marks struct {
 	connected            int64
 }
 
-// conduct leads the run through its phases and returns when the workers have ended.
+// conduct takes the run through its phases and returns when the workers have ended.
 func (r *run) conduct(ctx context.Context, server *probe, ended <-chan struct{}) marks {
 	m := marks{started: time.Now()}
 	done := ctx.Done()
@@ -328,7 +328,7 @@ func (r *run) conduct(ctx context.Context, server *probe, ended <-chan struct{})
 		r.begin()
 	}
 	if m.began {
-		// Waits for a moment of the run, or for its early end.
+		// until waits until a time of the run, or until the run's early end.
 		until := func(at int64) {
 			timer := time.NewTimer(time.Duration(at - r.now()))
 			defer timer.Stop()

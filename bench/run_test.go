@@ -246,7 +246,7 @@ func TestInterruptWhileConnecting(t *testing.T) {
 	}
 }
 
-// The server takes connections and stops answering for a second. Whoever was due in that second has waited, though
+// The server takes connections and stops answering for a second. Every message that was due in that second has waited, though
 // few messages were on the way: time from the plan says so, time from the send does not.
 func TestStallShowsFromPlannedTime(t *testing.T) {
 	const stall = time.Second

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// A search stops when the best rate is known this well, or after so many steps.
+// A search stops when the best rate is known with this precision (a ratio), or after this many steps.
 const (
 	searchPrecision = 1.03
 	searchSteps     = 30
 )
 
-// search doubles the rate until a step fails, and then halves the distance between the best rate that passed and the
-// lowest that did not. The result is that of the best step, with all of them listed.
+// search doubles the rate until a step fails. Then it halves the distance between the highest rate that passed and the lowest that
+// failed. The result is that of the best step, with a list of all steps.
 func search(ctx context.Context, plan Plan, opt Options) (*Result, error) {
 	deadline := time.Now().Add(plan.Duration)
 	var best, worst *Result
@@ -61,7 +61,7 @@ func search(ctx context.Context, plan Plan, opt Options) (*Result, error) {
 	return searched(plan, best, worst, steps)
 }
 
-// searched makes the result of a search from that of its best step.
+// searched turns the result of the best step into that of the search.
 func searched(plan Plan, best, worst *Result, steps []Step) (*Result, error) {
 	note := ""
 	if best == nil {

@@ -5,11 +5,10 @@ import (
 	"encoding/binary"
 )
 
-// What is sent, and how every byte that comes back is checked.
+// The bytes that are sent, and how every byte that comes back is checked.
 //
-// A stream is an endless row of messages of equal size. Its bytes depend on the run's seed, on the stream's id
-// (which is that of the connection that sends it) and on the position, and on nothing else: both ends can be made
-// anew at any point, so nothing that was sent needs to be kept.
+// A stream is an endless sequence of messages of equal size. Its bytes depend only on the run's seed, the stream's id (the id of the
+// connection that sends it) and the position. So they can be computed again at any point, and nothing that was sent has to be kept.
 //
 // A message of headerSize bytes or more begins with a header:
 //
@@ -21,8 +20,8 @@ import (
 // the stream were that table repeated from a place that the id decides. The table's length is a prime, so messages
 // are not aligned with it and the same bytes return only after the whole table.
 //
-// With headers, lost messages are told from flipped bytes. Without, position is all there is: a lost message
-// shows as wrong bytes from there on, and a loss of exactly a multiple of tableSize bytes does not show at all.
+// With headers, a lost message can be distinguished from flipped bytes. Without headers there is only the position: a lost message shows
+// as wrong bytes from there on, and a loss of exactly a multiple of tableSize bytes does not show at all.
 const (
 	headerSize = 16
 	tableSize  = 262139 // a prime; small enough to stay in a core's cache
@@ -53,7 +52,7 @@ func newPattern(seed uint64, size int) *pattern {
 	return p
 }
 
-// place returns where in the table byte off of message seq stands.
+// place returns the index in the table of byte off of message seq.
 func (p *pattern) place(id uint32, seq uint64, off int) int {
 	start := mix(p.seed ^ uint64(id)<<32)
 	return int((start%tableSize + seq%tableSize*(uint64(p.size)%tableSize) + uint64(off)) % tableSize)
@@ -98,7 +97,7 @@ func (p *pattern) fill(b []byte, id uint32, seq uint64, off int) int {
 	return n
 }
 
-// same reports whether b is what message seq has from byte off on, header excluded.
+// same reports whether b equals the bytes of message seq from off on, header excluded.
 func (p *pattern) same(b []byte, id uint32, seq uint64, off int) bool {
 	for at := p.place(id, seq, off); len(b) > 0; at = 0 {
 		n := min(len(b), tableSize-at)

@@ -29,7 +29,7 @@ func WriteSummary(w io.Writer, list []Compared) error {
 	return err
 }
 
-// summaryView is the same for a page.
+// summaryView is the summary for a page.
 type summaryView struct{ Rows []summaryRow }
 
 type summaryRow struct {

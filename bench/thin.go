@@ -2,11 +2,11 @@ package bench
 
 import "fmt"
 
-// pointsDrawn is how many points of a series a page shows at most: more could not be told apart.
+// pointsDrawn is the largest number of points of a series that a page shows. More could not be distinguished.
 const pointsDrawn = 240
 
-// thin makes a series short enough to draw, and says what its points stand for. Rates are those of the longer interval;
-// of latencies the highest is kept, because percentiles cannot be put together again.
+// thin shortens a series for a drawing, and returns a text that says what its points stand for. Rates are those of the longer intervals.
+// Of latencies the highest is kept, because percentiles cannot be combined.
 func thin(series []Point) (list []Point, note string) {
 	group := (len(series) + pointsDrawn - 1) / pointsDrawn
 	if group < 2 {
@@ -18,7 +18,7 @@ func thin(series []Point) (list []Point, note string) {
 	return list, fmt.Sprintf("Each point stands for %s; latencies are the highest of %d intervals.", timeTick(1e6*list[0].Length), group)
 }
 
-// together makes one point of several that follow each other.
+// together combines consecutive points into one.
 func together(part []Point) Point {
 	sum := Point{At: part[0].At, Conns: part[len(part)-1].Conns}
 	var cpu, cpuLength float64

@@ -2,7 +2,7 @@ package bench
 
 import "fmt"
 
-// tiles are the figures a reader looks for first.
+// tiles returns the figures that a reader looks for first.
 func (r *Result) tiles() []tile {
 	d := r.Main()
 	list := []tile{r.leadTile()}
@@ -50,7 +50,7 @@ func (r *Result) tiles() []tile {
 	return list
 }
 
-// leadTile is what the mode is about: messages, connections or deliveries per second.
+// leadTile returns the main figure of the mode: messages, connections or deliveries per second.
 func (r *Result) leadTile() tile {
 	t := &r.Totals
 	lead := tile{Class: "lead"}
@@ -81,7 +81,7 @@ func (r *Result) leadTile() tile {
 	return lead
 }
 
-// speed is the rate the mode is judged by, what is counted in it, and how many there were.
+// speed returns the main rate of the mode, what it counts, and the count.
 func (r *Result) speed() (perS float64, what string, count uint64) {
 	t := &r.Totals
 	switch r.Mode {
@@ -94,7 +94,7 @@ func (r *Result) speed() (perS float64, what string, count uint64) {
 	}
 }
 
-// bestStep is the highest rate of a step that passed: what was asked for, or what was achieved if that was less.
+// bestStep returns the highest rate of a step that passed: the rate asked for, or the rate achieved if that is lower.
 func (r *Result) bestStep() float64 {
 	best := 0.0
 	for _, s := range r.Steps {
@@ -114,7 +114,7 @@ func (r *Result) errorTile() tile {
 	return t
 }
 
-// latencyView is a table with a column for each kind of time that was measured.
+// latencyView is a table with a column for each measured distribution.
 type latencyView struct {
 	Names []string
 	Rows  []latencyRow

@@ -1,6 +1,6 @@
 package bench
 
-// A verdict is what one step of a verifier found.
+// A verdict is the result of one step of a verifier.
 type verdict struct {
 	n int // bytes used up
 
@@ -11,8 +11,8 @@ type verdict struct {
 	wrong, lost int // messages before the expected one that turned out wrong, or were skipped
 }
 
-// A verifier checks the bytes of one stream as they arrive, however they are cut. It never gives up: after wrong
-// bytes it looks for the next header, at any offset, and goes on from there.
+// A verifier checks the bytes of one stream as they arrive, in pieces of any size. After wrong bytes it searches for the next header, at
+// any offset, and goes on from there.
 //
 // Messages shorter than a header are compared by position only.
 type verifier struct {
@@ -31,8 +31,8 @@ type verifier struct {
 	tail    [2*headerSize - 2]byte
 }
 
-// step looks at bytes that arrived, at least one, and returns after at most one verdict; verdict.n of them are used
-// up then. limit is the number of messages that were sent: none of a higher number can come.
+// step checks bytes that have arrived, at least one, and returns after at most one verdict, which has used up verdict.n bytes. limit is
+// the number of messages that were sent: no message with a higher number can come.
 func (v *verifier) step(p *pattern, b []byte, limit uint64) verdict {
 	if p.size < headerSize {
 		return v.short(p, b, limit)
@@ -75,7 +75,7 @@ func (v *verifier) step(p *pattern, b []byte, limit uint64) verdict {
 	return v.body(p, n, m)
 }
 
-// body counts m more bytes of the message under way, and ends it if they were its last.
+// body counts m more bytes of the current message, and ends it after its last byte.
 func (v *verifier) body(p *pattern, n, m int) verdict {
 	v.off += m
 	if v.off < p.size {
@@ -90,8 +90,8 @@ func (v *verifier) body(p *pattern, n, m int) verdict {
 	return w
 }
 
-// hunt looks for a header of the stream in tail and b. It stops at the first, or where the message under way would
-// have ended: that one is wrong then.
+// hunt searches for a header of the stream in tail and b. It stops at the first one, or at the end of the current message, which is wrong
+// then.
 func (v *verifier) hunt(p *pattern, b []byte, limit uint64) verdict {
 	if seq, n, ok := v.find(p, b, limit); ok {
 		return v.resume(p, seq, n, v.off+n-headerSize)
@@ -114,11 +114,11 @@ func (v *verifier) hunt(p *pattern, b []byte, limit uint64) verdict {
 	return verdict{n: n, wrong: 1}
 }
 
-// find returns the first header that ends within b and before the end of the message under way, and how many bytes
-// of b it takes to its end.
+// find returns the first header that ends within b and before the end of the current message, and how many bytes of b it takes up to its
+// end.
 func (v *verifier) find(p *pattern, b []byte, limit uint64) (seq uint64, n int, ok bool) {
 	b = b[:min(len(b), p.size-v.off)]
-	// Headers that begin in the tail.
+	// First the headers that begin in the tail.
 	var joint [2*headerSize - 2 + headerSize - 1]byte
 	j := copy(joint[:], v.tail[:v.held])
 	j += copy(joint[j:], b[:min(len(b), headerSize-1)])
@@ -135,7 +135,7 @@ func (v *verifier) find(p *pattern, b []byte, limit uint64) (seq uint64, n int, 
 	return 0, 0, false
 }
 
-// keep remembers the last bytes that may be the beginning of a header.
+// keep stores the last bytes, which may be the beginning of a header.
 func (v *verifier) keep(b []byte) {
 	const most = headerSize - 1
 	if len(b) >= most {
@@ -174,7 +174,7 @@ func (v *verifier) resume(p *pattern, seq uint64, n, garbage int) verdict {
 	return w
 }
 
-// short checks messages that have no header.
+// short checks messages without a header.
 func (v *verifier) short(p *pattern, b []byte, limit uint64) verdict {
 	if v.next >= limit { // more than was sent
 		return verdict{n: len(b), wrong: 1}

@@ -18,7 +18,7 @@ const (
 	dialsAtOnce  = 64 // per worker: listen queues are short
 )
 
-// An event is a descriptor that is ready, by the key it was added with.
+// An event is a ready descriptor, identified by the key with which it was added.
 type event struct {
 	key              uint64
 	readable, closed bool // closed: the peer has closed, or the connection failed; a read tells
@@ -51,7 +51,7 @@ type load interface {
 	idle(w *worker, now int64) bool
 }
 
-// A worker is a reactor on a thread of its own: some of the run's connections, served by one goroutine.
+// A worker is a reactor on its own thread: one goroutine that serves a part of the run's connections.
 type worker struct {
 	run    *run
 	n      int // its number
@@ -94,9 +94,9 @@ func newWorker(r *run, n, conns int) (*worker, error) {
 	return w, nil
 }
 
-// serve is the worker's goroutine. It returns when the run has ended and replies were waited for.
+// serve is the worker's goroutine. It returns after the end of the run, when all replies have come or the wait for them is over.
 func (w *worker) serve() {
-	// A thread of its own keeps the reactor's caches warm and lets its timers be sharp.
+	// A thread of its own keeps the caches warm, and its timers can be made exact.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	sharpenTimers()
@@ -131,7 +131,7 @@ func (w *worker) clock() int64 {
 	return now
 }
 
-// turn does what does not depend on events, and returns when the next turn is due.
+// turn does the work that does not depend on events, and returns the time of the next turn.
 func (w *worker) turn(now int64) (until int64, over bool) {
 	r := w.run
 	start, end := r.start.Load(), r.end.Load()
@@ -164,7 +164,7 @@ func (w *worker) turn(now int64) (until int64, over bool) {
 	return until, false
 }
 
-// handle serves one event.
+// handle handles one event.
 func (w *worker) handle(ev event) {
 	c := &w.conns[uint32(ev.key)]
 	if c.gen != uint32(ev.key>>32) || c.state == closed {
@@ -199,7 +199,7 @@ func (w *worker) readMore() {
 	}
 }
 
-// read takes what has arrived. toEnd: the peer has closed, so that a short read is not the last one.
+// read reads what has arrived. toEnd says that the peer has closed: then read goes on after a short read, to the end of the stream.
 func (w *worker) read(c *conn, toEnd bool) {
 	for range readsAtOnce {
 		n, errno := read(c.fd, w.in)
@@ -228,7 +228,7 @@ func (w *worker) read(c *conn, toEnd bool) {
 	}
 }
 
-// take checks bytes that arrived.
+// take checks bytes that have arrived.
 func (w *worker) take(c *conn, b []byte, now int64) {
 	p := w.run.pattern
 	limit := w.load.limit(c)
@@ -245,7 +245,7 @@ func (w *worker) take(c *conn, b []byte, now int64) {
 	w.load.received(w, c, now)
 }
 
-// blame counts what a verifier found wrong.
+// blame counts the errors of a verdict.
 func (w *worker) blame(c *conn, v verdict, now int64) {
 	where := ""
 	if w.run.sampling() {
@@ -265,7 +265,7 @@ func (w *worker) blame(c *conn, v verdict, now int64) {
 	}
 }
 
-// flush sends what was planned, as far as depth and the kernel allow.
+// flush sends planned messages, as far as depth and the kernel allow.
 func (w *worker) flush(c *conn, now int64) {
 	r := w.run
 	size, depth := r.pattern.size, uint64(r.plan.Depth)
@@ -307,7 +307,7 @@ func (w *worker) flush(c *conn, now int64) {
 	}
 }
 
-// left counts n messages that have left, or have begun to.
+// left counts n messages that have left, wholly or in part.
 func (w *worker) left(n uint64, now int64) {
 	w.rec.now.sent += n
 	if w.run.measured(now) {
@@ -315,8 +315,8 @@ func (w *worker) left(n uint64, now int64) {
 	}
 }
 
-// unsend sets the cursors back to what has left, for a write that took rest bytes less than it was given. left is
-// what of the last message had not been in the buffer at all.
+// unsend sets the cursors back after a write that took rest bytes less than it was given. left is the number of bytes of the last message
+// that were not in the buffer.
 func (w *worker) unsend(c *conn, first uint64, rest, left int) {
 	size := w.run.pattern.size
 	total := rest + left // bytes up to the end of message sent-1 that have not left
@@ -333,14 +333,14 @@ func (w *worker) error(k Kind, n uint64, c *conn, detail string, now int64) {
 	w.run.sample(k, w.n+int(c.index)*w.run.plan.Threads, detail, now)
 }
 
-// end closes a connection that ended by itself and counts why.
+// end closes a connection that has ended, and counts the reason.
 func (w *worker) end(c *conn, why Kind, detail string, now int64) {
 	w.error(why, 1, c, detail, now)
 	w.hangUp(c)
 	w.load.ended(w, c, now)
 }
 
-// lastOne ends a run that has lost all the connections it should hold.
+// lastOne ends a run that has lost all its connections.
 func (w *worker) lastOne() {
 	r := w.run
 	left := int64(0)

@@ -1,5 +1,5 @@
-// Command echoserver is the reference server of this module: the engine with four small handlers, every limit
-// within reach of a flag. Run it with -h for the flags and the exit codes; internal/echoserver is what it runs.
+// Command echoserver is the reference server of this module: the engine with four small handlers, and a flag for every limit. Run it
+// with -h for the flags, the signals and the exit codes. Its code is package internal/echoserver.
 package main
 
 import (

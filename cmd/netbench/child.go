@@ -15,12 +15,12 @@ import (
 	"github.com/servercore-go/servercore/internal/echoserver"
 )
 
-// childCommand is the sub-command by which netbench starts itself as the reference server. It is not in the help:
-// cmd/echoserver is the same server for people.
+// childCommand is the subcommand by which netbench starts itself as the reference server. It is not in the help, because cmd/echoserver
+// is the same server for users.
 const childCommand = "echoserver"
 
-// serveChild is the reference server. Its standard input is a pipe from the netbench that started it: when that is gone,
-// by whatever way it ended, so is the server.
+// serveChild is the reference server. Its standard input is a pipe from the netbench that has started it. When that process ends, in
+// whatever way, the server ends too.
 func serveChild(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	echoserver.LimitHeap()
 	ctx, cancel := context.WithCancel(ctx)
@@ -32,31 +32,30 @@ func serveChild(ctx context.Context, args []string, stdin io.Reader, stdout, std
 	return echoserver.Main(ctx, args, nil, stdout, stderr)
 }
 
-// How long a child may take.
+// Time limits of a child.
 const (
 	childStart = 10 * time.Second // until it listens
-	childDrain = 5 * time.Second  // from SIGTERM to its end; nobody is connected any more
+	childDrain = 5 * time.Second  // from SIGTERM to its end, without connections
 )
 
-// A child is the reference server in a process of its own, so that its CPU time and memory can be told from netbench's.
+// A child is the reference server in its own process, so that its CPU time and memory can be measured.
 type child struct {
 	cmd   *exec.Cmd
 	addr  string
-	stdin io.Closer // held open as long as the child is wanted
+	stdin io.Closer // open until the child may end
 	log   tail
-	ended chan struct{} // closed when the process is gone; err is set then
+	ended chan struct{} // closed when the process has ended; err is set before
 	err   error
 }
 
-// startChild starts the server in that mode on a free loopback port, and returns when it listens. The caller must call
-// stop.
+// startChild starts the server in the given mode on a free loopback port, and returns when it listens. The caller must call stop.
 func startChild(ctx context.Context, mode string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("cannot start the server: %w", err)
 	}
 	c := &child{cmd: exec.Command(self, childCommand, "-addr", "127.0.0.1:0", "-mode", mode, "-log-level", "warn"), ended: make(chan struct{})}
-	// A group of its own: Ctrl-C is for netbench, which ends its run before it ends the server.
+	// A process group of its own, so that Ctrl-C reaches only netbench, which ends its run before it ends the server.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.cmd.Stderr = &c.log
 	stdin, err := c.cmd.StdinPipe()
@@ -96,11 +95,10 @@ func startChild(ctx context.Context, mode string) (*child, error) {
 
 func (c *child) pid() int { return c.cmd.Process.Pid }
 
-// stop ends the server and waits until it is gone. It says what the server had to complain about, if it did not end in
-// order.
+// stop ends the server and waits until it has ended. If the server does not end in order, the error has the end of its log.
 func (c *child) stop() error {
 	defer c.stdin.Close()
-	c.cmd.Process.Signal(syscall.SIGTERM) // fails only if the process is gone
+	c.cmd.Process.Signal(syscall.SIGTERM) // fails only if the process has ended
 	late := time.NewTimer(childDrain)
 	defer late.Stop()
 	select {
@@ -116,7 +114,7 @@ func (c *child) stop() error {
 	return nil
 }
 
-// firstLine is a writer that hands on the first line and forgets the rest.
+// firstLine is a writer that sends the first line to text and drops the rest.
 type firstLine struct {
 	text   chan string
 	buffer bytes.Buffer
@@ -134,7 +132,7 @@ func (f *firstLine) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// tailSize is how much of the server's log is kept for an error.
+// tailSize is how many bytes of the server's log are kept for an error.
 const tailSize = 2000
 
 // A tail keeps the end of what is written to it.

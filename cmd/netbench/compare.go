@@ -10,14 +10,14 @@ import (
 	"github.com/servercore-go/servercore/bench"
 )
 
-const compareHelp = `netbench compare shows results side by side, each figure with its ratio to that of the first file.
+const compareHelp = `netbench compare shows results side by side. Each figure has its ratio to that of the first file.
 
   netbench echo -addr 127.0.0.1:7777 -json a.json
   netbench echo -addr 127.0.0.1:8888 -json b.json
   netbench compare a.json b.json
   netbench compare a.json b.json -html compare.html
 
-It says so when the results are from different machines or were run with different parameters.
+It warns if the results are from different machines or were run with different parameters.
 
 Exit codes: 0 compared; 1 a file could not be read; 2 bad flags, or fewer than two files.
 
@@ -29,7 +29,7 @@ func compareFlags(html *string) *flag.FlagSet {
 	fs := flag.NewFlagSet("compare", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
-	fs.StringVar(html, "html", "", "`file` for the comparison as one page with the curves over each other.")
+	fs.StringVar(html, "html", "", "`file` for the comparison as one self-contained HTML page, with all curves in the same charts.")
 	return fs
 }
 

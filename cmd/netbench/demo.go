@@ -17,20 +17,19 @@ import (
 )
 
 const demoHelp = `netbench demo starts the reference echo server on a free port of this machine, loads it in five ways for two seconds
-each, prints what it saw, and writes one page with charts. Without a command netbench does the same.
+each, prints the results, and writes one page with charts. netbench without a command does the same.
 
   netbench
   netbench demo -html tour.html -json tour.json
 
-The server runs in a process of its own, and ends with the tour. Its CPU time and memory are reported on Linux.
-Client and server share the cores of this machine: the figures show what a report looks like, and what this machine does
-with both on it.
+The server runs in its own process, which ends with the demo. On Linux its CPU time and memory are reported. Client and
+server share the cores of this machine, so the figures are lower than those of two machines.
 
 ` + exitText + `
 Flags of demo:
 `
 
-// A tour is what netbench demo does.
+// A tour is a run of netbench demo: several runs against the reference server.
 type tour struct {
 	html, json string
 	measured   time.Duration // of each stop
@@ -50,7 +49,7 @@ func demoFlags(t *tour) *flag.FlagSet {
 // demoTime, if set, is how long a test lets each stop of the tour take.
 var demoTime time.Duration
 
-// demo parses the command line and makes the tour; it returns the exit code.
+// demo parses the command line, makes the tour and returns the exit code.
 func demo(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var t tour
 	fs := demoFlags(&t)
@@ -85,14 +84,13 @@ func demo(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return code
 }
 
-// A stop of the tour is one run.
+// A stop of the tour is one run against a server of the given mode.
 type stop struct {
 	name, mode string // of the server
 	plan       func(before []bench.Compared) bench.Plan
 }
 
-// stops are the tour. The connections of churn are reset rather than closed, so that the tour can be made again at once:
-// no port is left in TIME_WAIT.
+// stops are the runs of the tour. churn resets its connections, so that no port stays in TIME_WAIT and the tour can be made again at once.
 var stops = []stop{
 	{"echo", "echo", func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Echo} }},
 	{"pipelined", "echo", func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Echo, Depth: 16} }},
@@ -103,14 +101,14 @@ var stops = []stop{
 	{"fanout", "broadcast", func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Fanout} }},
 }
 
-// half is about half of the rate, as a number one can say: where a server is neither idle nor full.
+// half returns a round number near half of the rate, at which a server is neither idle nor at its limit.
 func half(rate float64) float64 {
 	unit := math.Pow(10, max(0, math.Floor(math.Log10(max(rate, 1)))-1))
 	return max(100, math.Round(rate/2/unit)*unit)
 }
 
-// make carries out the tour and writes what came of it. The files are looked at first, so that a typing error in a name
-// does not cost a tour; a tour that fails leaves them as they are.
+// make makes the tour and writes the results. It checks the files first, so that a typing error in a name does not cost a tour. A tour
+// that fails leaves existing files unchanged.
 func (t *tour) make(ctx context.Context, stdout, stderr io.Writer) (code int, err error) {
 	files, err := newOutputs(t.json, "", t.html)
 	if err != nil {
@@ -141,7 +139,7 @@ func (t *tour) make(ctx context.Context, stdout, stderr io.Writer) (code int, er
 	return code, nil
 }
 
-// run makes the stops, as far as ctx lets it. Results come with the error that ended the tour early, too.
+// run makes the stops until ctx ends. If the tour fails, it returns the results so far with the error.
 func (t *tour) run(ctx context.Context, tables, stderr io.Writer) (results []bench.Compared, err error) {
 	var s *child
 	defer func() {
@@ -165,7 +163,7 @@ func (t *tour) run(ctx context.Context, tables, stderr io.Writer) (results []ben
 			}
 			if s, err = startChild(ctx, stop.mode); err != nil {
 				if ctx.Err() != nil {
-					err = nil // it was told to stop while it started
+					err = nil // interrupted during the start
 				}
 				return results, err
 			}

@@ -1,11 +1,11 @@
 // Command netbench loads a TCP server, verifies every byte that comes back, and reports throughput, latency and cost.
 // It is a thin layer over package bench: flags, signals, files, exit codes. Run it with -h for the commands, and
-// netbench COMMAND -h for examples and flags. Without arguments it starts a server of its own, makes a tour of ten
-// seconds, and writes a page with charts.
+// netbench COMMAND -h for examples and flags. Without arguments it starts a server of its own, loads it in five
+// ways for ten seconds together, and writes a page with charts.
 //
 // Exit codes: 0 no errors; 1 could not run; 2 bad flags; 3 the run met errors, which its first line counts.
 //
-// # For those who know other tools
+// # Flags of other tools
 //
 //	wrk2        tcpkali             NetCoreServer      netbench
 //	-c N        -c N                -c N               -conns N
@@ -22,7 +22,7 @@
 //	-L, -U                                             always reported: planned (corrected), reply (not corrected)
 //	HOST:PORT   HOST:PORT           -a HOST -p PORT    -addr HOST:PORT
 //
-// wrk2 and tcpkali share a rate differently: wrk2's is that of all connections, as here; tcpkali's is of each.
-// NetCoreServer's clients report the elapsed time divided by the number of messages as latency; there is no such
-// figure here.
+// The rate of wrk2 is that of all connections together, as here; the rate of tcpkali is that of each connection.
+// NetCoreServer's clients report the elapsed time divided by the number of messages as latency. netbench has no such
+// figure.
 package main

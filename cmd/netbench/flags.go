@@ -11,74 +11,75 @@ import (
 	"github.com/servercore-go/servercore/bench"
 )
 
-// config is the command line, checked.
+// config is the validated command line.
 type config struct {
 	plan             bench.Plan
 	json, hgrm, html string
 	quiet            bool
-	table            bool // there are figures to show
+	table            bool // show the table
 }
 
 // A command is one sub-command that loads a server.
 type command struct {
 	name     string
-	about    string   // one line
-	text     string   // what it does, for its -h
+	about    string   // one line for the overview
+	text     string   // description for its -h
 	examples []string // arguments after "netbench NAME -addr 127.0.0.1:7777"
 	flags    []string // besides the common ones
 }
 
 var commands = []command{
 	{
-		name: "echo", about: "closed loop: the next message leaves when the reply has come",
-		text: "Finds how many messages per second go through when nobody waits for anything but replies. Latency from such a\n" +
-			"load says little about users who do not wait for each other: use rate for that.",
+		name: "echo", about: "closed loop: send the next message when the reply has come",
+		text: "Measures how many messages per second a server echoes if each connection always has -depth messages in flight.\n" +
+			"The latency of such a load says little about independent users: use netbench rate for that.",
 		examples: []string{"", "-conns 1000 -size 4096 -duration 30s", "-conns 16 -depth 16      # pipelined"},
 		flags:    []string{"depth"},
 	},
 	{
-		name: "rate", about: "open loop: messages leave when they are due, at a fixed rate",
-		text: "Measures latency at a load that does not depend on the server. Latency is counted from the moment a message was due\n" +
-			"(planned); beside it stands that from the moment it really left (reply). A message waits for its turn while -depth\n" +
-			"messages are in flight on its connection, so a server that stalls shows in planned, not in reply. Throughput counts the\n" +
-			"replies that came within the measured part; if they are clearly fewer than asked for, the first line says BEHIND.",
+		name: "rate", about: "open loop: send messages at a fixed rate",
+		text: "Measures latency at a load that does not depend on the server. There are two latencies: \"planned\" counts from the\n" +
+			"time at which a message was due, \"reply\" from the time at which it left. A message waits while -depth messages are in\n" +
+			"flight on its connection, so a server that stalls shows in planned and not in reply. Throughput counts the replies that\n" +
+			"came within the measured part. If they are clearly fewer than asked for, the first line says BEHIND.",
 		examples: []string{"-rate 20000", "-rate 20000 -arrival poisson -conns 500", "-rate 5000 -json run.json -html run.html -hgrm run.hgrm"},
 		flags:    []string{"rate", "arrival", "depth"},
 	},
 	{
-		name: "churn", about: "connect, send, receive, close, again",
-		text: "Measures how many connections per second a server takes and serves. Connections are closed by the client, so its\n" +
-			"ports rest in TIME_WAIT: use -sources for more of them, or -linger0 to close with a reset.",
+		name: "churn", about: "connect, exchange messages, close, and connect again",
+		text: "Measures how many connections per second a server accepts and serves. The client closes the connections, so its ports\n" +
+			"stay in TIME_WAIT for a minute: use -sources for more ports, or -linger0 to close with a reset.",
 		examples: []string{"-conns 50", "-conns 50 -sources 8", "-conns 50 -messages 10 -linger0"},
 		flags:    []string{"messages", "linger0"},
 	},
 	{
 		name: "idle", about: "hold many connections, some of them active",
-		text: "Holds -conns connections; -active of them exchange -rate messages per second in all. With -pid, memory per\n" +
-			"connection is reported. Above 28,000 connections use -sources.",
+		text: "Holds -conns connections open. -active of them together exchange -rate messages per second. With -pid, the server's\n" +
+			"memory per connection is reported. For more than 28,000 connections use -sources.",
 		examples: []string{"-conns 10000", "-conns 10000 -active 100 -rate 1000 -pid 4711", "-conns 50000 -sources 4"},
 		flags:    []string{"active", "rate"},
 	},
 	{
-		name: "fanout", about: "one publisher, many subscribers",
+		name: "fanout", about: "send from one publisher to many subscribers",
 		text: "For servers that send what one client sends to every other client, such as echoserver -mode broadcast. One\n" +
-			"connection publishes, -conns subscribe. The publisher sends the next message when all subscribers have got the last\n" +
-			"one; with -stream it does not wait but stays at most -window bytes ahead of the slowest subscriber.",
+			"connection publishes, -conns subscribe. The publisher sends the next message when all subscribers have got the one\n" +
+			"before. With -stream it does not wait, but stays at most -window bytes ahead of the slowest subscriber.",
 		examples: []string{"-conns 1000", "-conns 100 -size 32 -stream", "-conns 100 -stream -window 65536"},
 		flags:    []string{"stream", "window"},
 	},
 	{
-		name: "ramp", about: "add connections at a rate",
-		text: "Adds -connect-rate connections per second up to -conns; each sends a message every -every from then on. Shows how\n" +
-			"long connects take and which fail while a server fills up.",
+		name: "ramp", about: "add connections at a fixed rate",
+		text: "Adds -connect-rate connections per second up to -conns. Each connection sends a message every -every. Shows how long\n" +
+			"connects take, and which fail, while a server fills up.",
 		examples: []string{"-conns 5000 -connect-rate 1000", "-conns 20000 -connect-rate 5000 -sources 4 -every 5s"},
 		flags:    []string{"connect-rate", "every"},
 	},
 	{
 		name: "search", about: "find the highest rate whose p99 stays under a limit",
-		text: "Doubles the rate, from -rate on, until the 99th percentile of latency from the planned time reaches -p99, or errors\n" +
-			"occur, or the server does not keep up; then halves the distance. Every step lasts -step. The figures are those of the\n" +
-			"best step; all steps are listed.",
+		text: "Begins with -rate and doubles it until a step fails: the 99th percentile of the latency from the planned time reaches\n" +
+			"-p99, or there are errors, or the server does not keep up. Then halves the distance between the highest rate that\n" +
+			"passed and the lowest that failed. Each step measures for -step. The figures are those of the best step; all steps\n" +
+			"are listed.",
 		examples: []string{"-p99 5ms", "-p99 1ms -conns 1000 -step 5s", "-rate 50000 -p99 2ms -arrival poisson"},
 		flags:    []string{"p99", "rate", "step", "arrival", "depth"},
 	},
@@ -93,15 +94,15 @@ func find(name string) (*command, bool) {
 	return nil, false
 }
 
-// common are the flags of every command that loads a server; ramp has no warm-up.
+// common are the flags of every command that loads a server. ramp ignores -warmup.
 var common = []string{"addr", "conns", "size", "duration", "warmup", "threads", "sources", "timeout", "seed", "pid", "json", "hgrm", "html", "quiet"}
 
-// define binds every flag there is; the command's own set takes over those it knows.
+// define binds all flags to c. flagSet selects those of the command.
 func define(fs *flag.FlagSet, c *config) {
 	p := &c.plan
 	d := p.WithDefaults()
-	fs.StringVar(&p.Addr, "addr", "", "the server: `host:port`, or unix:PATH. Required. If the host has several addresses, all\nconnections go to the first that works; :port and localhost:port are 127.0.0.1 and ::1.")
-	// say returns what a flag means to the command at hand.
+	fs.StringVar(&p.Addr, "addr", "", "address of the server: `host:port`, or unix:PATH. Required. If the host has several addresses,\nall connections go to the first that works. :port and localhost:port stand for 127.0.0.1 and ::1.")
+	// say returns the help text for the command: special if its mode is the given one, usual otherwise.
 	say := func(usual string, mode bench.Mode, special string) string {
 		if p.Mode == mode {
 			return special
@@ -109,33 +110,33 @@ func define(fs *flag.FlagSet, c *config) {
 		return usual
 	}
 	fs.IntVar(&p.Conns, "conns", d.Conns, say("`number` of connections.", bench.Fanout, "`number` of subscribers."))
-	fs.IntVar(&p.Size, "size", d.Size, fmt.Sprintf("`bytes` of a message, 1 to %d. From 16 on a message carries a header by which lost\nmessages are told from wrong bytes.", bench.MaxSize))
+	fs.IntVar(&p.Size, "size", d.Size, fmt.Sprintf("size of a message in `bytes`, 1 to %d. A message of 16 bytes or more has a header, which\ndistinguishes lost messages from wrong bytes.", bench.MaxSize))
 	fs.DurationVar(&p.Duration, "duration", d.Duration,
-		say("`time` of the measured part, such as 30s or 2m.", bench.Search, "`time` the whole search may take, such as 30s or 2m."))
+		say("`time` of the measured part, such as 30s or 2m.", bench.Search, "longest `time` of the whole search, such as 30s or 2m."))
 	fs.DurationVar(&p.Warmup, "warmup", d.Warmup,
 		say("`time` of load before the measured part.", bench.Search, "`time` of load before the measured part of each step, not longer than -step."))
-	fs.IntVar(&p.Threads, "threads", d.Threads, "`number` of reactors, each on a thread of its own. The default is half of the cores this\nprocess may use: a CPU quota and an affinity count.")
-	fs.IntVar(&p.Sources, "sources", 0, "`number` of source addresses, 127.0.0.2 and up, used in turn; each has some 28,000 ports.\nFor servers on a 127.x.x.x address. 0: the system chooses.")
-	fs.DurationVar(&p.Timeout, "timeout", d.Timeout, "`time` after which a connect fails and a reply is late; also the longest wait for\nreplies at the end.")
-	fs.Uint64Var(&p.Seed, "seed", d.Seed, "`number` that decides the bytes sent and the Poisson arrivals.")
-	fs.IntVar(&p.PID, "pid", 0, "process `id` of the server, if it runs here: its CPU and memory are reported.")
-	fs.IntVar(&p.Depth, "depth", d.Depth, "`number` of messages in flight on each connection, at most.")
+	fs.IntVar(&p.Threads, "threads", d.Threads, "`number` of reactors, each on its own thread. The default is half of the cores that this process\nmay use, by its CPU quota and affinity.")
+	fs.IntVar(&p.Sources, "sources", 0, "`number` of source addresses, from 127.0.0.2 on, used in turn. Each has about 28,000 ports.\nOnly for servers on a 127.x.x.x address. With 0 the system chooses the address.")
+	fs.DurationVar(&p.Timeout, "timeout", d.Timeout, "`time` after which a connect fails and a reply is late. It is also the longest wait for replies\nat the end.")
+	fs.Uint64Var(&p.Seed, "seed", d.Seed, "`number` from which the bytes sent and the Poisson arrivals are made.")
+	fs.IntVar(&p.PID, "pid", 0, "process `id` of the server, if it runs on this machine. Its CPU time and memory are reported.")
+	fs.IntVar(&p.Depth, "depth", d.Depth, "largest `number` of messages in flight on each connection.")
 	fs.Float64Var(&p.Rate, "rate", d.Rate,
-		say("`number` of messages per second, all connections together.", bench.Search, "`number` of messages per second that is tried first."))
-	fs.StringVar(&p.Arrival, "arrival", d.Arrival, "how planned times are spread, a `name`: uniform (equal gaps) or poisson (as many\nindependent clients make them).")
+		say("`number` of messages per second, all connections together.", bench.Search, "`number` of messages per second in the first step."))
+	fs.StringVar(&p.Arrival, "arrival", d.Arrival, "`name` of the distribution of the planned times: uniform (equal gaps) or poisson (like many\nindependent clients).")
 	fs.IntVar(&p.Messages, "messages", d.Messages, "`number` of messages on each connection.")
 	fs.BoolVar(&p.Linger0, "linger0", false, "close with a reset, which leaves no port in TIME_WAIT.")
 	fs.IntVar(&p.Active, "active", 0, "`number` of connections that exchange messages.")
 	fs.Float64Var(&p.ConnectRate, "connect-rate", d.ConnectRate, "`number` of new connections per second.")
 	fs.DurationVar(&p.Every, "every", d.Every, "`time` between two messages of one connection.")
-	fs.BoolVar(&p.Stream, "stream", false, "the publisher does not wait for the subscribers.")
-	fs.IntVar(&p.Window, "window", d.Window, "with -stream: `bytes` the publisher may be ahead of the slowest subscriber.")
-	fs.DurationVar(&p.P99, "p99", d.P99, "the `time` that the 99th percentile must stay under.")
+	fs.BoolVar(&p.Stream, "stream", false, "send without waiting for the subscribers, see -window.")
+	fs.IntVar(&p.Window, "window", d.Window, "with -stream: largest number of `bytes` that the publisher is ahead of the slowest subscriber.")
+	fs.DurationVar(&p.P99, "p99", d.P99, "`time` under which the 99th percentile of latency must stay.")
 	fs.DurationVar(&p.Step, "step", d.Step, "`time` of the measured part of each step.")
-	fs.StringVar(&c.json, "json", "", "`file` for the result as JSON (bench/schema.json describes it); - for standard output\nin place of the table.")
+	fs.StringVar(&c.json, "json", "", "`file` for the result as JSON, as bench/schema.json describes it. - stands for standard output, in\nplace of the table.")
 	fs.StringVar(&c.hgrm, "hgrm", "", "`file` for the latency distribution in HdrHistogram's text format.")
-	fs.StringVar(&c.html, "html", "", "`file` for the result as one page with charts, which needs nothing from elsewhere.")
-	fs.BoolVar(&c.quiet, "quiet", false, "no live line and no table; errors are still told by the exit code.")
+	fs.StringVar(&c.html, "html", "", "`file` for the result as one self-contained HTML page with charts.")
+	fs.BoolVar(&c.quiet, "quiet", false, "show no progress and no table. The exit code still reports errors.")
 }
 
 // flagSet returns the flags of the command, bound to c.
@@ -167,7 +168,7 @@ func parse(cmd *command, args []string) (*config, error) {
 	if c.plan.Addr == "" {
 		return nil, errors.New("-addr is missing: say where the server listens, such as -addr 127.0.0.1:7777")
 	}
-	// A zero in a plan stands for the default, but here somebody has typed it.
+	// A zero in a plan stands for the default. A zero on the command line does not: refuse it.
 	var err error
 	fs.Visit(func(f *flag.Flag) {
 		switch f.Name {
@@ -212,23 +213,23 @@ func (cmd *command) helpText() string {
 	return b.String()
 }
 
-const exitText = `Every byte that comes back is verified. Ctrl-C ends a run early and reports what there is.
+const exitText = `Every byte that comes back is verified. Ctrl-C ends a run early and reports what was measured until then.
 Exit codes: 0 no errors; 1 could not run; 2 bad flags; 3 the run met errors, which its first line counts.
-Files are written when a run has ended; one that could not be carried out leaves earlier files as they are.
+Files are written after the run. A run that fails leaves existing files unchanged.
 `
 
 func overview() string {
 	var b strings.Builder
-	b.WriteString("netbench loads a TCP server, checks every byte that comes back, and says what it saw.\n\n" +
-		"  netbench                                         a tour of ten seconds, and a page with charts\n" +
+	b.WriteString("netbench loads a TCP server, checks every byte that comes back, and reports throughput, latency and cost.\n\n" +
+		"  netbench                                         a demo of ten seconds, and a page with charts\n" +
 		"  go run ./cmd/echoserver                          a server to load, on port 7777\n" +
-		"  netbench echo -addr 127.0.0.1:7777               how much goes through\n" +
-		"  netbench rate -addr 127.0.0.1:7777 -rate 10000   how long it takes at a given load\n\nCommands:\n")
+		"  netbench echo -addr 127.0.0.1:7777               the highest throughput\n" +
+		"  netbench rate -addr 127.0.0.1:7777 -rate 10000   the latency at a given rate\n\nCommands:\n")
 	for _, c := range commands {
 		fmt.Fprintf(&b, "  %-8s %s\n", c.name, c.about)
 	}
-	b.WriteString("  compare  show results that -json has written side by side\n" +
-		"  demo     start a server and load it in five ways; also without a command\n\n" +
+	b.WriteString("  compare  compare results that -json has written\n" +
+		"  demo     start a server and load it in five ways; the default without a command\n\n" +
 		"netbench COMMAND -h has examples and every flag.\n\n" + exitText)
 	return b.String()
 }

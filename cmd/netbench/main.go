@@ -24,8 +24,8 @@ const (
 
 func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run is the whole program; it returns the exit code. SIGINT and SIGTERM end a run early and in order; a second one
-// finds the default action.
+// run is the whole program. It returns the exit code. SIGINT and SIGTERM end a run early and in order; a second one has the default
+// action of the system.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	name, rest := "", []string(nil)
 	if len(args) > 0 {
@@ -67,8 +67,7 @@ func usage(stderr io.Writer, cmd *command, err error) int {
 	return exitUsage
 }
 
-// untilSignal returns a context that SIGINT or SIGTERM ends; a second one finds the default action. restore must be
-// called.
+// untilSignal returns a context that ends with SIGINT or SIGTERM. A second signal has the default action. restore must be called.
 func untilSignal(ctx context.Context) (_ context.Context, restore func()) {
 	ctx, restore = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	go func() { // it ends with ctx, which restore ends
@@ -78,12 +77,12 @@ func untilSignal(ctx context.Context) (_ context.Context, restore func()) {
 	return ctx, restore
 }
 
-// load carries out a run and writes what came of it.
+// load carries out a run and writes its result.
 func load(ctx context.Context, cmd *command, cfg *config, stdout, stderr io.Writer) int {
 	ctx, restore := untilSignal(ctx)
 	defer restore()
 
-	// Files are looked at first: a typing error in a name should not cost a run.
+	// Check the files first, so that a typing error in a name does not cost a run.
 	files, err := newOutputs(cfg.json, cfg.hgrm, cfg.html)
 	if err != nil {
 		fmt.Fprintf(stderr, "netbench: %v\n", err)
@@ -129,7 +128,7 @@ func load(ctx context.Context, cmd *command, cfg *config, stdout, stderr io.Writ
 	return code
 }
 
-// show writes the result to stdout: as JSON if that goes there, else as a table, unless -quiet was given.
+// show writes the result to stdout: as JSON with -json -, otherwise as a table, unless -quiet was given.
 func show(r *bench.Result, cfg *config, stdout io.Writer) error {
 	switch {
 	case cfg.json == "-":
@@ -140,7 +139,7 @@ func show(r *bench.Result, cfg *config, stdout io.Writer) error {
 	return nil
 }
 
-// outputs are the files of a run.
+// outputs are the output files of a run.
 type outputs struct{ json, hgrm, html *file }
 
 func newOutputs(json, hgrm, html string) (o outputs, err error) {
@@ -157,7 +156,7 @@ func newOutputs(json, hgrm, html string) (o outputs, err error) {
 	return o, err
 }
 
-// names are those of the files that were asked for.
+// names returns the names of the files that were asked for.
 func (o outputs) names() (list []string) {
 	for _, f := range []*file{o.json, o.hgrm, o.html} {
 		if f.name != "" {

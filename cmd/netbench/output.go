@@ -10,21 +10,20 @@ import (
 	"strings"
 )
 
-// A file is one that a result goes to. What it holds from an earlier run stays as it is until commit, which replaces it
-// as a whole.
+// A file is an output file. An existing file stays unchanged until commit, which replaces it as a whole.
 type file struct {
-	name string // as it was given; "" for no file
-	path string // where the name leads to
+	name string // as given; "" for no file
+	path string // name with symbolic links resolved
 	mode fs.FileMode
-	// exists: there is one already, whose mode stays.
+	// exists says that the file exists already. Its mode is kept.
 	exists bool
-	// inPlace: it is written to rather than replaced: a pipe or device, or in a folder that takes no new file.
+	// inPlace says that the file is written to, not replaced: a pipe, a device, or a file in a folder that takes no new file.
 	inPlace bool
 	text    bytes.Buffer
 }
 
 // newFile checks that the file can be written, so that a typing error in a name does not cost a run. It changes nothing.
-// No name is no file.
+// An empty name stands for no file.
 func newFile(name string) (*file, error) {
 	f := &file{name: name, path: name, mode: 0o666}
 	switch name {
@@ -33,7 +32,7 @@ func newFile(name string) (*file, error) {
 	case "-":
 		return nil, errors.New("- is for -json only: name a file")
 	}
-	// What a link leads to is replaced, not the link. The names of open files, such as /dev/stdout, are no such links.
+	// Replace the target of a symbolic link, not the link. Names of open files, such as /dev/stdout, are not resolved.
 	open := strings.HasPrefix(name, "/dev/") || strings.HasPrefix(name, "/proc/")
 	if path, err := filepath.EvalSymlinks(name); err == nil && !open {
 		f.path = path
@@ -65,7 +64,7 @@ func newFile(name string) (*file, error) {
 	return f, errors.Join(trial.Close(), os.Remove(trial.Name()))
 }
 
-// beside makes a new file in the folder of f.
+// beside creates a temporary file in the folder of f.
 func (f *file) beside() (*os.File, error) {
 	for n := range 100 {
 		name := filepath.Join(filepath.Dir(f.path), fmt.Sprintf(".%s.%d-%d.tmp", filepath.Base(f.path), os.Getpid(), n))
@@ -84,7 +83,7 @@ func (f *file) beside() (*os.File, error) {
 	return nil, &fs.PathError{Op: "create", Path: f.name, Err: fs.ErrExist}
 }
 
-// commit gives the file its text, all of it or nothing.
+// commit writes the whole text to the file, or nothing.
 func (f *file) commit() error {
 	if f.name == "" {
 		return nil
@@ -113,7 +112,7 @@ func (f *file) commit() error {
 	return err
 }
 
-// commit gives all the files their texts. Each text is complete before the first file changes.
+// commit writes all the files. Every text is complete before the first file changes.
 func commit(files ...*file) error {
 	var errs []error
 	for _, f := range files {
