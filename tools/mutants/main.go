@@ -1,6 +1,5 @@
-// Command mutants proves that the tests can fail. It makes one known mistake at a time in the code, by way of go's -overlay,
-// so that no file is changed, and runs the tests that must notice it. A mistake that nobody notices is an error, unless it is
-// explained in explained.go.
+// Command mutants proves that the tests can fail. It makes one known mistake at a time in the code, with go's -overlay, so that no file
+// is changed, and runs the tests that must notice it. A mistake that no test notices is an error, unless explained.go explains it.
 //
 //	make mutants
 //
@@ -101,7 +100,7 @@ func draw(all []mutant, n int, seed uint64) []mutant {
 	return all[:min(n, len(all))]
 }
 
-// seedOfToday differs from commit to commit.
+// seedOfToday returns a seed that differs from commit to commit.
 func seedOfToday(root string) uint64 {
 	out, err := exec.Command("git", "-C", root, "rev-parse", "--short=12", "HEAD").Output()
 	if err == nil {
@@ -113,7 +112,7 @@ func seedOfToday(root string) uint64 {
 	return n
 }
 
-// baseline runs the tests on the code as it is: none may fail.
+// baseline runs the tests on the unchanged code: none may fail.
 func baseline(ctx context.Context, root string, chosen []mutant) error {
 	var packages []string
 	tests := make(map[string][]string)
@@ -141,8 +140,8 @@ func baseline(ctx context.Context, root string, chosen []mutant) error {
 	return nil
 }
 
-// tryAll makes the mistakes, some at a time, and tells of each. One that is not noticed is made once more: some show
-// themselves only if two things happen at the same time.
+// tryAll makes the mistakes, several at a time, and prints a line for each. A mistake that is not noticed is tried once more, because
+// some have an effect only if two things happen at the same time.
 func tryAll(ctx context.Context, root, work string, chosen []mutant) ([]verdict, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -188,7 +187,7 @@ func tryAll(ctx context.Context, root, work string, chosen []mutant) ([]verdict,
 	return results, context.Cause(ctx)
 }
 
-// word is the verdict in a word.
+// word returns the verdict as a word.
 func (v verdict) word(m *mutant) string {
 	switch {
 	case v.noticed:

@@ -20,7 +20,7 @@ type mutant struct {
 	tests   string // a package and a regular expression for names of its tests, as in "./frame TestLineSplit|TestLineAppend"
 }
 
-// simulator is the tests of mistakes that the random schedules of package session find.
+// simulator names the tests for mistakes that the random schedules of package session find.
 const simulator = "./session TestSimulator"
 
 // mutants returns the complete list.
@@ -54,7 +54,7 @@ func (m *mutant) mutate(root string) ([]byte, error) {
 	return []byte(strings.Replace(string(source), m.was, m.becomes, 1)), nil
 }
 
-// overlay writes the changed file to a folder, and what tells go to take it, and returns the path of that.
+// overlay writes the changed file and the JSON file for go's -overlay to a folder, and returns the path of the JSON file.
 func (m *mutant) overlay(root, work string) (string, error) {
 	changed, err := m.mutate(root)
 	if err != nil {
@@ -74,7 +74,7 @@ func (m *mutant) overlay(root, work string) (string, error) {
 
 var testFunction = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 
-// testsExist reports an error if the mutant names no test that there is.
+// testsExist returns an error if the mutant names no existing test.
 func (m *mutant) testsExist(root string) error {
 	pkg, run := m.testPackage()
 	top, _, _ := strings.Cut(run, "/")

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// tally is what became of the mistakes in one package.
+// tally has the counts of the verdicts in one package.
 type tally struct{ made, noticed, explained int }
 
 // report prints the tables, and returns an error if a mistake survives that is not explained.

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// verdict is what the tests say of a mistake.
+// verdict is the result of the tests for a mistake.
 type verdict struct {
 	noticed bool
 	by      string // the test's message
@@ -50,7 +50,7 @@ func goTest(ctx context.Context, root, pkg, run string, limit time.Duration, fla
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = root
-	// The tests are children of go test, and end with it.
+	// The tests are children of go test and must end with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second // a server that a test has left behind may hold the pipe
@@ -80,7 +80,7 @@ var (
 	rare        = regexp.MustCompile(`\d+: ([a-z -]+: only) .*`)
 )
 
-// judge reads what go test has printed, and how it ended.
+// judge derives the verdict from the output and the exit of go test.
 func judge(out string, err error) (verdict, error) {
 	switch exit := new(exec.ExitError); {
 	case errors.Is(err, context.Canceled):

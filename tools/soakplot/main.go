@@ -17,7 +17,7 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// charts are the columns drawn, each in a unit.
+// charts are the columns to draw, each with its unit.
 var charts = []struct {
 	column, title string
 	unit          float64
@@ -62,7 +62,7 @@ func run(from, to string) error {
 	return errors.Join(chart(rows, out), out.Close())
 }
 
-// chart draws rows, the first of which names the columns.
+// chart draws rows. The first row has the names of the columns.
 func chart(rows [][]string, out *os.File) error {
 	var all [][]*plot.Plot
 	for i, c := range charts {
@@ -100,7 +100,7 @@ func chart(rows [][]string, out *os.File) error {
 	return err
 }
 
-// curve returns a column over minutes.
+// curve returns a column over time, in minutes.
 func curve(rows [][]string, column string, unit float64) (plotter.XYs, error) {
 	at := -1
 	for i, name := range rows[0] {

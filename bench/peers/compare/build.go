@@ -16,7 +16,7 @@ const (
 	nested = module + "/bench/peers"
 )
 
-// build makes every program in dir. Ours are built in their own module, with the requirements a user gets.
+// build builds every program into dir. Our programs are built in their own module, with the dependencies that a user gets.
 func build(ctx context.Context, dir string) error {
 	root, err := output(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", module)
 	if err != nil {
@@ -53,7 +53,7 @@ func output(ctx context.Context, dir, name string, args ...string) (string, erro
 	return strings.TrimSpace(string(out)), nil
 }
 
-// versions tells what the programs in dir were built from.
+// versions returns the versions from which the programs in dir were built.
 func versions(dir string) map[string]string {
 	found := map[string]string{}
 	for program, path := range map[string]string{

@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// agreement is how far netbench may be from the independent client, either way.
+// agreement is how far netbench's figure may be above or below that of the independent client.
 const agreement = 0.15
 
-// A crossCheck holds netbench against cload, a client that shares nothing with it, on one server: in each round each of
-// them has the server once, started anew.
+// A crossCheck compares netbench with cload, a client that shares no code with it, on one server. In each round each client loads the
+// server once, each time in a new process.
 type crossCheck struct {
 	Server   string `json:"server"`
 	Conns    int    `json:"conns"`
@@ -54,7 +54,7 @@ func (r *runner) crossCheck(ctx context.Context) (all []crossCheck, last sample)
 	return all, last
 }
 
-// cload measures with the other client. It tells no latency.
+// cload measures with the other client, which reports no latency.
 func (r *runner) cload(ctx context.Context, s server, c crossCheck) (out sample) {
 	p, err := r.launch(ctx, s, topRate)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// A spread is a row of figures of one kind.
+// A spread is a list of figures of one kind.
 type spread struct {
 	Median float64 `json:"median"`
 	Min    float64 `json:"min"`
@@ -24,7 +24,7 @@ func spreadOf(values []float64) spread {
 	return spread{Median: (v[(n-1)/2] + v[n/2]) / 2, Min: v[0], Max: v[n-1], N: n}
 }
 
-// A figure is something that is read from a sample.
+// A figure is a value that is taken from a sample.
 type figure struct {
 	name   string
 	of     func(sample) float64
@@ -40,7 +40,7 @@ var (
 	rss  = figure{name: "memory", of: func(s sample) float64 { return s.RSSPerConn }}
 )
 
-// good are the samples that have figures.
+// good returns the samples that have figures.
 func (s *series) good() []sample {
 	return slices.DeleteFunc(slices.Clone(s.Samples), func(s sample) bool { return s.Failure != "" })
 }
@@ -53,8 +53,8 @@ func (s *series) spread(f figure) spread {
 	return spreadOf(values)
 }
 
-// ratios divides, round by round, the figures of s by those of base. The machine is not the same from minute to minute,
-// but nearly so within a round; a ratio of two medians would mix the rounds.
+// ratios divides the figures of s by those of base, round by round. The speed of the machine changes from minute to minute, but little
+// within a round. A ratio of two medians would mix the rounds.
 func (s *series) ratios(base *series, f figure) spread {
 	in := map[int]float64{}
 	for _, b := range base.good() {
@@ -94,7 +94,7 @@ func (o *outcome) base(f figure) *series {
 	return a
 }
 
-// noise is the A/A pair: what the ratio of a program to itself came to.
+// noise returns the ratio of the A/A pair: of a program to itself.
 func (o *outcome) noise(f figure) spread {
 	a, b := o.find(ours), o.find(oursAgain)
 	if a == nil || b == nil {
@@ -103,8 +103,8 @@ func (o *outcome) noise(f figure) spread {
 	return b.ratios(a, f)
 }
 
-// clear reports whether a ratio tells a difference: every round is on the same side of 1, and the median is farther from
-// 1 than that of the A/A pair.
+// clear reports whether a ratio is a difference and not noise: every round is on the same side of 1, and the median is farther from 1
+// than that of the A/A pair.
 func clear(ratio, noise spread) bool {
 	if ratio.N < 2 || ratio.Min <= 1 && ratio.Max >= 1 {
 		return false
@@ -112,7 +112,7 @@ func clear(ratio, noise spread) bool {
 	return noise.N == 0 || distance(ratio.Median) > distance(noise.Median)
 }
 
-// distance makes 2 and 1/2 equally far from 1.
+// distance returns how far a ratio is from 1. 2 and 1/2 are equally far.
 func distance(ratio float64) float64 {
 	if ratio <= 0 {
 		return math.Inf(1)

@@ -36,8 +36,8 @@ func made(name string, values ...float64) series {
 	return s
 }
 
-// A machine that becomes ten times as slow in every round does not change a ratio of the same round, while the medians
-// would be of different rounds: a failure has taken one out.
+// Ratios do not change if the machine becomes ten times as slow in every round. Medians would: after a failure they are of different
+// rounds.
 func TestRatiosArePaired(t *testing.T) {
 	a, b := made("a", 2, -1, 220, 1800), made("b", 1, 10, 100, 1000)
 	got := a.ratios(&b, cpu)

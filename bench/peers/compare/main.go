@@ -29,8 +29,8 @@ const (
 
 func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run is the whole program; it returns the exit code. The first SIGINT or SIGTERM ends the measuring and reports what
-// there is; a second one finds the default action.
+// run is the whole program. It returns the exit code. The first SIGINT or SIGTERM ends the measurement and reports the results so far; a
+// second one has the default action.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cfg, err := parse(args, stderr)
 	switch {
@@ -94,7 +94,7 @@ func compare(ctx context.Context, cfg config, log io.Writer) (*report, error) {
 	return rep, nil
 }
 
-// loadAverage returns that of the last minute, and 0 if the system does not tell.
+// loadAverage returns the load average of the last minute, or 0 if it is unknown.
 func loadAverage() (load float64) {
 	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
 		fmt.Sscan(string(text), &load)
@@ -123,7 +123,7 @@ func write(rep *report, cfg config, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// command returns what to type for the same again.
+// command returns the command line that repeats the comparison.
 func command(args []string) string {
 	line := "go run ./compare"
 	for _, a := range args {
@@ -135,7 +135,7 @@ func command(args []string) string {
 	return line
 }
 
-// config is the command line, checked.
+// config is the validated command line.
 type config struct {
 	workloads            []workload
 	servers              []server
@@ -200,7 +200,7 @@ func names[T fmt.Stringer](all []T) string {
 	return strings.Join(s, ", ")
 }
 
-// pick returns those that list names, in the order of all.
+// pick returns the elements that list names, in the order of all.
 func pick[T fmt.Stringer](flag, list string, all []T) ([]T, error) {
 	if list == "all" {
 		return all, nil

@@ -16,7 +16,7 @@ import (
 	"github.com/servercore-go/servercore/bench"
 )
 
-// A sample is what one measurement brought. Keys have their unit, as in bench.Result.
+// A sample is the result of one measurement. Its JSON keys have units, as in bench.Result.
 type sample struct {
 	Round       int      `json:"round"`
 	CPU         float64  `json:"server_cpu_us_per_unit"` // per message, delivery or connection
@@ -33,7 +33,7 @@ type sample struct {
 	machine bench.Machine
 }
 
-// measure starts the server, loads it, kills it. It always returns; what went wrong is in the sample.
+// measure starts the server, loads it and kills it. It always returns a sample, which has the error if there was one.
 func (r *runner) measure(ctx context.Context, w workload, s server) sample {
 	if w.idle {
 		return r.measureIdle(ctx, w, s)
@@ -53,7 +53,7 @@ func (r *runner) measure(ctx context.Context, w workload, s server) sample {
 	return out
 }
 
-// measureIdle takes the memory of a server at two numbers of connections, each time of a new process.
+// measureIdle measures the memory of a server with two numbers of connections, each in a new process.
 func (r *runner) measureIdle(ctx context.Context, w workload, s server) sample {
 	var rss [2]float64
 	var out sample
@@ -72,7 +72,7 @@ func (r *runner) measureIdle(ctx context.Context, w workload, s server) sample {
 	return out
 }
 
-// load returns a nil result when there are no figures; the sample says why.
+// load returns a nil result if there are no figures. The sample then says why.
 func (r *runner) load(ctx context.Context, w workload, s server) (*bench.Result, sample) {
 	var out sample
 	fail := func(err error) (*bench.Result, sample) {
@@ -103,7 +103,7 @@ func (r *runner) load(ctx context.Context, w workload, s server) (*bench.Result,
 	return result, out
 }
 
-// netbench loads p and reads the result. A result with errors is one; the caller has to look at them.
+// netbench loads p and returns the result. A result may have errors, which the caller must check.
 func (r *runner) netbench(ctx context.Context, w workload, p *running) (*bench.Result, error) {
 	file := filepath.Join(r.dir, "result.json")
 	os.Remove(file)

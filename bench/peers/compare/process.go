@@ -21,9 +21,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A starter starts processes that are pinned from their first instruction: a child begins with the affinity of the
-// thread that makes it, so one thread is kept for nothing else. That thread lives as long as this program, which lets
-// the kernel end the children when it dies.
+// A starter starts processes that are pinned to processors from their first instruction. A child inherits the affinity of the thread that
+// starts it, so a starter has a thread for that alone. The thread lives as long as this program, so that the kernel can kill the children
+// when the program dies.
 type starter struct {
 	jobs chan func()
 	all  unix.CPUSet // what this program may use
@@ -43,7 +43,8 @@ func newStarter() (*starter, error) {
 	return s, nil
 }
 
-// start starts cmd on cpus; none stands for all there are. Ctrl-C does not reach it: it has a process group of its own.
+// start starts cmd on the given processors, or on all if there are none. The process has its own process group, so Ctrl-C does not reach
+// it.
 func (s *starter) start(cmd *exec.Cmd, cpus []int) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	set := s.all
@@ -65,7 +66,7 @@ func (s *starter) start(cmd *exec.Cmd, cpus []int) error {
 	return <-done
 }
 
-// count returns how many processors start would give.
+// count returns how many processors a process of start has.
 func (s *starter) count(cpus []int) int {
 	if len(cpus) > 0 {
 		return len(cpus)
@@ -73,7 +74,7 @@ func (s *starter) count(cpus []int) int {
 	return s.all.Count()
 }
 
-// A running server.
+// running is a server that has been started.
 type running struct {
 	cmd   *exec.Cmd
 	addr  string
@@ -124,7 +125,7 @@ func (r *runner) launch(ctx context.Context, s server, w workload) (*running, er
 	return nil, err
 }
 
-// kill ends the process. Its error says that it was gone already, and why.
+// kill kills the process. It returns an error if the process had ended before, with the reason.
 func (p *running) kill() error {
 	select {
 	case <-p.ended:
@@ -141,8 +142,8 @@ var port struct {
 	next int
 }
 
-// freeAddr returns an address with a port below those that clients get, and not the one it returned last: what rests in
-// TIME_WAIT from another measurement is then in nobody's way.
+// freeAddr returns an address whose port is below the range of clients' ports, and differs from the one before. So sockets of another
+// measurement in TIME_WAIT are not in the way.
 func freeAddr() (string, error) {
 	const first, last = 12_000, 32_000
 	port.Lock()
@@ -163,7 +164,7 @@ func freeAddr() (string, error) {
 	return "", errors.New("no port from 12000 to 31999 is free on 127.0.0.1")
 }
 
-// A transcript is what a process has written; the line "listening on ADDRESS" is looked for.
+// A transcript is the output of a process. It finds the line "listening on ADDRESS".
 type transcript struct {
 	listening chan string
 	mu        sync.Mutex

@@ -16,7 +16,7 @@ import (
 	"github.com/servercore-go/servercore/bench"
 )
 
-// A report is everything a comparison brought; its JSON form has every sample.
+// A report is the result of a comparison. Its JSON form has every sample.
 type report struct {
 	Date        time.Time         `json:"date"`
 	Command     string            `json:"command"`
@@ -34,7 +34,7 @@ type report struct {
 	CrossChecks []crossCheck      `json:"cross_checks"`
 }
 
-// faults reports whether anything went wrong that figures alone would not show.
+// faults reports whether there were errors that the figures alone do not show.
 func (r *report) faults() bool {
 	for _, o := range r.Outcomes {
 		if o.Failure != "" || len(o.troubles()) > 0 {
@@ -44,7 +44,7 @@ func (r *report) faults() bool {
 	return slices.ContainsFunc(r.CrossChecks, func(c crossCheck) bool { return !c.agrees() })
 }
 
-// troubles lists what failed and what met errors.
+// troubles lists the measurements that failed or had errors.
 func (o *outcome) troubles() (lines []string) {
 	for _, s := range o.Series {
 		for _, one := range s.Samples {
@@ -111,7 +111,7 @@ const legend = "Medians of all rounds. CPU is the server's processor time. A rat
 	"for a rate. `~`: no difference can be told, because the rounds disagree on its direction or the two runs of ours differ as\n" +
 	"much. `!`: failures or errors, listed below the table.\n\n"
 
-// longer names the workloads that are measured for longer than -duration.
+// longer returns the names of the workloads that are measured for longer than -duration.
 func longer(all []outcome) string {
 	var names []string
 	for _, o := range all {
@@ -203,7 +203,7 @@ func (o *outcome) row(s *series, main figure) []string {
 		digits(s.spread(p50).Median), digits(s.spread(p99).Median), digits(s.spread(p999).Median), tails)
 }
 
-// ratio returns how s compares with base, and that as text with its mark.
+// ratio returns the ratio of s to base, and its text with the mark for noise.
 func (o *outcome) ratio(s, base *series, f figure) (spread, string) {
 	if base == nil {
 		return spread{}, "-"
@@ -253,7 +253,7 @@ func (o *outcome) footnotes(b *strings.Builder, main figure) {
 	}
 }
 
-// busyClients names the servers that netbench may have been the limit of: their rates are then not a server's. CPU per
+// busyClients returns the servers for which netbench may have been the limit. Their rates are then not those of the server; their CPU per
 // message is.
 func (o *outcome) busyClients() string {
 	var names []string
@@ -274,7 +274,7 @@ func (o *outcome) busyClients() string {
 	return "netbench was the limit, not the server, for: " + strings.Join(names, ", ") + ". Use CPU, not the rate, to compare these."
 }
 
-// table writes rows, the first of them being the header, as markdown that can be read as it is.
+// table writes rows, of which the first is the header, as a markdown table with aligned columns.
 func table(b *strings.Builder, rows [][]string) {
 	width := make([]int, len(rows[0]))
 	for _, row := range rows {
@@ -312,7 +312,7 @@ func table(b *strings.Builder, rows [][]string) {
 
 func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// ratioText is for ratios; small ones get a third.
+// ratioText returns a ratio with two decimals, or with three if it is small.
 func ratioText(f float64) string {
 	if f > 0 && f < 0.1 {
 		return strconv.FormatFloat(f, 'f', 3, 64)

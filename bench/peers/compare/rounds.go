@@ -13,7 +13,7 @@ import (
 	"github.com/servercore-go/servercore/bench"
 )
 
-// A runner measures. What it needs besides the command line is made by main.
+// A runner measures. Its other fields are set by main.
 type runner struct {
 	cfg     config
 	dir     string // of the programs
@@ -28,7 +28,7 @@ type series struct {
 	Samples []sample `json:"samples"`
 }
 
-// An outcome is one workload, measured.
+// An outcome is the result of one workload.
 type outcome struct {
 	Workload string   `json:"workload"`
 	About    string   `json:"about"`
@@ -41,7 +41,7 @@ type outcome struct {
 	Failure  string   `json:"failure"` // why it could not be measured; "" if it was
 }
 
-// run measures every workload, round by round, and returns what there is when ctx ends.
+// run measures every workload, round by round. When ctx ends, it returns the outcomes so far.
 func (r *runner) run(ctx context.Context) (all []outcome, machine bench.Machine) {
 	r.pace.plan(r.cfg)
 	for _, w := range r.cfg.workloads {
@@ -109,7 +109,7 @@ func (r *runner) halfOfTop(ctx context.Context) (rate float64, note string, err 
 	return rate, fmt.Sprintf("%s messages/s, half of what %s reached in a closed loop before.", thousands(rate), best), nil
 }
 
-// brief is a sample in half a line, for the one who waits.
+// brief returns a sample in half a line, for progress messages.
 func (w workload) brief(s sample) string {
 	text := ""
 	switch {
@@ -126,7 +126,7 @@ func (w workload) brief(s sample) string {
 	return text
 }
 
-// A pace knows how far the work is, and guesses how long the rest takes.
+// A pace counts the measurements that are done, and estimates how long the rest takes.
 type pace struct {
 	cfg           config
 	count, total  int
@@ -134,7 +134,7 @@ type pace struct {
 	spent         time.Duration // on what is done
 }
 
-// guess is what one measurement may take: load, start, connects.
+// guess returns the estimated time of one measurement: load, start and connects.
 func (p *pace) guess(w workload) time.Duration {
 	one := w.duration(p.cfg) + p.cfg.warmup + 300*time.Millisecond
 	switch {
@@ -166,7 +166,7 @@ func (p *pace) done(w workload, took time.Duration) {
 	p.rest -= p.guess(w)
 }
 
-// skip takes n measurements of w, which will not happen, out of the plan.
+// skip removes n measurements of w, which are not made, from the plan.
 func (p *pace) skip(w workload, n int) {
 	p.count += n
 	p.rest -= time.Duration(n) * p.guess(w)

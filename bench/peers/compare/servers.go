@@ -20,7 +20,7 @@ const (
 	cepoll    = "cepoll"
 )
 
-// servers is in the order of a round. The two of the A/A pair are as far apart as a round has them.
+// servers has the servers in the order of a round. The A/A pair is as far apart as a round allows.
 var servers = []server{
 	{name: ours, program: "echoserver", cutting: "ours"},
 	{name: gnet, program: "gnet"},

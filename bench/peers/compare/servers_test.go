@@ -76,7 +76,7 @@ func noise(n int) []byte {
 	return b
 }
 
-// What is written before anything is read is more than the kernel keeps: the server meets a full socket.
+// The client writes more than the kernel buffers before it reads, so the server finds a full socket.
 func TestEcho(t *testing.T) {
 	r := testRunner(t)
 	for _, s := range servers {
@@ -111,7 +111,7 @@ func TestBroadcast(t *testing.T) {
 
 func testBroadcast(t *testing.T, p *running) {
 	a, b, c := dial(t, p), dial(t, p), dial(t, p)
-	// Being connected is not being known to the server: each of the others has to hear something first.
+	// A server may not know a connection yet when it is connected. So wait until each member has got something.
 	for _, listener := range []net.Conn{b, c} {
 		introduce(t, a, listener)
 	}
@@ -134,7 +134,7 @@ func testBroadcast(t *testing.T, p *running) {
 	}
 }
 
-// introduce sends zeros until the listener has got one.
+// introduce sends zeros until the receiver has got one.
 func introduce(t *testing.T, from, to net.Conn) {
 	t.Helper()
 	for range 500 {
@@ -150,7 +150,7 @@ func introduce(t *testing.T, from, to net.Conn) {
 	t.Fatal("the listener heard nothing for 5 s")
 }
 
-// skipZeros returns what comes after the introduction; noise does not begin with a zero.
+// skipZeros returns the bytes after the zeros of introduce. noise does not begin with a zero.
 func skipZeros(c net.Conn) io.Reader {
 	first := make([]byte, 1)
 	for {
@@ -179,7 +179,7 @@ func TestServersEndOnSignal(t *testing.T) {
 	}
 }
 
-// The whole program, small: every kind of workload once.
+// The whole program runs every kind of workload once, for a short time.
 func TestCompare(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "peers")
 	var stdout, stderr strings.Builder
@@ -207,7 +207,7 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// A server that does not come up, and one that goes away, are failures that show.
+// A server that does not start, and one that ends early, are reported as failures.
 func TestFailuresShow(t *testing.T) {
 	r := testRunner(t, "-duration", "100ms", "-warmup", "0")
 	broken := server{name: "broken", program: "cload"}
@@ -225,7 +225,7 @@ func TestFailuresShow(t *testing.T) {
 	}
 }
 
-// Ctrl-C keeps what is there and leaves out the measurement it cut short.
+// After Ctrl-C the results so far are kept, without the interrupted measurement.
 func TestInterrupted(t *testing.T) {
 	r := testRunner(t, "-duration", "100ms", "-warmup", "0", "-servers", "cepoll", "-rounds", "1000", "-workloads", "echo-64x64,churn")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -4,7 +4,7 @@ package main
 
 import "time"
 
-// A workload is what netbench is asked to do.
+// A workload is a load that netbench makes.
 type workload struct {
 	name  string
 	about string
@@ -29,12 +29,12 @@ var workloads = []workload{
 		args: []string{"echo", "-size", "4096", "-conns", "64"}},
 	{name: "echo-64k-16", about: "echo, 64 KiB, 16 connections, one message in flight on each", unit: "message",
 		args: []string{"echo", "-size", "65536", "-conns", "16"}},
-	// The client closes first, so its ports rest in TIME_WAIT: eight addresses have enough of them.
+	// The client closes first, so its ports stay in TIME_WAIT. Eight source addresses have enough ports.
 	{name: "churn", about: "connect, echo 64 bytes, close; 64 at a time", unit: "connection",
 		args: []string{"churn", "-size", "64", "-conns", "64", "-sources", "8"}},
 	{name: "fanout-1000", about: "one client's 64 bytes to 1,000 others, then the next", unit: "delivery",
 		args: []string{"fanout", "-size", "64", "-conns", "1000"}},
-	// A server that is slow to accept while it sends needs longer than 5 s until it knows everybody.
+	// A server that is slow to accept while it sends needs more than 5 s until it knows all subscribers.
 	{name: "fanout-10000", about: "one client's 64 bytes to 10,000 others, then the next", unit: "delivery",
 		args: []string{"fanout", "-size", "64", "-conns", "10000", "-timeout", "20s"}, times: 3},
 	{name: "stream-1000", about: "one client's messages of 64 bytes to 1,000 others, up to 256 KiB ahead of the slowest", unit: "delivery",
@@ -58,7 +58,7 @@ var topRate = workload{name: "top rate", unit: "message", args: []string{"echo",
 
 func (w workload) String() string { return w.name }
 
-// serverMode returns what the server has to do for this workload.
+// serverMode returns the mode of the server for this workload.
 func (w workload) serverMode() string {
 	if w.args[0] == "fanout" {
 		return "broadcast"
@@ -66,7 +66,7 @@ func (w workload) serverMode() string {
 	return "echo"
 }
 
-// duration is that of the measured part.
+// duration returns the duration of the measured part.
 func (w workload) duration(c config) time.Duration {
 	return c.duration * time.Duration(max(1, w.times))
 }

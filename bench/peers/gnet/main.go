@@ -27,7 +27,7 @@ type base struct {
 	config peer.Config
 }
 
-// OnBoot comes when the first listener listens.
+// OnBoot is called when the first listener listens.
 func (b *base) OnBoot(gnet.Engine) gnet.Action {
 	b.config.Listening()
 	return gnet.None
@@ -56,8 +56,8 @@ func (b *broadcast) OnClose(c gnet.Conn, _ error) gnet.Action {
 	return gnet.None
 }
 
-// OnTraffic uses AsyncWrite even for connections of its own loop: nothing else may be called for a connection that can
-// belong to another one.
+// OnTraffic uses AsyncWrite even for connections of its own loop, because it is the only call allowed for a connection that may belong to
+// another loop.
 func (b *broadcast) OnTraffic(c gnet.Conn) gnet.Action {
 	data, _ := c.Next(-1)
 	kept := bytes.Clone(data) // AsyncWrite holds on to it until the other loop has written

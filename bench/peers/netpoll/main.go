@@ -33,7 +33,7 @@ func main() {
 	peer.Fail(loop.Serve(listener))
 }
 
-// echo uses the nocopy API. Flush returns when the kernel has taken all, so what Next returned may be released then.
+// echo uses the nocopy API. Flush returns when the kernel has taken all bytes, so the result of Next may be released then.
 func echo(_ context.Context, c netpoll.Connection) error {
 	r, w := c.Reader(), c.Writer()
 	data, err := r.Next(r.Len())
@@ -69,7 +69,7 @@ func join(ctx context.Context, c netpoll.Connection) context.Context {
 	return context.WithValue(ctx, memberKey{}, m)
 }
 
-// broadcast waits for a member that does not read, in Flush, as the engine has it.
+// broadcast blocks in Flush for a member that does not read, as this engine does.
 func broadcast(ctx context.Context, c netpoll.Connection) error {
 	r := c.Reader()
 	data, err := r.Next(r.Len())
@@ -83,7 +83,7 @@ func broadcast(ctx context.Context, c netpoll.Connection) error {
 	return r.Release()
 }
 
-// send returns nothing: an error means that the member is leaving.
+// send ignores errors: an error means that the member is closing.
 func (m *member) send(message []byte) {
 	m.writing.Lock()
 	defer m.writing.Unlock()

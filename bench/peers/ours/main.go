@@ -1,5 +1,5 @@
-// Command ours is the broadcast of the reference server (cmd/echoserver) with -message, which that one does not have: each
-// message is a Broadcast of its own. All other workloads run the reference server itself.
+// Command ours is the broadcast mode of the reference server (cmd/echoserver) with a flag -message, with which each message is a
+// Broadcast of its own. All other workloads use the reference server itself.
 package main
 
 import (

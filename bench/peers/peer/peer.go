@@ -1,5 +1,5 @@
-// Package peer is what the servers beside it have in common: the command line, the address they announce, and how they
-// end. What makes a difference to the figures stays in each server.
+// Package peer is the common part of the servers in this module: the command line, the announced address, and the end. Everything that
+// affects the figures is in each server.
 package peer
 
 import (
@@ -20,12 +20,13 @@ type Config struct {
 	Addr  string // host:port; port 0 was replaced by a free one
 	Loops int    // event loops; at least 1
 	Echo  bool   // send back what came; otherwise what one client sends goes to every other
-	// Message is the length of the pieces that are sent by themselves in broadcast mode; 0: what one read brought is one.
+	// Message is the length, in bytes, of a message in broadcast mode, each of which is sent separately. With 0, the bytes of one read are
+	// one message.
 	Message int
 }
 
-// Parse reads the command line and ends the program with exit code 2 if it is wrong. From then on SIGTERM and SIGINT end
-// the program with exit code 0.
+// Parse reads the command line. If it is invalid, Parse ends the program with exit code 2. From then on, SIGTERM and SIGINT end the
+// program with exit code 0.
 func Parse() Config {
 	c := Config{}
 	mode := flag.String("mode", "echo", "`name`: echo, or broadcast: what one client sends goes to every other client")
@@ -44,7 +45,7 @@ func Parse() Config {
 	case c.Message < 0:
 		fail(2, "-message %d: use 0 or a positive number", c.Message)
 	}
-	// Not every engine tells which port it got, and with SO_REUSEPORT each loop would get another: choose it here.
+	// Not every engine reports its port, and with SO_REUSEPORT each loop would get another one. So choose it here.
 	l, err := net.Listen("tcp", c.Addr)
 	if err != nil {
 		fail(2, "-addr %s: %v", c.Addr, err)
@@ -64,8 +65,8 @@ func Parse() Config {
 // Listening announces the address. Call it when the listen queue exists.
 func (c *Config) Listening() { fmt.Printf("listening on %s\n", c.Addr) }
 
-// Messages cuts what one read brought as -message has it. A message that two reads brought becomes two: that keeps the
-// servers free of a framer each, and is the same for all of them.
+// Messages splits the bytes of one read into messages of the length -message. A message in two reads becomes two. So no server needs a
+// framer, and all do the same.
 func (c *Config) Messages(data []byte) iter.Seq[[]byte] {
 	n := c.Message
 	if n == 0 {
@@ -74,7 +75,7 @@ func (c *Config) Messages(data []byte) iter.Seq[[]byte] {
 	return slices.Chunk(data, n)
 }
 
-// Fail ends the program because its engine has ended, or could not begin.
+// Fail ends the program because its engine has ended, or could not start.
 func Fail(err error) { fail(1, "the server cannot go on: %v", err) }
 
 func fail(code int, format string, args ...any) {
@@ -98,14 +99,14 @@ func (r *Room[C]) Join(c C) {
 	r.members[c] = struct{}{}
 }
 
-// Leave takes c out; it need not be in.
+// Leave removes c, if it is a member.
 func (r *Room[C]) Leave(c C) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.members, c)
 }
 
-// Others calls f for every member but c, as the reference server does: under a lock that members share while they send.
+// Others calls f for every member but c, under a read lock, as the reference server does.
 func (r *Room[C]) Others(c C, f func(C)) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

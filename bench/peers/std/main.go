@@ -7,8 +7,8 @@ import (
 	"github.com/servercore-go/servercore/bench/peers/peer"
 )
 
-// bufferSize is that of io.Copy, the way package net documents an echo server. io.Copy itself would be splice(2) here,
-// which holds two pipe descriptors per connection and costs more for small messages.
+// bufferSize is the buffer size of io.Copy, with which package net documents an echo server. io.Copy itself would use splice(2) here,
+// which needs two pipe descriptors per connection and costs more for small messages.
 const bufferSize = 32 << 10
 
 var config peer.Config
@@ -49,8 +49,8 @@ func echo(c net.Conn) {
 
 var room peer.Room[net.Conn]
 
-// broadcast writes from the goroutine that has read, which is cheaper than a writing goroutine for each member and waits
-// for a member that does not read.
+// broadcast writes from the goroutine that has read. That is cheaper than a writing goroutine for each member, but it blocks for a member
+// that does not read.
 func broadcast(c net.Conn) {
 	room.Join(c)
 	defer c.Close()
@@ -62,7 +62,7 @@ func broadcast(c net.Conn) {
 			return
 		}
 		for message := range config.Messages(buffer[:n]) {
-			// An error means that the member is leaving: its own Read tells it.
+			// An error means that the member is closing. Its own Read will return the error.
 			room.Others(c, func(other net.Conn) { other.Write(message) })
 		}
 	}
