@@ -2,7 +2,7 @@
 
 TOOL := go tool -modfile=tools/go.mod
 
-.PHONY: all check fmt vet staticcheck imports test race trials soak bench mutants mutants-sample simulate
+.PHONY: all check fmt vet staticcheck imports api test race trials soak bench mutants mutants-sample simulate
 
 all: check
 
@@ -21,6 +21,10 @@ staticcheck:
 
 imports:
 	go test -run '^TestImport' .
+
+# make api   docs/api.txt anew: the public surface, which .ci/run compares with the code
+api:
+	go -C tools run ./api
 
 test:
 	go test ./...

@@ -195,3 +195,23 @@ func read(t *testing.T, pattern string) (contents []string) {
 	}
 	return contents
 }
+
+var publicName = regexp.MustCompile("`(?:go doc \\./)?(engine|session|frame|pool|bench)\\.([A-Z]\\w*)")
+
+// The names that pages mention exist: they are in the list of the public surface.
+func TestPagesNameWhatExists(t *testing.T) {
+	surface := read(t, root+"/docs/api.txt")[0]
+	found := 0
+	for name, page := range pages(t) {
+		for _, m := range publicName.FindAllStringSubmatch(page, -1) {
+			found++
+			declared := regexp.MustCompile(`(?m)^` + m[1] + `: (type|func|const|var) (` + m[1] + `\.)?` + m[2] + `\b`)
+			if !declared.MatchString(surface) {
+				t.Errorf("%s names %s.%s, which does not exist", name, m[1], m[2])
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d names were found", found)
+	}
+}
