@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"io"
 	"net"
 	"os"
@@ -15,6 +16,7 @@ import (
 func TestEcho(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	os.Args = []string{"echo", "-addr", freeAddress(t)}
+	flag.CommandLine = flag.NewFlagSet(os.Args[0], flag.ExitOnError)
 	ended := make(chan struct{})
 	go func() { defer close(ended); main() }()
 
