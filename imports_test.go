@@ -34,6 +34,7 @@ const (
 	sys        = "golang.org/x/sys/unix"
 	histogram  = "github.com/HdrHistogram/hdrhistogram-go"
 	testkit    = "internal/testkit"
+	enginekit  = "internal/enginekit"
 	echoserver = "internal/echoserver"
 	budget     = "internal/budget"
 	sendqueue  = "internal/sendqueue"
@@ -43,11 +44,13 @@ const (
 )
 
 var rooms = []room{
-	{dir: ".", tests: []string{"engine", "session", "pool", "frame", "bench", testkit, sys}},
+	{dir: ".", tests: []string{"engine", "enginetest", "session", "frame"}},
 	{dir: "cmd", may: []string{"engine", "session", "bench", echoserver, sys}, tests: []string{"pool", testkit}},
 	{dir: "examples", may: []string{"engine", "session", "frame", "pool"}},
 	{dir: "docs", tests: []string{"engine", "session", "frame", "pool"}}, // the code of the guide: test files only
 	{dir: "engine", may: []string{"session", "pool", "frame", "internal/", sys}, tests: []string{gnet + "/pkg/logging"}},
+	{dir: "enginetest", may: []string{"engine", "session", "pool", "frame", enginekit}},
+	{dir: enginekit, may: []string{"engine", "session", "pool", sys}}, // for tests, and for enginetest
 	{dir: "session", may: []string{"pool", "frame", budget, sendqueue, reassembly, "internal/histogram", "internal/tokenbucket"}, tests: []string{"session", testkit},
 		// It opens no socket and asks no operating system: the loop does.
 		not: []string{"syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
@@ -99,8 +102,8 @@ func forbidden(file, imp string) string {
 		}
 		return ""
 	}
-	if ours && name == testkit && !test {
-		return testkit + " is for test files"
+	if ours && !test && (name == testkit || name == enginekit && home.dir != "enginetest") {
+		return name + " is for test files"
 	}
 	allowed := home.may
 	if test {
@@ -292,7 +295,13 @@ func TestImportRule(t *testing.T) {
 		{testkit + "/peer.go", module + "/engine", false},
 		{"doc.go", "fmt", true},
 		{"doc.go", module + "/engine", false},
-		{"engine_test.go", module + "/engine", true},
+		{"engine_test.go", module + "/enginetest", true},
+		{"enginetest/server.go", module + "/engine", true},
+		{"enginetest/server.go", module + "/" + enginekit, true},
+		{"enginetest/server.go", sys, false},
+		{"enginetest/server.go", testLibraries[0], false},
+		{"engine/loop_test.go", module + "/" + enginekit, true},
+		{"cmd/echoserver/main.go", module + "/" + enginekit, false},
 		{"engine_test.go", gnet, false},
 		{"engine_test.go", "C", false},
 		{"util/strings.go", "fmt", false},

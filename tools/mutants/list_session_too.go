@@ -32,8 +32,8 @@ var inSessionToo = []mutant{
 	{"a reason is counted as the first that matches, in another order", "session/counters.go",
 		"	ErrPanic, ErrDrainTimeout, ErrWriteStall, ErrSendBudget, ErrSendLimit,", "	ErrPanic, ErrDrainTimeout, ErrWriteStall, ErrSendLimit, ErrSendBudget,", "./session TestEachReasonHasItsCause"},
 	{"Pauses are not counted", "session/recv.go", "			s.loop.Counters.Pauses.Add(1)\n", "", "./session TestCountersOfASession"},
-	{"messages that came in are not counted", "session/recv.go", "		s.loop.Counters.MessagesIn.Add(1)\n", "", ". TestStats"},
-	{"bytes that came in are not counted", "session/driver.go", "	s.loop.Counters.BytesIn.Add(len(data))\n", "", ". TestStats"},
+	{"messages that came in are not counted", "session/recv.go", "		s.loop.Counters.MessagesIn.Add(1)\n", "", ". TestContract/tcp4/A_Stats_count_sessions"},
+	{"bytes that came in are not counted", "session/driver.go", "	s.loop.Counters.BytesIn.Add(len(data))\n", "", ". TestContract/tcp4/A_Stats_count_sessions"},
 	{"writes that found the kernel full are not counted", "session/write.go", "	s.loop.Counters.WouldBlock.Add(1)\n", "", "./session TestCountersOfASession"},
 
 	// Ends, and deadlines that follow the peer.

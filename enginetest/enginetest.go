@@ -1,0 +1,86 @@
+// Package enginetest tests an engine against the contract: what a user of the engine may rely on, promise by promise. It serves engines
+// of any options, sessions behind a layer, and sessions that another event loop drives.
+//
+//	func TestContract(t *testing.T) {
+//		enginetest.Run(t, enginetest.Variant{Network: "unix", Loops: 4, Offloaded: true})
+//	}
+//
+// Each promise is a subtest, or several, named by its number and a sentence: "E3 Abort resets at once". Select them as any subtest:
+//
+//	go test -run 'TestContract/E3'
+//
+// The numbers are those of the contract: L lifecycle, S sending, E ending, R rooms, T trouble; A is what holds of the API in general.
+// Promises that are not about sessions (bad options, descriptors that run out, paths of unix sockets) are tested in package engine.
+package enginetest
+
+import (
+	"context"
+	"iter"
+	"net"
+	"testing"
+
+	"github.com/servercore-go/servercore/engine"
+	"github.com/servercore-go/servercore/session"
+)
+
+// Variant says how the suite makes engines, and how clients reach them. The zero value is an engine with default options on TCP.
+type Variant struct {
+	// Network is "tcp", "tcp4", "tcp6" or "unix". Default: "tcp". Promises about a peer's reset are not tested over unix sockets, which
+	// know none.
+	Network string
+
+	// Address returns an address to listen on, a new one for each call. Default: a free port of the loopback, or a path in a new folder.
+	Address func(t testing.TB) string
+
+	// Loops is the number of event loops. Default: 1.
+	Loops int
+
+	// Offloaded runs callbacks on as many workers as there are loops.
+	Offloaded bool
+
+	// Framed gives sessions packets (a length of four bytes, and so many bytes), and has clients send and read packets. Promises about the
+	// exact number of bytes on the wire are not tested.
+	Framed bool
+
+	// Dialled has the engine dial its sessions: the client of the suite is a server of package net. Promises about accepting are not tested.
+	Dialled bool
+
+	// Client puts the client's side of a layer on top of a connection; the sessions' side comes with New or Options. It runs on the test's
+	// goroutine and may block until a handshake is done. If what it returns has a CloseWrite method, that ends the writing side. Promises
+	// about the exact number of bytes on the wire are not tested. Default: the connection itself.
+	Client func(net.Conn) (net.Conn, error)
+
+	// Options returns more options of Listen or Dial, new ones for each engine. Default: none.
+	Options func() []engine.Option
+
+	// New makes an engine, not yet started, that listens on the address and makes a session with f for each connection; it returns a
+	// function for the real address. The options o have Loops and Logger set. Default: engine.New and Listen. Dialled variants need an
+	// Engine with the Dial method of engine.Engine, and get the address "".
+	New func(o engine.Options, network, address string, f session.Factory, opts ...engine.Option) (e Engine, addr func() net.Addr, err error)
+
+	// Except has the promises that the variant cannot keep, each with the reason. A key is a number ("T2"), which stands for all subtests
+	// of that number, or the name of one subtest. The list must be exact: a promise in it that holds is an error, and so is a key that
+	// names no subtest.
+	Except map[string]string
+}
+
+// Engine is what the suite uses of an engine. *engine.Engine is one.
+type Engine interface {
+	Start() error
+	Run(ctx context.Context) error
+	Shutdown(ctx context.Context) error
+	Close() error
+	Done() <-chan struct{}
+	Err() error
+	Stats() engine.Stats
+	Sessions() iter.Seq[session.Handler]
+}
+
+// Run tests the engines of v, most promises in parallel subtests, and checks that no buffer, goroutine or descriptor is left. No other
+// test may run at the same time. Most of the time is spent on waiting: with -parallel 12 it takes some seconds.
+func Run(t *testing.T, v Variant) {
+	t.Helper()
+	v.fillIn()
+	noLeaks(t)
+	v.run(t, promises())
+}
