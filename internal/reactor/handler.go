@@ -31,7 +31,7 @@ type Handler[C any] interface {
 	// OnWake answers [Conn.Wake].
 	OnWake(c *Conn[C])
 
-	// OnResume answers [Conn.Again]. It also follows a Goexit, for every connection: the handler looks what was left undone.
+	// OnResume answers [Conn.Again]. It also follows a Goexit, for every connection: the handler looks for what was left undone.
 	OnResume(c *Conn[C])
 
 	// OnDeadline answers [Conn.Arm], at that time or earlier. now is the time of [Loop.Now].
@@ -57,8 +57,7 @@ type Handler[C any] interface {
 	OnShutdown(err error)
 }
 
-// Base is a Handler that does what is least: nothing when there is no need to act, and Close and Release when the connection
-// is over. Embed it, and write OnTraffic.
+// Base is a Handler that does the least: it closes and releases a connection when that is over, and nothing else. Embed it, and write OnTraffic.
 type Base[C any] struct{}
 
 func (Base[C]) OnOpen(*Conn[C])                    {}

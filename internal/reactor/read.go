@@ -127,7 +127,7 @@ func (c *Conn[C]) Reading(on bool) {
 func (c *Conn[C]) ReadsEndShort() { c.shortRead = max(c.shortRead, unsure) }
 
 // Peek returns up to size bytes that have been received, at most ReadSize, and leaves them in the kernel. They are valid until
-// the goroutine reads or peeks again. none and no error is the peer's FIN; EAGAIN tells that nothing has come. For the owner of a
+// the goroutine reads or peeks again. No bytes and no error mean the peer's FIN; EAGAIN means that nothing has come. For the owner of a
 // connection that is not open.
 func (c *Conn[C]) Peek(size int) ([]byte, error) {
 	b := c.executor.scratch.input[:size]

@@ -46,7 +46,7 @@ func (w *Workers[C]) push(s *strand[C]) {
 	}
 }
 
-// pop takes the first of the line. Without one, the worker who asks is no more.
+// pop takes the first of the line. Without one, the worker that asks ends.
 func (w *Workers[C]) pop() *strand[C] {
 	w.mu.Lock()
 	defer w.mu.Unlock()
