@@ -34,7 +34,7 @@ func received() (list []promise) {
 		name      string
 		connected func(*kit.Session)
 		recv      func(p *kit.Session, data []byte)
-		then      func(*kit.Session) // after the client has gone
+		then      func(testing.TB, *kit.Session) // after the client has gone
 		o         engine.Options
 	}{
 		{name: "answers", recv: answers},
@@ -48,12 +48,12 @@ func received() (list []promise) {
 			name:      "is paused",
 			connected: func(p *kit.Session) { p.PauseRecv() },
 			recv:      answers,
-			then:      func(p *kit.Session) { _ = p.Send([]byte("x")); p.ResumeRecv() },
+			then:      func(_ testing.TB, p *kit.Session) { _ = p.Send([]byte("x")); p.ResumeRecv() },
 		},
 		{
 			name:      "is paused when a write fails",
 			connected: func(p *kit.Session) { p.PauseRecv() },
-			then:      func(p *kit.Session) { sendsUntilItFails(p); p.ResumeRecv() },
+			then:      func(_ testing.TB, p *kit.Session) { sendsUntilItFails(p); p.ResumeRecv() },
 		},
 		{
 			name: "pauses with the first bytes",
@@ -63,7 +63,11 @@ func received() (list []promise) {
 				}
 				_ = p.Send(data)
 			},
-			then: func(p *kit.Session) { sendsUntilItFails(p); p.ResumeRecv() },
+			then: func(t testing.TB, p *kit.Session) {
+				kit.Eventually(t, "OnRecv", func() bool { return p.Got.Load() > 0 })
+				sendsUntilItFails(p)
+				_ = p.Post(p.ResumeRecv) // after the callback that pauses
+			},
 		},
 	} {
 		list = append(list, promise{"E2c", "what the peer sent before it went is received: the session " + kind.name, 0, func(t testing.TB, v *Variant) {
@@ -81,7 +85,7 @@ func received() (list []promise) {
 				leave(t, c)
 				close(gate)
 				if kind.then != nil {
-					kind.then(p)
+					kind.then(t, p)
 				}
 				kit.Await(t, p.Ended, how+": OnDisconnected")
 				if got := int(p.Got.Load()); got != len(lastWords) {
