@@ -292,6 +292,10 @@ func (s *service) drain(ctx context.Context, successor int, ended <-chan syscall
 		case <-ctx.Done():
 			return s.stop(stops, nil, "err", ctx.Err())
 		case <-restarts:
+			if s.chain.up != nil && ended != nil { // the first process of the container has not heard of the successor yet
+				_ = syscall.Kill(successor, syscall.SIGUSR2)
+				continue
+			}
 			s.log.Warn("not restarted: this process has already been replaced", "by", successor)
 		case status := <-ended:
 			report(status)

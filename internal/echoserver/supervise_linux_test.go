@@ -116,6 +116,33 @@ func TestFirstProcessStays(t *testing.T) {
 	p.wantExit(exitOK)
 }
 
+// In a container a process that was replaced passes SIGUSR2 on: the first process may not have heard yet which one serves now.
+func TestReplacedProcessPassesRestartsOn(t *testing.T) {
+	self, _ := os.Executable()
+	p := container(t, self)
+	p.signal(syscall.SIGUSR2)
+	middle := p.outside(p.successor(1))
+	c := p.dial() // keeps it
+	if err := echoed(c); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGUSR2)
+	p.successor(2)
+	if err := syscall.Kill(middle, syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	p.successor(3)
+	if err := call(p.addr()); err != nil {
+		t.Error(err)
+	}
+	if err := echoed(c); err != nil {
+		t.Error(err)
+	}
+	c.Close()
+	p.signal(syscall.SIGTERM)
+	p.wantExit(exitOK)
+}
+
 // The first process ends with the exit code of the main process, whether that is its child or not.
 func TestFirstProcessEndsWithTheLast(t *testing.T) {
 	self, _ := os.Executable()
