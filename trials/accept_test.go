@@ -77,7 +77,7 @@ func TestT24DescriptorsExhausted(t *testing.T) {
 // shed either, because there are enough descriptors: each is accepted at the next try. ECONNABORTED is not counted, because it means that
 // the client has closed.
 //
-// Fails if an error of accept ends the listener: have help in engine/admission.go return 0 for every error. Fails too if a connection
+// Fails if an error of accept ends the listener: have acceptWaiting in engine/accept.go return 0 for every error. Fails too if a connection
 // that arrives just after the listener's goroutine has found none is left waiting: have await in engine/listener.go not look for itself.
 func TestT25AcceptErrors(t *testing.T) {
 	strace := tool(t, "T25", "strace")

@@ -65,7 +65,7 @@ func init() {
 
 // T34: a callback that panics, or ends its goroutine, ends that session and nothing else.
 //
-// Fails if a panic is taken for a normal return, or a lost goroutine is not replaced: leave out "go l.run(true)" in engine/reactor.go.
+// Fails if a panic is taken for a normal return, or a lost goroutine is not replaced: leave out "go l.run(true)" in internal/reactor/run.go.
 func TestT34PanicAndGoexit(t *testing.T) {
 	o := begin(t, "T34", how{})
 	n := scaled(300, 30)

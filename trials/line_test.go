@@ -29,7 +29,7 @@ func init() {
 
 // T22: a line that loses, delays, duplicates, reorders and damages packets costs time and nothing else.
 //
-// Fails if a retransmission ends a session: have setUserTimeout in engine/socket_linux.go set 300 ms.
+// Fails if a retransmission ends a session: have userTimeout in engine/socket_linux.go set 300 ms.
 func TestT22BadLine(t *testing.T) {
 	near, far, line := newRelay(t, "T22", weather{loss: .05, double: .01, flip: .005, delay: 20 * time.Millisecond, jitter: 10 * time.Millisecond})
 	o := begin(t, "T22", how{from: near, inside: far})
@@ -55,7 +55,7 @@ func TestT22BadLine(t *testing.T) {
 // some hundred round trips; bbr, the default of some systems, was not fair after 15 s. Below full scale there is less time, and round
 // trips are shorter.
 //
-// Fails if the loop waits for a full connection: have Write in engine/conn.go wait 20 ms where it would block.
+// Fails if the loop waits for a full connection: have Write in internal/reactor/conn.go wait 20 ms where it would block.
 func TestT23NarrowLine(t *testing.T) {
 	tool(t, "T23", "tc")
 	near, router, far := routed(t, "T23")
@@ -100,7 +100,7 @@ func TestT23NarrowLine(t *testing.T) {
 
 // T30: a flood of SYNs from addresses that do not exist disturbs no established session, and new connections are served after it.
 //
-// Fails if established sessions wait for new connections: have letIn in engine/admission.go sleep for 50 ms.
+// Fails if established sessions wait for new connections: have acceptOne in engine/accept.go sleep for 50 ms.
 func TestT30SYNFlood(t *testing.T) {
 	hping := tool(t, "T30", "hping3")
 	near, far := pair(t, "T30")

@@ -185,8 +185,8 @@ func readWhole(clients []*client) (whole int) {
 
 // T32: when the kernel has no memory for TCP, connections slow down, and they recover when it has memory again.
 //
-// Fails if a write that the kernel refused is not tried again when it has room: leave "c.driver.Writable()" out of room in
-// engine/conn.go.
+// Fails if a write that the kernel refused is not tried again when it has room: leave "OnWritable(c)" out of look in
+// internal/reactor/read.go.
 func TestT32KernelTCPMemory(t *testing.T) {
 	o := begin(t, "T32", how{})
 	n := scaled(500, 200)

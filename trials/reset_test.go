@@ -10,7 +10,7 @@ import (
 
 // T1: a client that resets its connection before it is accepted is a session for a moment at most, or none.
 //
-// Leaving out begin's pump in engine/turn.go does not make it fail: the poller's first event reports the reset too.
+// Leaving out the pump after OnOpen in internal/reactor/conn.go does not make it fail: the poller's first event reports the reset too.
 func TestT01ResetBeforeAccept(t *testing.T) {
 	o := begin(t, "T01", how{})
 	n := scaled(500, 50)
@@ -34,7 +34,7 @@ func TestT01ResetBeforeAccept(t *testing.T) {
 
 // T2: a reset is noticed at once, in any state of the session, and what is queued for it is dropped.
 //
-// Fails if a session that is not read misses its reset: have notice in engine/conn.go ignore hang-ups of a paused connection. (Leaving
+// Fails if a session that is not read misses its reset: have note in internal/reactor/read.go ignore hang-ups of a paused connection. (Leaving
 // out the probe alone does not make it fail: the write after the hang-up reports the reset too.)
 func TestT02ResetIdleMidMessageQueued(t *testing.T) {
 	o := begin(t, "T02", how{})
@@ -119,7 +119,7 @@ func TestT03DataThenReset(t *testing.T) {
 
 // T10: sessions whose connections the administrator kills (ss -K) end at once.
 //
-// Fails if hang-ups are ignored: have notice in engine/conn.go return on them.
+// Fails if hang-ups are ignored: have note in internal/reactor/read.go return on them.
 func TestT10KilledByTheKernel(t *testing.T) {
 	ss, err := exec.LookPath("ss")
 	if err != nil {

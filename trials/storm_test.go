@@ -33,7 +33,7 @@ func init() {
 // T37: sessions end from both sides and their descriptors are reused all the time, and no byte reaches a wrong session. The trial is
 // strong enough only if the poller returns events for connections that have ended; traced system calls show that.
 //
-// Fails if a descriptor is used after its connection has ended: have giveUp in engine/conn.go close it once more, a millisecond later.
+// Fails if a descriptor is used after its connection has ended: have giveUp in internal/reactor/conn.go close it once more, a millisecond later.
 func TestT37DescriptorReuse(t *testing.T) {
 	trace := filepath.Join(t.TempDir(), "trace")
 	strace := tool(t, "T37", "strace")

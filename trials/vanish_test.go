@@ -68,7 +68,7 @@ func TestT07VanishedIdle(t *testing.T) {
 
 // T8: unacknowledged bytes (TCP_USER_TIMEOUT) end the session of a peer that has vanished while it was sent to.
 //
-// Fails without TCP_USER_TIMEOUT: have setUserTimeout in engine/socket_linux.go do nothing.
+// Fails without TCP_USER_TIMEOUT: have userTimeout in engine/socket_linux.go do nothing.
 func TestT08VanishedBusy(t *testing.T) {
 	tool(t, "T08", "iptables")
 	near, far := pair(t, "T08")
