@@ -2,9 +2,10 @@
 // code; import its packages:
 //
 //	engine   listens, admits, dials, runs the loops      engine.New, Listen, Run, Dial
-//	session  what content embeds, and the send queue     session.Session, Send, Disconnect
+//	session  what your handler embeds                    session.Session, Send, Disconnect
 //	frame    how the stream is cut into packets          frame.ServerCore, LengthField, Line
 //	pool     buffers that many sessions can share        pool.Get, Retain, Release
+//	enginetest  the contract, as tests for any engine    enginetest.Run
 //
 // and run its programs:
 //

@@ -12,7 +12,7 @@ import (
 // accepts in its place. docs/decisions/0002 weighs the ways.
 
 // acceptOne accepts one connection without waiting. It returns false if none waits, if no loop can take one now, or after an error: then
-// the listener's goroutine accepts. It is what the accepting loop calls. Whoever ends the engine says so first and closes the
+// the listener's goroutine accepts. It is what the accepting loop calls. The goroutine that ends the engine says so first and closes the
 // listener under acceptMu then, so that nothing is accepted from there on.
 func (l *Listener) acceptOne() bool {
 	lp := l.engine.leastLoaded(maxOpening)

@@ -237,7 +237,7 @@ func TestGuardShared(t *testing.T) {
 	})
 }
 
-// Many addresses that knock all the time: the allowed ones are served, and every refusal has its cause.
+// Many addresses that connect all the time: the allowed ones are served, and every refusal has its cause.
 func TestManyKnock(t *testing.T) {
 	kit.NoLeaks(t)
 	const addresses, knocks = 100, 20

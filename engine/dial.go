@@ -187,7 +187,7 @@ func (e *Engine) explainDial(ctx context.Context, err error) error {
 	return err
 }
 
-// claim decides between the loop, about to open the connection, and the dialler, who gives it up: the first one has it.
+// claim decides between the loop, about to open the connection, and the dialler, which gives it up: the first one has it.
 func (a *attempt) claim() bool { return !a.claimed.Swap(true) }
 
 // outcome waits for the loop, and for OnConnected, but no longer than for ctx and for the engine.

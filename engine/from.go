@@ -103,7 +103,7 @@ func inspect(fd int, network string) (net.Addr, error) {
 
 // File returns a duplicate of the socket listened on, for another process to go on with (From), as package net has it. It is
 // the caller's to close; neither it nor the listener notices when the other is closed. It is in non-blocking mode. From
-// then on the path of a unix socket is left in place at the end, for whoever has the file may be listening there. It fails
+// then on the path of a unix socket is left in place at the end, because a holder of the file may be listening there. It fails
 // before Start, and after Close with an error that matches net.ErrClosed. Any goroutine, callbacks included.
 func (l *Listener) File() (*os.File, error) {
 	l.engine.mu.Lock()

@@ -102,7 +102,7 @@ func TestFromKeepsThePath(t *testing.T) {
 	}
 }
 
-// A service manager's socket may be in blocking mode: a loop that accepts must not wait for the next newcomer.
+// A service manager's socket may be in blocking mode: a loop that accepts must not wait for the next connection.
 func TestFromBlockingSocket(t *testing.T) {
 	kit.NoLeaks(t)
 	ln := listenNet(t, "tcp")

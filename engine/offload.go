@@ -17,7 +17,7 @@ import (
 // 16 KiB or more, then it serves the next in line. Callbacks must not wait for each other: if all workers wait for what only another one would bring about, nothing
 // happens any more.
 //
-// Goroutines change for every message, so who never waits is better off on a loop. A worker has a goroutine and 150 KiB of
+// Goroutines change for every message, so a handler that never waits is better off on a loop. A worker has a goroutine and 150 KiB of
 // memory while it is at work, and nothing otherwise; a session takes about 100 bytes more. One Option given to
 // several listeners means one set of workers for all of them. workers is 1 to 100,000.
 func Offload(workers int) Option {

@@ -29,7 +29,7 @@ type origin struct {
 	addr net.Addr     // its
 }
 
-// entry is what a listener asks of those who come in; each may be nil.
+// entry is what a listener asks of accepted connections; each may be nil.
 type entry struct {
 	admit   func(netip.AddrPort) error
 	guard   *guard.Guard
@@ -46,7 +46,7 @@ func (o *origin) enter() *entry {
 	return o.entry
 }
 
-// once sets what may be given once only: of two lists of who may come in, none is to be dropped in silence.
+// once sets what may be given once only: of two lists of allowed addresses, none is to be dropped in silence.
 func once[T any](option string, field *T, value T, given bool) error {
 	if given {
 		return fmt.Errorf("%s is given twice", option)

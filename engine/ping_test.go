@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// K12: whoever pings a loop that does not answer shares one channel with all others, and each of them is answered.
+// K12: callers that ping a loop that does not answer share one channel, and each of them is answered.
 func TestPingsOfAStuckLoop(t *testing.T) {
 	sessions := make(chan *recorder, 1)
 	e, l := oneLoop(t, func() *recorder {

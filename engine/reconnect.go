@@ -13,7 +13,7 @@ import (
 
 // Policy says how a connection that was lost is dialled again. The zero value of each field means its default. The
 // delays are gRPC's (https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md), fields and defaults too, but
-// that the first one is randomized as well, for those who lost their server all at once.
+// that the first one is randomized as well, for clients that lost their server all at once.
 type Policy struct {
 	// BaseDelay is the delay before the first attempt, at least 1 ms. Whatever the policy, an attempt is never made sooner than
 	// 10 ms after a loss, or after the attempt before. Default: 1 s.
@@ -48,10 +48,10 @@ type Policy struct {
 //
 // A session is lost if the first reason of its Err is that the peer closed or reset the connection, took or sent nothing
 // for too long (session.ErrPeerClosed, ErrPeerReset, ErrSendLimit, ErrIdle, ErrWriteStall), sent too fast (session.ErrRecvRate) or what is no
-// packet (frame.ErrTooLarge, frame.ErrMalformed), or that a callback panicked (session.ErrPanic). A session that content ends,
+// packet (frame.ErrTooLarge, frame.ErrMalformed), or that a callback panicked (session.ErrPanic). A session that the handler ends,
 // by Disconnect, DisconnectWith or Abort, is not: nothing follows it. Content that wants another connection ends its
 // session by DisconnectWith with one of those reasons. What also ends it all: Policy.MaxAttempts, Policy.Context, and
-// the end of the engine. Once the peer's FIN has been seen the session is lost, whatever content asks for then but
+// the end of the engine. Once the peer's FIN has been seen the session is lost, whatever the handler asks for then but
 // Abort: Policy.Context is for that. A handler with OnHalfClose goes on after the FIN, and still decides.
 //
 // A session that is open has no goroutine or timer for this; one that is being replaced has a goroutine.
@@ -131,7 +131,7 @@ func (p *Policy) randomize(d time.Duration, chance float64) time.Duration {
 }
 
 // link is a Dial with Reconnect: one session after another. It belongs to the goroutine that restores it; handed to
-// a loop with a newcomer, to that loop; and when the session is lost, to another such goroutine.
+// a loop with a pending connection, to that loop; and when the session is lost, to another such goroutine.
 type link struct {
 	engine  *Engine
 	origin  *origin
@@ -150,9 +150,9 @@ func (l *link) lost(d *session.Driver) {
 	go l.restore()
 }
 
-// again reports whether a session has ended that content wanted to keep.
+// again reports whether a session has ended that the handler wanted to keep.
 func again(d *session.Driver) bool {
-	if errors.Is(d.Session().Err(), session.ErrAborted) { // by content, while the session was ending
+	if errors.Is(d.Session().Err(), session.ErrAborted) { // by the handler, while the session was ending
 		return false
 	}
 	first := d.Reason()

@@ -80,7 +80,7 @@ func (e *Engine) beginEnd(why error) (first bool, err error) {
 // stopping reports whether the end has begun.
 func (e *Engine) stopping() bool { return e.life.Err() != nil }
 
-// endLate ends a session that was made while the end began. Whoever ends the engine publishes that first and takes
+// endLate ends a session that was made while the end began. The goroutine that ends the engine publishes that first and takes
 // stock of the sessions then; a loop lists the new session first and looks then whether the end has begun (OnOpen). So one of the
 // two sees the other.
 func (e *Engine) endLate(d *session.Driver) {

@@ -72,7 +72,7 @@ func TestT1DescriptorsRunningOut(t *testing.T) {
 		_ = c.Close()
 	}
 	restore()
-	kit.Eventually(t, "a newcomer is served", func() bool {
+	kit.Eventually(t, "a new connection is served", func() bool {
 		c, err := net.Dial("tcp", s.Listener.Addr().String())
 		if err != nil {
 			return false

@@ -93,6 +93,7 @@ func steadyPeers() (list []promise) {
 					s := v.serve(t, engine.Options{DrainTimeout: 3 * time.Second / 2, LingerTimeout: 200 * time.Millisecond, SendBuffer: buffer},
 						kit.Hooks{Connected: func(p *kit.Session) { kit.Must(t, p.Send(reply)) }})
 					c, p := s.session(s.smallClient())
+					p.Run(t, func() {}) // OnConnected has returned
 					if way.client != nil {
 						way.client(t, c)
 					}

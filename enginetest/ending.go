@@ -129,7 +129,7 @@ func halfCloseLosesNothing(t testing.TB, v *Variant) {
 	}
 }
 
-// E2: content that streams from OnSend is not cut off by the client's half-close.
+// E2: a handler that streams from OnSend is not cut off by the client's half-close.
 func streamingGoesOnAfterHalfClose(t testing.TB, v *Variant) {
 	const chunks = 200
 	chunk := kit.Pattern(50_000)
@@ -156,7 +156,7 @@ func streamingGoesOnAfterHalfClose(t testing.TB, v *Variant) {
 	kit.Await(t, p.Ended, "OnDisconnected")
 }
 
-// The peer's end is told, and the session goes on until content has finished too.
+// The peer's end is told, and the session goes on until the handler has finished too.
 func onHalfClose(t testing.TB, v *Variant) {
 	s, arrivals := v.serveHalfOpen(t, engine.Options{})
 	c := s.client()

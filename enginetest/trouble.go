@@ -24,7 +24,7 @@ var trouble = []promise{
 	{"T7", "a panic is logged with its place, refusals once a second", accepting, logTellsOfPanics},
 }
 
-// T2: MaxSessions is never exceeded; who is over it sees the close, and causes no callback.
+// T2: MaxSessions is never exceeded; a connection above it sees the close, and causes no callback.
 func maxSessionsNeverExceeded(t testing.TB, v *Variant) {
 	const limit, clients = 20, 200
 	var now, most atomic.Int64

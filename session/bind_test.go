@@ -74,7 +74,7 @@ func TestCallsDuringBindCountOrDoNothing(t *testing.T) {
 				if h.Err() != nil {
 					return
 				}
-				breathe(i)
+				yield(i)
 			}
 			accepted++
 			size = h.Pending()
@@ -86,7 +86,7 @@ func TestCallsDuringBindCountOrDoNothing(t *testing.T) {
 			begun <- struct{}{}
 			for i := 1; h.Err() == nil; i++ {
 				h.Disconnect()
-				breathe(i)
+				yield(i)
 			}
 			if err := h.Send([]byte("after")); !errors.Is(err, session.ErrClosed) {
 				t.Errorf("Send after Disconnect: %v", err)
@@ -113,8 +113,8 @@ func TestCallsDuringBindCountOrDoNothing(t *testing.T) {
 	}
 }
 
-// breathe lets others have the processor now and then: with less they would wait until Go takes it away.
-func breathe(i int) {
+// yield lets other goroutines have the processor now and then. Without it they wait until Go takes it away.
+func yield(i int) {
 	if i%200 == 0 {
 		runtime.Gosched()
 	}

@@ -1,4 +1,4 @@
-// Package trials proves from outside that an engine cannot be brought down by its peers, by the system, or by content.
+// Package trials proves from outside that an engine cannot be brought down by its peers, by the system, or by handlers.
 // It holds tests only: go test ./trials runs each at a tenth of its scale, make trials at full scale.
 //
 // Every trial has a server process of its own, the test program started once more, so that its exit code, its output,

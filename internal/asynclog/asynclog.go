@@ -1,4 +1,4 @@
-// Package asynclog hands log records to a slog.Handler that may block, panic or call the code that logs. It holds up nobody who logs:
+// Package asynclog hands log records to a slog.Handler that may block, panic or call the code that logs. It never holds up the caller:
 // records wait in a bounded queue for one goroutine, and those that find the queue full are counted. It also limits lines that a peer
 // can provoke to one a second for each kind.
 //

@@ -95,7 +95,7 @@ func (c *Conn[C]) open(after func()) {
 	c.executor.loop.handler.OnOpen(c)
 }
 
-// Loop returns where the connection lives, whoever serves it. Any goroutine.
+// Loop returns where the connection lives, whether the loop or a worker serves it. Any goroutine.
 func (c *Conn[C]) Loop() *Loop[C] { return c.executor.loop }
 
 // Fd returns the descriptor, which belongs to the connection, and to another one after Close. Any goroutine.

@@ -45,7 +45,7 @@ type Handler[C any] interface {
 	OnReady(c *Conn[C])
 
 	// OnTurn does the owner's own pending work, once in each turn, and stops at that time. more is whether work is left:
-	// another turn follows then. Whoever brings work calls [Loop.Wake] afterwards.
+	// another turn follows then. A goroutine that brings work calls [Loop.Wake] afterwards.
 	OnTurn(until time.Duration) (more bool)
 
 	// OnBoot tells that a goroutine begins to run the loop: by Run, or in place of one that has ended by Goexit.

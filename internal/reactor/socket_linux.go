@@ -45,7 +45,7 @@ func finished(fd int) bool {
 
 // read is read(2), and write below write(2) and writev(2), without telling the Go scheduler: they do not wait, and the
 // most they move, a quarter of a megabyte, takes less than a tenth of a millisecond. The telling would cost a tenth of a
-// short call, and a long one the loop's place on its processor: the scheduler takes that from who is in the kernel for
+// short call, and a long one the loop's place on its processor: the scheduler takes that from a goroutine that is in the kernel for
 // more than 20 us, at the price of two changes of threads.
 func read(fd int, p []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))

@@ -22,7 +22,7 @@ func (l *Loop[C]) signal() {
 	}
 }
 
-// Ping returns a channel that the loop's next turn closes. There is one for all who ask before that turn. Any goroutine.
+// Ping returns a channel that the loop's next turn closes. There is one for all callers before that turn. Any goroutine.
 func (l *Loop[C]) Ping() <-chan struct{} {
 	answer := make(chan struct{})
 	for !l.pong.CompareAndSwap(nil, &answer) {
