@@ -153,6 +153,7 @@ func slowMemberDisturbsNobody(ends bool) func(testing.TB, *Variant) {
 		for range taken {
 			kit.Expect(t, lazy, string(message))
 		}
+		kit.Eventually(t, "the queue is empty", func() bool { return slow.Pending() == 0 }) // its loop may not have counted the last write yet
 		if n := g.Broadcast(message); n != members+1 {
 			t.Errorf("reached %d, want %d", n, members+1)
 		}

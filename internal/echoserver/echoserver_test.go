@@ -8,11 +8,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,6 +40,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(Main(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 	}
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // under nohup the programs that the tests start would ignore it too
 	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
 }
 
