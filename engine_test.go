@@ -36,7 +36,16 @@ func TestContract(t *testing.T) {
 	}
 }
 
+// variants with -short are four that have each kind of network, loop, framing and origin, as the gate runs them under the race detector.
 func variants() (all []enginetest.Variant) {
+	if testing.Short() {
+		return []enginetest.Variant{
+			{Network: "tcp4", Loops: 1},
+			{Network: "unix", Loops: 4, Offloaded: true},
+			{Network: "tcp4", Loops: 4, Framed: true},
+			{Network: "unix", Loops: 4, Dialled: true, Offloaded: true, Framed: true},
+		}
+	}
 	for _, loops := range []int{1, 4} {
 		for _, offloaded := range []bool{false, true} {
 			all = append(all,

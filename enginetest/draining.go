@@ -50,8 +50,8 @@ func readSlowly(c net.Conn, every time.Duration, talks bool) (n int, err error) 
 				return n, fmt.Errorf("talking: %w", err)
 			}
 		}
-		got, err := c.Read(buf)
-		if n += got; err == io.EOF {
+		got, err := io.ReadFull(c, buf) // a Read may bring no more than a packet
+		if n += got; err == io.EOF || err == io.ErrUnexpectedEOF {
 			return n, nil
 		} else if err != nil {
 			return n, err

@@ -80,7 +80,7 @@ func maxSessionsNeverExceeded(t testing.TB, v *Variant) {
 
 // T4: a session that slowly takes a large reply is not idle; one that does nothing is.
 func slowTakerIsNotIdle(t testing.TB, v *Variant) {
-	const idle = 200 * time.Millisecond
+	const idle = 400 * time.Millisecond
 	reply := kit.Pattern(2 << 20)
 	s := v.serve(t, engine.Options{IdleTimeout: idle, SendLimit: 4 << 20, SendBuffer: 16 << 10,
 		LingerTimeout: 50 * time.Millisecond}, kit.Hooks{})

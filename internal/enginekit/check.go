@@ -15,7 +15,7 @@ import (
 )
 
 // Patience bounds every wait. It is long enough for a busy machine under the race detector: only a hang meets it.
-const Patience = 5 * time.Second
+const Patience = 20 * time.Second
 
 // Quiet is for engines whose log is not what the test is about.
 var Quiet = slog.New(slog.DiscardHandler)
