@@ -36,11 +36,14 @@ func TestContract(t *testing.T) {
 	}
 }
 
-// variants with -short are four that have each kind of network, loop, framing and origin, as the gate runs them under the race detector.
+// variants with -short are those that the gate runs under the race detector: on one loop and on several, offloaded or not, and one
+// of each other kind.
 func variants() (all []enginetest.Variant) {
 	if testing.Short() {
 		return []enginetest.Variant{
 			{Network: "tcp4", Loops: 1},
+			{Network: "tcp4", Loops: 4},
+			{Network: "tcp4", Loops: 1, Offloaded: true},
 			{Network: "unix", Loops: 4, Offloaded: true},
 			{Network: "tcp4", Loops: 4, Framed: true},
 			{Network: "unix", Loops: 4, Dialled: true, Offloaded: true, Framed: true},

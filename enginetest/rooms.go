@@ -93,7 +93,7 @@ func roomWakesOncePerLoop(t testing.TB, v *Variant) {
 	}
 	// The v.Loops work off one Broadcast while the next is made: one wake-up for each and each loop at most.
 	speak(messages * v.Loops)
-	// Newcomers go where there are fewest, so the first ones are on different v.Loops.
+	// New connections go where there are fewest, so the first ones are on different loops.
 	var held []func()
 	for _, p := range peers[:v.Loops] {
 		held = append(held, p.Hold(t))

@@ -177,7 +177,7 @@ func oneWakeUpPerLoop(t testing.TB, v *Variant) {
 		c, p := s.connect()
 		conns, peers = append(conns, c), append(peers, p)
 	}
-	// Newcomers go where there are fewest, so the first ones are on different v.Loops.
+	// New connections go where there are fewest, so the first ones are on different loops.
 	var held []func()
 	for _, p := range peers[:v.Loops] {
 		held = append(held, p.Hold(t))

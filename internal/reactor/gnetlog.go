@@ -1,11 +1,11 @@
 package reactor
 
 import (
-	"runtime"
-	"strings"
 	"sync"
 
 	"github.com/panjf2000/gnet/v2/pkg/logging"
+
+	"github.com/servercore-go/servercore/internal/goroutines"
 )
 
 // gnet's poller tells gnet's logger of an error before it returns it. That logger belongs to the process, not to a loop, and
@@ -14,7 +14,7 @@ import (
 type gnetLog struct{ logging.Logger }
 
 func (g gnetLog) Errorf(format string, args ...any) {
-	if !onLoop() {
+	if !loops.Own().Loop {
 		g.Logger.Errorf(format, args...)
 	}
 }
@@ -37,21 +37,4 @@ const (
 	WorkFunc = "github.com/servercore-go/servercore/internal/reactor.(*Workers[...]).serve"
 )
 
-// onLoop reports whether the goroutine that calls runs a loop. It takes some microseconds.
-func onLoop() bool {
-	pcs := make([]uintptr, 64)
-	n := runtime.Callers(2, pcs)
-	for n == len(pcs) {
-		pcs = make([]uintptr, 4*len(pcs))
-		n = runtime.Callers(2, pcs)
-	}
-	for frames := runtime.CallersFrames(pcs[:n]); ; {
-		frame, more := frames.Next()
-		if strings.HasPrefix(frame.Function, RunFunc) {
-			return true
-		}
-		if !more {
-			return false
-		}
-	}
-}
+var loops = goroutines.Names[struct{}]{Loop: RunFunc}

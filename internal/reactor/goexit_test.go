@@ -142,10 +142,10 @@ func TestStacksShowLoopsAndWorkers(t *testing.T) {
 			}
 		}
 	}
-	if !ask(o, shows(RunFunc)) || !ask(o, onLoop) {
+	if !ask(o, shows(RunFunc)) || !ask(o, func() bool { return loops.Own().Loop }) {
 		t.Errorf("%s is not on the stack of a loop", RunFunc)
 	}
-	if onLoop() {
+	if loops.Own().Loop {
 		t.Error("a test is taken for a loop")
 	}
 	workers := NewWorkers[*side](1, func() any { return nil })
@@ -153,7 +153,7 @@ func TestStacksShowLoopsAndWorkers(t *testing.T) {
 	s := newSide()
 	found, counted := make(chan bool, 1), make(chan [2]int64, 1)
 	s.opened = func(*Conn[*side]) {
-		found <- shows(WorkFunc)() && !onLoop()
+		found <- shows(WorkFunc)() && !loops.Own().Loop
 		counted <- [2]int64{o.offloaded.Working.Load(), AtWork() - before}
 	}
 	_, fd := tcp(t)
