@@ -12,7 +12,7 @@ func (s *Session) updateBudget() {
 	if b == nil {
 		return
 	}
-	held := int64(s.q.Held() + s.framed().held())
+	held := int64(s.q.Held() + s.framed().held() + s.layered().held())
 	w := s.slow()
 	if w == nil {
 		if held == 0 {

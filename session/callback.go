@@ -19,13 +19,14 @@ const (
 	CallHalfClose
 	CallWritable
 	CallSplit
+	CallLayer
 	CallFactory // by the engine
 	CallAdmit   // by the engine
 	Callbacks   // how many there are
 )
 
 var callbackNames = [Callbacks]string{
-	"OnConnected", "OnRecv", "OnSend", "OnDisconnected", "Post", "AfterFunc", "OnHalfClose", "OnWritable", "Framer.Split", "Factory",
+	"OnConnected", "OnRecv", "OnSend", "OnDisconnected", "Post", "AfterFunc", "OnHalfClose", "OnWritable", "Framer.Split", "Layer", "Factory",
 	"Admit",
 }
 
@@ -95,6 +96,48 @@ func (s *Session) callSplit(f *framed, data []byte) (packet []byte, n int, err e
 	packet, n, err = f.stream.Next(f.framer, data)
 	s.leaveCallback(began)
 	return packet, n, err
+}
+
+// The methods of a layer that parse or seal are contained like callbacks: a fault there is one session's. ok is false if there was one.
+
+func (s *Session) callOpen(l *layered, dst, in []byte) (data []byte, used int, more bool, err error, ok bool) {
+	defer s.containFailure()
+	began := s.enterCallback(CallLayer)
+	data, used, more, err = l.layer.Open(dst, in)
+	s.leaveCallback(began)
+	return data, used, more, err, true
+}
+
+func (s *Session) callOwn(l *layered, dst []byte, between bool) (wire []byte, ok bool) {
+	defer s.containFailure()
+	began := s.enterCallback(CallLayer)
+	wire = l.layer.Own(dst, between)
+	s.leaveCallback(began)
+	return wire, true
+}
+
+func (s *Session) callSeal(l *layered, dst, plain []byte) (wire []byte, err error, ok bool) {
+	defer s.containFailure()
+	began := s.enterCallback(CallLayer)
+	wire, err = l.sealer.Seal(dst, plain)
+	s.leaveCallback(began)
+	return wire, err, true
+}
+
+func (s *Session) callFinish(l *layered, reason error) (ok bool) {
+	defer s.containFailure()
+	began := s.enterCallback(CallLayer)
+	l.layer.Finish(reason)
+	s.leaveCallback(began)
+	return true
+}
+
+func (s *Session) callExpire(l *layered, now time.Duration) (err error, ok bool) {
+	defer s.containFailure()
+	began := s.enterCallback(CallLayer)
+	err = l.layer.Expire(now)
+	s.leaveCallback(began)
+	return err, true
 }
 
 // enterCallback precedes the application's code. It returns when that began, 0 if this call is not timed.

@@ -34,7 +34,7 @@ func (s *Session) silenceAt(size int) time.Duration {
 // expire acts on the deadlines that have passed at now.
 func (s *Session) expire(now time.Duration) {
 	s.mu.Lock()
-	size, blocked := s.q.Size(), s.blocked
+	size, blocked := s.queued(), s.blocked
 	s.mu.Unlock()
 	if s.retryWrite && blocked {
 		s.unblock()
@@ -57,6 +57,9 @@ func (s *Session) expire(now time.Duration) {
 	}
 	if passed(s.silenceAt(size)) {
 		s.enforceSilence(now)
+	}
+	if passed(s.layerAt()) {
+		s.enforceLayer(now)
 	}
 	s.runTimers(now)
 }
@@ -138,6 +141,7 @@ func (s *Session) armDeadline(v view) {
 	if s.timesSilence() || s.halfOpen {
 		earliest(s.silenceAt(v.size))
 	}
+	earliest(s.layerAt())
 	earliest(v.nextTimer)
 	if s.retryWrite {
 		earliest(s.conn.Now() + retryAfter)

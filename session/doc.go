@@ -105,6 +105,8 @@
 //	deadline.go   all deadlines                       progress.go   deadlines that a taking peer puts off
 //	slow.go       water marks, soft limit             stuck.go, budget.go  the session as a member of a budget
 //	post.go       Post                                timer.go      AfterFunc
+//	layer.go      what a layer is: TLS, WebSocket     layer_out.go  sealing, between gathering and writing
+//	layer_in.go   opening what was received           layer_end.go  the layer's last word and deadlines
 //	running.go    which callback runs now             counters.go   statistics
 //	transport.go  what a session needs of a connection, limits.go of its options
 //
@@ -124,9 +126,10 @@
 //	    to segments, before the input is given back.
 //	I6  After Transport.Close the connection is not touched. Every path there goes through finish, which enters closed first. Nothing is
 //	    written, read, or armed in that phase.
-//	I7  One owner per buffer reference (Q2). Besides the queue, the stash and the reassembly own one buffer each, and finish drops both.
-//	I8  accepted = sent + pending + dropped: the queue's size (Q3), and for packets the sum of their payloads, are what is pending; only write,
-//	    emptyQueue and the Sends change them.
+//	I7  One owner per buffer reference (Q2). Besides the queue, the stash, the reassembly, the wire and the input of a layer own buffers, and finish
+//	    drops all of them.
+//	I8  accepted = sent + pending + dropped: the queue's size (Q3), or for packets the sum of their payloads, and what the wire of a layer carries,
+//	    are what is pending; only write, fillWire, emptyQueue and the Sends change them.
 //	I9  A membership is in the lists of its group and its session, or in neither: both change under the mu of both. A group's mu comes before a
 //	    session's. No two groups' are held together, nor two sessions'. A closed session gets no new membership.
 //	I10 A session's charge is the memory its segments hold, but for buffers whose charge other queues share, whenever its mu is free:
@@ -137,4 +140,8 @@
 //	    was delivered. Disconnect, Abort, or LingerTimeout of a pause ends it before.
 //	I12 No orderly close while the kernel holds bytes of ours: finish(false) is reached from advanceDrain, which has seen Unsent at 0, from a
 //	    severed session, or after the linger.
+//	I13 What was sealed is never sealed again, and leaves in the order in which it was: it is taken off the queue in the step that puts it on the
+//	    wire, nothing is sealed while the wire holds a byte, and the wire is offered first. Only an end drops it, and nothing is written then.
+//	I14 A layer's last word is made once, when everything before it is out, and nothing but FIN follows it. FIN follows when it is out: conclude
+//	    comes to it only while nothing is queued and nothing of the layer's own is pending.
 package session

@@ -1,17 +1,23 @@
 package session
 
-// startDrain begins the end: the handler gets no more input, and the clock runs. What the peer takes puts the deadline off (E2b).
-func (s *Session) startDrain() {
+// startDrain begins the end: the handler gets no more input, and the clock runs. What the peer takes puts the deadline off (E2b). It returns true
+// if it has run the layer.
+func (s *Session) startDrain() (ran bool) {
 	s.advance(phaseDraining)
-	if s.hasStash() {
-		s.peerFIN = s.rare.Load().stashFIN // it will not be told again
+	if s.keepsInput() {
+		r := s.rare.Load()
+		s.peerFIN = r.stashFIN // it will not be told again
 		s.dropStash()
+		if ran = r.layered != nil; ran {
+			s.startLayeredDrain(r.layered)
+		}
 	}
 	if d := s.loop.Limits.Drain; d > 0 {
 		r := s.ensureRare()
 		r.startMeasuring()
 		r.endAt = s.conn.Now() + d
 	}
+	return ran
 }
 
 // advanceDrain follows the last queued byte of a draining session: FIN, then the wait until the peer has acknowledged everything (E1, E2),
@@ -19,13 +25,13 @@ func (s *Session) startDrain() {
 func (s *Session) advanceDrain() (over bool) {
 	switch {
 	case s.lingering:
-		over = s.peerFIN
-	case s.peerFIN && !s.finSent && s.conn.Unsent() == 0: // close(2) sends FIN too
+		over = s.peerEnded()
+	case s.peerFIN && !s.finSent && s.layered() == nil && s.conn.Unsent() == 0: // close(2) sends FIN too
 		over = true
 	case !s.finSent && !s.sendFIN():
 		over = true
 	case s.conn.Unsent() > 0: // measured again soon
-	case s.peerFIN:
+	case s.peerEnded():
 		over = true
 	default:
 		s.startLinger()

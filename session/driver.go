@@ -90,6 +90,9 @@ func (d *Driver) Connected() {
 		s.lastActive = s.conn.Now()
 	}
 	s.connected = true
+	if s.layered() != nil {
+		s.enforceLayer(s.conn.Now())
+	}
 	s.lendScratch()
 	s.callConnected()
 	s.settle()
@@ -100,6 +103,12 @@ func (d *Driver) Connected() {
 func (d *Driver) Receive(data []byte) {
 	s := (*Session)(d)
 	s.loop.Counters.BytesIn.Add(len(data))
+	if l := s.layered(); l != nil {
+		s.wakeup.hold()
+		s.receiveLayered(l, data)
+		s.settle()
+		return
+	}
 	if s.phase != phaseOpen {
 		return // E1: after our decision to end, input is discarded
 	}
@@ -132,13 +141,15 @@ func (d *Driver) PeerClosed(err error) {
 		return
 	}
 	s.wakeup.hold()
-	switch {
+	switch l := s.layered(); {
 	case err != nil:
 		s.sever(err, 0)
-	case s.phase == phaseOpen && s.hasStash():
-		s.ensureRare().stashFIN = true
+	case l == nil:
+		s.takeFIN()
 	default:
-		s.takePeerFIN()
+		if l.wireFIN = true; !l.peerDone {
+			s.takeFIN()
+		}
 	}
 	s.settle()
 }

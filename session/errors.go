@@ -56,12 +56,32 @@ var (
 	// ErrShutdown: the engine was shut down or closed.
 	ErrShutdown = errors.New("session: engine shut down")
 
+	// ErrHandshake: the handshake of a layer failed or came too late. No session comes of it; Dial returns it.
+	ErrHandshake = errors.New("session: handshake failed")
+
+	// ErrTruncated: the peer has sent FIN without the last word of its layer (the close_notify of TLS, the close frame of WebSocket): bytes
+	// before it may be missing. It matches io.ErrUnexpectedEOF.
+	ErrTruncated error = &sentinel{"session: the peer's stream ends without its close message", io.ErrUnexpectedEOF}
+
 	// ErrWouldBlock is returned by a Transport whose kernel buffer is full. A handler never sees it.
 	ErrWouldBlock = errors.New("session: write would block")
 
 	// ErrNoMemory is returned by a Transport when the kernel is short of buffers for the moment. A handler never sees it.
 	ErrNoMemory = errors.New("session: kernel is short of memory")
 )
+
+// CloseError is the close frame of a WebSocket. DisconnectWith sends one, and Err matches one if the peer has sent one.
+type CloseError struct {
+	Code   int    // RFC 6455, section 7.4: 1000 is an ordinary end; 3000 to 4999 are the application's
+	Reason string // UTF-8, 123 bytes at most
+}
+
+func (e *CloseError) Error() string {
+	if e.Reason == "" {
+		return fmt.Sprintf("session: close code %d", e.Code)
+	}
+	return fmt.Sprintf("session: close code %d: %s", e.Code, e.Reason)
+}
 
 // sentinel is an error that also matches another one.
 type sentinel struct {

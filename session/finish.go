@@ -19,6 +19,10 @@ func (s *Session) finish(reset bool) {
 		if f := s.framed(); f != nil {
 			f.stream.Drop()
 		}
+		if l := s.layered(); l != nil {
+			l.dropInput()
+			l.layer.Drop()
+		}
 		if reset {
 			s.loop.Counters.BytesUnacked.Add(s.unacked())
 		}
@@ -58,6 +62,15 @@ func (s *Session) dropQueue() int {
 
 // emptyQueue is dropQueue without the accounts. The caller holds mu.
 func (s *Session) emptyQueue() int {
+	n := s.emptyPlain()
+	if l := s.layered(); l != nil {
+		n += l.wire.Drop()
+	}
+	return n
+}
+
+// emptyPlain is emptyQueue for what no layer has sealed. The caller holds mu.
+func (s *Session) emptyPlain() int {
 	n := s.q.Drop()
 	if f := s.framed(); f != nil {
 		n = f.packets.Drop()

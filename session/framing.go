@@ -10,10 +10,17 @@ import (
 )
 
 // Framing is a framer that sessions share. A Broadcast frames its payload once for all of them.
-type Framing struct{ framer frame.Framer }
+type Framing struct {
+	framer   frame.Framer
+	sendOnly bool // what is received is not cut: the layer has messages
+}
 
 // NewFraming returns a Framing for f. One is enough for all sessions of a listener.
-func NewFraming(f frame.Framer) *Framing { return &Framing{f} }
+func NewFraming(f frame.Framer) *Framing { return &Framing{framer: f} }
+
+// NewSendFraming returns a Framing for sessions whose layer has messages, as WebSocket does: f makes what is sent, and OnRecv gets what the layer's
+// Open returns.
+func NewSendFraming(f frame.Framer) *Framing { return &Framing{framer: f, sendOnly: true} }
 
 // framed is what a session with a framer has besides. Its bytes travel in frames: OnRecv gets packets, and Send makes them. OnSend and Pending
 // count payload, while the queue and SendLimit count what travels.

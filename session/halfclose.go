@@ -26,10 +26,18 @@ func (s *Session) CloseWrite() {
 	s.mu.Lock()
 	s.open, r.closeWrite = false, true
 	if s.halfOpen && !s.ending {
-		s.decideEnd(ErrPeerClosed)
+		s.decideEnd(s.peerReason())
 	}
 	s.mu.Unlock()
 	s.schedule()
+}
+
+// peerReason returns why a session ends that its peer ends. The caller holds mu.
+func (s *Session) peerReason() error {
+	if l := s.layered(); l != nil && l.peerReason != nil {
+		return l.peerReason
+	}
+	return ErrPeerClosed
 }
 
 // takePeerFIN follows the last byte that the peer has sent. The application may still send until the queue runs empty, or, if its handler is a
@@ -39,7 +47,7 @@ func (s *Session) takePeerFIN() {
 	h, _ := s.handler.(HalfCloser)
 	s.mu.Lock()
 	if s.halfOpen = h != nil && !s.ending && s.open; !s.halfOpen && !s.ending && !s.severed {
-		s.decideEnd(ErrPeerClosed)
+		s.decideEnd(s.peerReason())
 	}
 	s.mu.Unlock()
 	if s.halfOpen {

@@ -17,10 +17,12 @@ type rare struct {
 	timers     timers   // of AfterFunc, not yet run
 	timersSet  uint64   // how many were ever set
 	closeWrite bool     // CloseWrite was called
+	stashFIN   bool     // the loop's own: the peer's FIN, which waits behind the input that was kept
 
-	framed *framed // fixed before OnConnected, nil for plain bytes
-	rated  *rated  // likewise, nil without a rate
-	slow   atomic.Pointer[slow]
+	framed  *framed  // fixed before OnConnected, nil for plain bytes
+	layered *layered // likewise, nil without a layer
+	rated   *rated   // likewise, nil without a rate
+	slow    atomic.Pointer[slow]
 
 	// Under mu and that of the group they lead to (I9).
 	memberships []*membership
@@ -29,7 +31,6 @@ type rare struct {
 	unread    int          // of a severed session: bytes that the kernel still has for it
 	stash     *pool.Buffer // input that came in while reading was being stopped
 	delivered int          // bytes of stash that OnRecv has had
-	stashFIN  bool         // the peer's FIN, which waits behind the stash
 	progress
 }
 

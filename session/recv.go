@@ -39,9 +39,9 @@ func (s *Session) deliver(data, lasting []byte) {
 func (s *Session) steerReading(size int) (delivered bool) {
 	read := true
 	switch {
-	case s.peerFIN:
+	case s.peerEnded():
 		return false
-	case s.phase == phaseOpen:
+	case s.phase == phaseOpen && !s.peerFIN:
 		if above := s.loop.Limits.PauseAbove; above > 0 {
 			// S7, with hysteresis: stopped above the mark, read again below half of it.
 			if s.congested {
@@ -52,8 +52,8 @@ func (s *Session) steerReading(size int) (delivered bool) {
 		}
 		waits := s.waitsForTokens()
 		read = !s.congested && !waits && !s.paused.Load()
-		if read && s.hasStash() {
-			s.deliverStash()
+		if read && s.keepsInput() {
+			s.deliverKept()
 			return true
 		}
 	}
@@ -72,7 +72,39 @@ func (s *Session) steerReading(size int) (delivered bool) {
 	return false
 }
 
-// The stash is input that came in while reading was being stopped.
+// keepsInput reports whether input was kept while reading was being stopped: the stash, and behind it what a layer has not opened.
+func (s *Session) keepsInput() bool {
+	r := s.rare.Load()
+	return r != nil && (r.stash != nil || r.layered.keeps())
+}
+
+// deliverKept delivers the next part of what was kept. The peer's FIN follows the last part.
+func (s *Session) deliverKept() {
+	s.wakeup.hold()
+	r := s.rare.Load()
+	if r.stash != nil {
+		s.deliverStash(r)
+	} else {
+		s.openKept(r.layered)
+	}
+	if r.stashFIN && !s.keepsInput() && s.phase == phaseOpen {
+		s.takeFIN()
+	}
+}
+
+// takeFIN follows the end of what the peer sends: its FIN, or the last word of its layer. It waits behind what was kept.
+func (s *Session) takeFIN() {
+	r := s.rare.Load()
+	if r != nil {
+		if r.stashFIN = s.phase == phaseOpen && s.keepsInput(); r.stashFIN {
+			return
+		}
+		if r.layered != nil {
+			s.noteTruncation(r.layered)
+		}
+	}
+	s.takePeerFIN()
+}
 
 // hasStash reports whether there is any.
 func (s *Session) hasStash() bool {
@@ -94,16 +126,14 @@ func (s *Session) dropStash() {
 	if s.hasStash() {
 		r := s.rare.Load()
 		r.stash.Release()
-		r.stash, r.stashFIN = nil, false
+		r.stash = nil
 	}
 }
 
 // deliverStash delivers the next part of the stash: no more than the queue has room for, so that an application that answers each byte with
-// no more than a byte never meets SendLimit (S7). The peer's FIN follows the last part.
-func (s *Session) deliverStash() {
-	r := s.rare.Load()
+// no more than a byte never meets SendLimit (S7).
+func (s *Session) deliverStash(r *rare) {
 	part := r.stash.B[r.delivered:]
-	s.wakeup.hold()
 	if r.framed != nil {
 		r.delivered += s.deliverPackets(r.framed, part, nil)
 	} else {
@@ -117,10 +147,6 @@ func (s *Session) deliverStash() {
 		s.deliver(part, nil)
 	}
 	if r.stash != nil && r.delivered == len(r.stash.B) {
-		fin := r.stashFIN
 		s.dropStash()
-		if fin {
-			s.takePeerFIN()
-		}
 	}
 }

@@ -9,7 +9,8 @@ import (
 // Scratch is the memory of a goroutine that drives sessions. The session at work uses it: what the running callback sends collects there, and
 // the next write is put together there. It also shows other goroutines which callback runs.
 type Scratch struct {
-	send sendqueue.Scratch
+	send   sendqueue.Scratch
+	layers *layerScratch // nil until a session with a layer needs it
 	running
 }
 

@@ -162,8 +162,17 @@ func (s *Session) room() int {
 // waiting returns the bytes that wait, as limits and marks count them: those of packets as they travel, and the memory of what describes them
 // where that is more than an eighth of theirs. The caller holds mu.
 func (s *Session) waiting() int {
+	n := s.queued()
 	if f := s.framed(); f != nil {
-		return s.q.Size() + f.packets.Excess(s.q.Size())
+		n += f.packets.Excess(s.q.Size())
+	}
+	return n
+}
+
+// queued returns the bytes that wait, as they travel: those in the queue, and those that a layer has sealed. The caller holds mu.
+func (s *Session) queued() int {
+	if l := s.layered(); l != nil {
+		return s.q.Size() + l.wire.Size()
 	}
 	return s.q.Size()
 }

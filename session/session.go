@@ -113,12 +113,19 @@ func (s *Session) Err() error {
 }
 
 // Pending returns how many bytes were accepted by Send and not yet taken by the kernel. With a framer it is the payload of the packets that
-// are not out whole.
+// are not out whole, and with a layer what was sealed and is not out whole.
 func (s *Session) Pending() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f := s.framed(); f != nil {
-		return f.packets.Payload()
+	n, r := s.q.Size(), s.rare.Load()
+	if r == nil {
+		return n
 	}
-	return s.q.Size()
+	if r.framed != nil {
+		n = r.framed.packets.Payload()
+	}
+	if r.layered != nil {
+		n += r.layered.wire.Payload()
+	}
+	return n
 }

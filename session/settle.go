@@ -1,6 +1,10 @@
 package session
 
-import "time"
+import (
+	"time"
+
+	"github.com/servercore-go/servercore/internal/sendqueue"
+)
 
 const (
 	// turnWrites bounds the gathered writes of one turn: a handler that sends in OnSend on a fast link must not keep the loop.
@@ -39,14 +43,24 @@ type view struct {
 	posted          bool          // functions wait to be run
 	closeWrite      bool          // CloseWrite was called
 	nextTimer       time.Duration // when the next AfterFunc is due, 0 if there is none
-	size            int           // bytes queued
+	size            int           // bytes that are not out; the layer's own count as one
 	waiting         int           // the same as limits count them
 	iov             [][]byte      // what the kernel should be offered, empty if nothing
+
+	// With a layer.
+	wire *layered // iov is the wire's, or will be when it was sealed; nil if it is the queue's
+	own  bool     // the layer has bytes of its own, which come first
+	rest int      // bytes that are left of the message under way
 }
 
 // look takes stock of what was asked for. It gathers what can be sent, unless functions are to be run first.
 func (s *Session) look(postsFirst bool) (v view) {
 	r, scratch := s.rare.Load(), s.conn.Scratch()
+	var l *layered
+	if r != nil && r.layered != nil {
+		l = r.layered
+		v.own = l.layer.Pending() // without mu (I3)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r != nil && r.endReason != nil {
@@ -55,7 +69,10 @@ func (s *Session) look(postsFirst bool) (v view) {
 		}
 		r.endReason = nil
 	}
-	v.aborted, v.ending, v.size, v.waiting = s.aborted, s.ending, s.q.Size(), s.waiting()
+	v.aborted, v.ending, v.size, v.waiting = s.aborted, s.ending, s.queued(), s.waiting()
+	if v.own {
+		v.size++
+	}
 	if r != nil {
 		v.closeWrite, v.nextTimer = r.closeWrite, r.timers.next()
 	}
@@ -63,9 +80,14 @@ func (s *Session) look(postsFirst bool) (v view) {
 		return v
 	}
 	if v.size > 0 && !s.blocked && !s.aborted {
-		v.iov = s.q.Gather(&scratch.send)
+		if l != nil {
+			s.gatherLayered(l, &v)
+		} else {
+			v.iov = s.q.Gather(&scratch.send, sendqueue.WriteBudget)
+		}
 		return v
 	}
+	v.own = false
 	s.q.Reclaim()
 	s.updateBudget()
 	if s.peerFIN && v.size == 0 && !s.halfOpen {
@@ -92,7 +114,7 @@ func (s *Session) servePosts(v view, left *int) (ran bool) {
 // serveWrite makes one gathered write, if there is anything to write, and returns true. When this turn has no writes left, it asks for another
 // turn and returns false.
 func (s *Session) serveWrite(v view, left *int) (wrote bool) {
-	if len(v.iov) == 0 {
+	if len(v.iov) == 0 && !v.own {
 		return false
 	}
 	if *left == 0 {
@@ -101,11 +123,11 @@ func (s *Session) serveWrite(v view, left *int) (wrote bool) {
 		return false
 	}
 	*left--
-	s.write(v.iov)
+	s.writeOut(v)
 	return true
 }
 
-// conclude carries out what was asked for and what follows from the state. It returns true if it has run the handler.
+// conclude carries out what was asked for and what follows from the state. It returns true if it has run the handler or the layer.
 func (s *Session) conclude(v view) (ran bool) {
 	s.timeProgress()
 	s.enforceBudget()
@@ -117,16 +139,22 @@ func (s *Session) conclude(v view) (ran bool) {
 		s.finish(false)
 		return false
 	}
-	if v.ending && s.phase == phaseOpen {
-		s.startDrain()
+	if v.ending && s.phase == phaseOpen && s.startDrain() {
+		return true
 	}
 	switch {
 	case v.size > 0:
 	case s.phase == phaseDraining:
+		if s.sayLastWord() {
+			return true
+		}
 		if s.advanceDrain() {
 			return false
 		}
 	case s.phase == phaseOpen && v.closeWrite && !s.finSent:
+		if s.sayLastWord() {
+			return true
+		}
 		s.sendFIN()
 	}
 	if s.tellsWritable && s.tellWritable() {

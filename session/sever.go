@@ -22,7 +22,8 @@ func (s *Session) sever(err error, unread int) {
 	}
 	s.mu.Lock()
 	s.open, s.blocked = false, false
-	if r.reason == nil || !errors.Is(r.reason, ErrPeerReset) || !errors.Is(r.reason, err) {
+	known := r.reason != nil && errors.Is(r.reason, ErrPeerReset) && errors.Is(r.reason, err)
+	if inOrder := r.layered != nil && r.layered.bothDone; !known && !inOrder {
 		s.recordReason(PeerReset(err))
 	}
 	dropped, messages := s.dropQueue(), s.messages
@@ -44,5 +45,5 @@ func (s *Session) deliverWithin() time.Duration {
 
 // deliveredAll reports whether a severed session has delivered all that was received.
 func (s *Session) deliveredAll() bool {
-	return s.peerFIN || !s.hasStash() && s.rare.Load().unread <= 0
+	return s.peerFIN || !s.keepsInput() && s.rare.Load().unread <= 0
 }

@@ -25,7 +25,7 @@ type Writability interface {
 // checkHighWater notes which marks the queue has passed by n more bytes, and returns whether the loop has to be told. The caller holds mu.
 func (s *Session) checkHighWater(n int) (visit bool) {
 	l, size := &s.loop.Limits, s.waiting()
-	n += size - s.q.Size() // what describes packets may have grown too
+	n += size - s.queued() // what describes packets may have grown too
 	passed := func(mark int) bool { return mark > 0 && size > mark && size-n <= mark }
 	visit = passed(l.PauseAbove) || passed(l.SoftLimit)
 	if s.tellsWritable && size > l.HighWater {
@@ -45,7 +45,7 @@ func (s *Session) checkLowWater(n int, err error) {
 		return
 	}
 	w.taken += n
-	w.behind = s.q.Size() > 0 && err != ErrNoMemory && (w.behind || err == ErrWouldBlock)
+	w.behind = s.queued() > 0 && err != ErrNoMemory && (w.behind || err == ErrWouldBlock)
 	if s.waiting() <= s.loop.Limits.SoftLimit {
 		w.aboveSoftAt = 0
 	}

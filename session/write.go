@@ -1,8 +1,17 @@
 package session
 
-// write makes one gathered write, and calls OnSend if the kernel took any of it. What the kernel did not take of the scratch memory moves
-// into segments; OnSend gets the scratch anew.
-func (s *Session) write(iov [][]byte) {
+// writeOut writes once what v offers, which a layer seals before. It returns false if nothing came of it: the layer has failed.
+func (s *Session) writeOut(v view) (wrote bool) {
+	if v.wire != nil && !s.seal(&v) {
+		return false
+	}
+	s.write(v.iov, v.wire)
+	return true
+}
+
+// write makes one gathered write, of the wire of l if l is not nil, and calls OnSend if the kernel took any of it. What the kernel did not take of
+// the scratch memory moves into segments; OnSend gets the scratch anew.
+func (s *Session) write(iov [][]byte, l *layered) {
 	n, err := s.conn.Write(iov)
 	if len(iov) == 1 {
 		iov[0] = nil
@@ -12,7 +21,11 @@ func (s *Session) write(iov [][]byte) {
 	told, tell := n, n > 0
 	f, scratch := s.framed(), s.conn.Scratch()
 	s.mu.Lock()
-	if s.q.Consume(n); f != nil {
+	if l != nil {
+		told = l.wire.Sent(n)
+		tell = told > 0
+		l.wire.Reclaim()
+	} else if s.q.Consume(n); f != nil {
 		var packets int
 		packets, told = f.packets.Sent(n)
 		tell = packets > 0
@@ -80,11 +93,7 @@ func (s *Session) unblock() {
 // blamed: the loop may be late (a busy callback, a stopped process) with the news that the kernel takes bytes.
 func (s *Session) tryWrite() bool {
 	v := s.look(false)
-	if len(v.iov) == 0 {
-		return false
-	}
-	s.write(v.iov)
-	return true
+	return (len(v.iov) > 0 || v.own) && s.writeOut(v)
 }
 
 // lendScratch gives the callback that is about to run scratch memory to send into.

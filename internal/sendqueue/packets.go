@@ -116,18 +116,11 @@ func (p *Packets) Sent(n int) (packets, payload int) {
 	}
 	l.left += n
 	for {
-		if l.first.count == 0 {
-			switch {
-			case l.tokens.size > 0:
-				l.first = l.decode()
-			case l.last.count > 0:
-				l.first, l.last = l.last, packetRun{}
-			default:
-				p.Drop()
-				return packets, payload
-			}
+		r := p.next()
+		if r == nil {
+			p.Drop()
+			return packets, payload
 		}
-		r := &l.first
 		out := r.count
 		if r.wire > 0 {
 			out = min(out, l.left/r.wire)
@@ -140,6 +133,30 @@ func (p *Packets) Sent(n int) (packets, payload int) {
 			return packets, payload
 		}
 	}
+}
+
+// next returns the first run, nil if there is none. There is a list.
+func (p *Packets) next() *packetRun {
+	l := p.list
+	switch {
+	case l.first.count > 0:
+	case l.tokens.size > 0:
+		l.first = l.decode()
+	case l.last.count > 0:
+		l.first, l.last = l.last, packetRun{}
+	default:
+		return nil
+	}
+	return &l.first
+}
+
+// Rest returns how many bytes are left of a packet that has left in part, 0 if the next byte begins one.
+func (p *Packets) Rest() int {
+	l := p.list
+	if l == nil || l.left == 0 {
+		return 0
+	}
+	return p.next().wire - l.left
 }
 
 // Drop forgets all packets and returns the payload that was queued.

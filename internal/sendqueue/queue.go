@@ -10,9 +10,9 @@ import (
 const (
 	// maxSegments is the most slices that one writev takes: IOV_MAX of Linux and the BSDs.
 	maxSegments = 1024
-	// writeBudget bounds the bytes of one gathered write: the loop, and everything else on its processor, waits for it. It is a
+	// WriteBudget bounds the bytes of one gathered write: the loop, and everything else on its processor, waits for it. It is a
 	// multiple of what a call into the kernel costs.
-	writeBudget = 256 << 10
+	WriteBudget = 256 << 10
 )
 
 // A segment is one buffer of the queue. Segments are pooled apart from the buffers because a shared buffer may stand in many queues at
@@ -118,10 +118,10 @@ func (q *Queue) extend(b *pool.Buffer, own bool) *segment {
 	return t
 }
 
-// Gather returns what leaves next, in the slices of m: at most 1,024 slices of together 256 KiB. They are valid until Consume. nil or an
+// Gather returns what leaves next, in the slices of m: at most 1,024 slices of together most bytes. They are valid until Consume. nil or an
 // empty result means that nothing is queued.
-func (q *Queue) Gather(m *Scratch) [][]byte {
-	slices, left := m.slices[:0], writeBudget
+func (q *Queue) Gather(m *Scratch, most int) [][]byte {
+	slices, left := m.slices[:0], most
 	take := func(rest []byte) {
 		if rest = rest[:min(len(rest), left)]; len(rest) > 0 {
 			slices, left = append(slices, rest), left-len(rest)

@@ -1,0 +1,148 @@
+package session
+
+import (
+	"time"
+
+	"github.com/servercore-go/servercore/internal/sendqueue"
+	"github.com/servercore-go/servercore/pool"
+)
+
+// A Layer stands between the wire and a session, as TLS and WebSocket do. It turns wire bytes into the application's, and has bytes of its
+// own: answers, pings, a last word. It makes no call into the kernel: the session hands it what was received, and writes what it makes.
+//
+// Everything that is promised of a session holds above its layer: Pending, OnSend, SendLimit and IdleTimeout count the application's bytes, and
+// the end is in order only when the layer's last word is out.
+//
+// The session calls a layer on its loop, one method at a time, with no lock held (I3). The loop may change its goroutine between two calls. A
+// layer must not call the session.
+type Layer interface {
+	// Open takes wire bytes. It returns bytes for the application, at most one message if the layer has messages, and how much of in it has
+	// used. data is in dst, from its beginning and up to its length, or in memory of the layer that stays as it is until the next Open. nil is
+	// no data; empty and not nil is an empty message. dst has a byte at least. Open neither writes to in nor keeps it.
+	//
+	// more: it can return data again without more input. With no data and more false it needs more input, and has used all of in.
+	//
+	// An error that matches io.EOF is the peer's last word. Any other error ends the session as DisconnectWith does. data may come with
+	// either.
+	Open(dst, in []byte) (data []byte, used int, more bool, err error)
+
+	// Discard tells that the application gets nothing any more. Open goes on, for what the layer has to answer, and need not return data.
+	Discard()
+
+	// Pending reports whether the layer has bytes of its own to send. It is asked often and must be cheap.
+	Pending() bool
+
+	// Own appends bytes of the layer's own to dst: all of them if between is true, and otherwise those that may stand inside a message
+	// of the application's that is under way. What is appended is out of the layer's hands.
+	Own(dst []byte, between bool) []byte
+
+	// Finish tells that the layer's last word is due. Own brings it, and nothing after it. reason is why the session ends, nil for
+	// CloseWrite: then Open goes on.
+	Finish(reason error)
+
+	// Ended tells that the peer has sent FIN, and returns nil if its last word came before, or else an error that matches ErrTruncated.
+	Ended() error
+
+	// NextAt is the layer's next deadline, on the clock of Transport.Now; 0 is none.
+	NextAt() time.Duration
+
+	// Expire acts on the deadlines that have passed at now. It is also called once at the beginning, so that the layer knows the time. An
+	// error ends the session as DisconnectWith does.
+	Expire(now time.Duration) error
+
+	// Drop gives back what the layer holds. It is called once, last.
+	Drop()
+}
+
+// A Sealer is a Layer that changes what the application sends, as late as possible: when it is written.
+type Sealer interface {
+	Layer
+
+	// Seal appends wire bytes for all of plain, which has 16 KiB at most. What it has sealed will be written, in the order of the calls
+	// of Own and Seal, or nothing will be written any more.
+	Seal(dst, plain []byte) ([]byte, error)
+}
+
+// A session's bytes stand in one of these places on their way out, in this order. Each moves one step at a time.
+//
+//	queue   plain, as Send has accepted them (framed, if there is a framer)
+//	wire    sealed, or the layer's own. Nothing is sealed while it holds a byte: what was sealed is never sealed again (I13)
+//	kernel
+//
+// On their way in:
+//
+//	kernel
+//	input   received and not opened, while reading is being stopped
+//	inside  opened and kept by the layer
+//	stash   plain, as without a layer
+
+// layered is what a session with a layer has besides.
+type layered struct {
+	layer  Layer  // fixed before OnConnected
+	sealer Sealer // the same value if it seals, nil if not
+
+	// Under mu.
+	wire       sendqueue.Wire
+	peerReason error // why the session ends that the peer ends
+
+	// The loop's own.
+	input    *pool.Buffer // wire bytes that were not opened, nil if there are none
+	opened   int          // bytes of input that were
+	inside   bool         // Open may return data without input
+	discards bool         // Discard was called
+	peerDone bool         // the peer's last word was opened
+	wireFIN  bool         // the peer has sent FIN
+	finished bool         // Finish was called (I14)
+	bothDone bool         // and the peer had said its last word, and acknowledged all before ours
+}
+
+// UseLayer puts a layer under the session whose handshake is done and whose own bytes are out. It is called after Bind and before Connected.
+func (d *Driver) UseLayer(layer Layer) {
+	l := &layered{layer: layer, inside: true} // the handshake may have brought more than itself
+	l.sealer, _ = layer.(Sealer)
+	(*Session)(d).ensureRare().layered = l
+}
+
+// layered returns what UseLayer has set, nil without a layer. Any goroutine.
+func (s *Session) layered() *layered {
+	if r := s.rare.Load(); r != nil {
+		return r.layered
+	}
+	return nil
+}
+
+// held returns the memory of the wire, in bytes. The caller holds mu. l may be nil.
+func (l *layered) held() int {
+	if l == nil {
+		return 0
+	}
+	return l.wire.Held()
+}
+
+const (
+	sealUnit = 16 << 10 // plain bytes of one Seal, at most: what a record of TLS holds
+	sealMost = 64 << 10 // plain bytes that are sealed for one write
+)
+
+// layerScratch is the part of the scratch memory that sessions with a layer need.
+type layerScratch struct {
+	plain []byte            // what Open returns
+	join  []byte            // pieces that are sealed as one
+	wire  sendqueue.Scratch // what Own and Seal return
+	units []unit            // of wire
+}
+
+// unit is a piece of the wire, and the application's bytes that are out when its last byte is.
+type unit struct{ wire, plain int }
+
+// forLayers returns that part, and makes it if there is none: some 148 KiB.
+func (m *Scratch) forLayers() *layerScratch {
+	if m.layers == nil {
+		m.layers = &layerScratch{
+			plain: make([]byte, 64<<10),
+			join:  make([]byte, 0, sealUnit),
+			wire:  sendqueue.MakeWireScratch(sealMost),
+		}
+	}
+	return m.layers
+}

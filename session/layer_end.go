@@ -1,0 +1,57 @@
+package session
+
+import "time"
+
+// sayLastWord has the layer make its last word, once, and returns whether settle has to go round for it: it leaves before FIN. Everything that was
+// queued is out.
+//
+// A peer that closes its socket behind its own last word answers ours with a reset. If it has acknowledged everything before, nothing of the
+// application's is at stake any more, and that is an end in good order.
+func (s *Session) sayLastWord() bool {
+	l := s.layered()
+	if l == nil || l.finished {
+		return false
+	}
+	l.finished = true
+	var reason error
+	if s.phase != phaseOpen {
+		reason = (*Driver)(s).Reason()
+	}
+	l.bothDone = l.peerDone && s.conn.Unsent() == 0
+	return !s.callFinish(l, reason) || l.layer.Pending()
+}
+
+// peerEnded reports whether nothing more will be read: the peer's FIN has come. The last word of a layer is not yet that.
+func (s *Session) peerEnded() bool {
+	if l := s.layered(); l != nil {
+		return l.wireFIN
+	}
+	return s.peerFIN
+}
+
+// startLayeredDrain begins the end of a session with a layer: what was kept is opened for what the layer has to answer.
+func (s *Session) startLayeredDrain(l *layered) {
+	if l.keeps() {
+		var in []byte
+		if l.input != nil {
+			in = l.input.B[l.opened:]
+		}
+		s.discardInput(l, in)
+		l.dropInput()
+	}
+}
+
+// layerAt returns the layer's next deadline, 0 if there is none.
+func (s *Session) layerAt() time.Duration {
+	if l := s.layered(); l != nil && !l.finished && !s.severed {
+		return l.layer.NextAt()
+	}
+	return 0
+}
+
+// enforceLayer has the layer act on its deadline.
+func (s *Session) enforceLayer(now time.Duration) {
+	if err, ok := s.callExpire(s.layered(), now); ok && err != nil {
+		s.DisconnectWith(err)
+	}
+}
