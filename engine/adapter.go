@@ -11,8 +11,8 @@ import (
 // is driven by its Driver, and reaches its connection through a Transport. Bytes come in by OnTraffic, which calls Driver.Receive, which
 // calls OnRecv; they go out by Session.Send, Driver.Turn and transport.Write.
 //
-// The Driver is the connection's Context in the reactor. It is nil until the connection is a session (see loop.open): then there is
-// only OnReady, OnResume and OnDeadline, for connections that await their PROXY header.
+// The Driver is the connection's Context in the reactor. It is nil until the connection is a session (see loop.open): before that there is
+// only OnReady, OnResume and OnDeadline, for connections that await their PROXY header or the handshake of their layer.
 
 type (
 	eventLoop = reactor.Loop[*session.Driver]
@@ -53,7 +53,7 @@ func (l *loop) OnWake(c *conn) { c.Context.Turn() }
 // OnResume implements reactor.Handler.
 func (l *loop) OnResume(c *conn) {
 	if c.Context == nil {
-		l.readHeader(c)
+		l.OnReady(c)
 		return
 	}
 	c.Context.Resume()
@@ -63,13 +63,20 @@ func (l *loop) OnResume(c *conn) {
 func (l *loop) OnDeadline(c *conn, now time.Duration) {
 	if c.Context == nil {
 		l.expireHeader(c, now)
+		l.expireHandshake(c, now)
 		return
 	}
 	c.Context.Expire(now)
 }
 
 // OnReady implements reactor.Handler.
-func (l *loop) OnReady(c *conn) { l.readHeader(c) }
+func (l *loop) OnReady(c *conn) {
+	if l.headers[c] != nil {
+		l.readHeader(c)
+		return
+	}
+	l.serveHandshake(c)
+}
 
 // OnRelease implements reactor.Handler.
 func (l *loop) OnRelease(c *conn) { l.release(c) }
@@ -78,6 +85,9 @@ func (l *loop) OnRelease(c *conn) { l.release(c) }
 func (l *loop) OnTurn(until time.Duration) (more bool) {
 	if len(l.headers) > 0 && l.engine.stopping() {
 		l.refuseHeaders()
+	}
+	if len(l.handshakes) > 0 {
+		l.serveWoken()
 	}
 	return l.openPending(until)
 }

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/servercore-go/servercore/internal/guard"
+	"github.com/servercore-go/servercore/session"
 )
 
 // pendingConn is a connection on its way from accept, or from Dial, to its loop.
@@ -16,6 +17,8 @@ type pendingConn struct {
 	fd            int
 	local, remote net.Addr
 	attempt       *attempt      // of Dial, nil for an accepted one
+	layer         session.Layer // whose handshake is done, nil without
+	admitted      bool          // Admit was asked
 	source        *guard.Source // the address as a Guard counts it, nil without
 	clientUnknown bool          // its PROXY header tells of no client: remote is the proxy
 	shared        bool          // accepted on a socket that others have too: it may have inherited any option

@@ -29,7 +29,7 @@ var ErrFull = errors.New("engine: MaxSessions reached")
 //
 // ctx bounds the dial, not the session: when ctx or the engine ends, Dial returns, whatever callbacks, workers and loops do. The
 // error matches ctx's if ctx ended; ErrClosed if the engine ended; ErrFull if MaxSessions are open;
-// session.ErrHandler or session.ErrPanic if f failed; or it wraps package net's, for errors.Is and errors.As:
+// session.ErrHandler or session.ErrPanic if f failed; session.ErrHandshake if that of a layer failed; or it wraps package net's, for errors.Is and errors.As:
 // syscall.ECONNREFUSED, *net.DNSError, syscall.EMFILE. Dial before Start is an error.
 //
 // When Dial returns an error there is no session and no callback runs, with one exception: ctx or the engine ended when f had been
@@ -64,6 +64,7 @@ func (e *Engine) Dial(ctx context.Context, network, address string, f session.Fa
 		return nil, fmt.Errorf("engine: dial %s %s: Admit, Guard and ProxyProtocol are options of Listen", network, address)
 	}
 	a := &attempt{}
+	o.address = address
 	if o.policy != nil {
 		a.link = &link{engine: e, origin: &o, address: address}
 	}
@@ -77,7 +78,8 @@ type attempt struct {
 	claimed  atomic.Bool   // see claim
 	fate     atomic.Uint32 // made or abandoned, whichever came first, once it was claimed
 	driver   atomic.Pointer[session.Driver]
-	resolved chan struct{} // closed when there is an outcome: with a session, after OnConnected
+	wake     atomic.Pointer[func()] // has the loop look, if there is a handshake
+	resolved chan struct{}          // closed when there is an outcome: with a session, after OnConnected
 
 	// The loop's until resolved, or the worker's.
 	told    bool // resolved is closed
@@ -202,8 +204,11 @@ func (a *attempt) outcome(ctx, life context.Context) error {
 		why = ctx.Err()
 	}
 	switch {
-	case a.claim():
-		return why // and the loop closes it when it comes to it
+	case a.claim(): // the loop closes it when it comes to it
+		if wake := a.wake.Load(); wake != nil {
+			(*wake)()
+		}
+		return why
 	case a.abandon(ctx.Err() != nil):
 		return why
 	}

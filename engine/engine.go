@@ -65,6 +65,7 @@ type Engine struct {
 	refused                struct {
 		full, descriptors, factory, closing, failed                    atomic.Uint64
 		denied, perAddress, acceptRate, admit, untrusted, header, late atomic.Uint64
+		handshake, handshakeLate                                       atomic.Uint64
 	}
 }
 
@@ -136,6 +137,7 @@ func (e *Engine) Listen(network, address string, f session.Factory, opts ...Opti
 		return nil, fmt.Errorf("engine: listen %s %s: Guard and ProxyProtocol are about addresses, which peers of a unix socket "+
 			"do not have", network, address)
 	}
+	o.address = address
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.state != fresh {

@@ -17,6 +17,7 @@ const (
 	guardLine
 	admitLine
 	proxyLine
+	handshakeLine
 	spareLine
 	blockingLine
 )

@@ -26,7 +26,7 @@ type loop struct {
 
 	// Any goroutine.
 	opening   atomic.Int32                // pending connections
-	awaiting  atomic.Int32                // connections that await their PROXY header
+	awaiting  atomic.Int32                // connections that await their PROXY header, or are in their handshake
 	stalls    atomic.Uint64               // callbacks that held it
 	stalled   atomic.Int64                // how long they did, nanoseconds
 	goroutine atomic.Pointer[string]      // its number, as stacks have it
@@ -34,6 +34,7 @@ type loop struct {
 
 	pendingMu sync.Mutex
 	pending   []pendingConn // not yet seen by the loop
+	woken     []*conn       // whose handshake has news
 
 	// The loop's own.
 	taken   []pendingConn           // pending connections that the loop has taken over
@@ -41,7 +42,9 @@ type loop struct {
 	links   map[*conn]*link         // sessions that are followed by another one
 	sources map[*conn]*guard.Source // of the connections that a Guard counts
 	headers map[*conn]*headerReader // connections that await their PROXY header
-	fault   error                   // why it has ended by itself
+
+	handshakes map[*conn]*handshake // connections whose layer's handshake is not done
+	fault      error                // why it has ended by itself
 }
 
 func newLoop(e *Engine, index int, limits session.Limits) (*loop, error) {
@@ -53,6 +56,8 @@ func newLoop(e *Engine, index int, limits session.Limits) (*loop, error) {
 		links:   make(map[*conn]*link),
 		sources: make(map[*conn]*guard.Source),
 		headers: make(map[*conn]*headerReader),
+
+		handshakes: make(map[*conn]*handshake),
 	}
 	watched := e.options.StallWarning > 0
 	l.scratch.Watched(watched)
@@ -101,7 +106,7 @@ func (l *loop) openPending(until time.Duration) bool {
 			l.awaitHeader(c, p)
 			continue
 		}
-		l.open(c, p)
+		l.become(c, p)
 	}
 	return l.opened < len(l.taken)
 }
@@ -149,7 +154,7 @@ func (l *loop) bind(c *conn, p pendingConn) session.Handler {
 		p.attempt.fail(ErrClosed)
 		return nil
 	}
-	if p.origin.entry != nil && p.origin.entry.admit != nil && !l.callAdmit(p) {
+	if !p.admitted && p.origin.entry != nil && p.origin.entry.admit != nil && !l.callAdmit(p) {
 		p.origin.entry.sendRefusal(p.fd)
 		return nil
 	}
@@ -171,6 +176,9 @@ func (l *loop) bind(c *conn, p pendingConn) session.Handler {
 	if p.origin.rate != nil {
 		d.LimitRecv(p.origin.rate)
 	}
+	if p.layer != nil {
+		d.UseLayer(p.layer)
+	}
 	c.Context = d
 	return h
 }
@@ -187,6 +195,9 @@ func (l *loop) noteRefused(p pendingConn, cause *atomic.Uint64, err error) {
 
 // refuse closes a connection that does not become a session.
 func (l *loop) refuse(c *conn, p pendingConn) {
+	if p.layer != nil {
+		p.layer.Drop()
+	}
 	l.releaseSource(c)
 	c.Close(false)
 	l.engine.freePlace()

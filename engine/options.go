@@ -76,6 +76,10 @@ type Options struct {
 	// accept, or after the dial. Default: off.
 	FirstByteTimeout time.Duration
 
+	// HandshakeTimeout is how long the handshakes of layers (Layered) may take together, from accept, or from the PROXY header, or when
+	// Dial has connected. Default: 10 s. Off: as long as the peer likes.
+	HandshakeTimeout time.Duration
+
 	// WriteTimeout ends a session with session.ErrWriteStall and a reset when bytes are queued and for so long the kernel took none
 	// and the peer acknowledged none, or less than 240 bytes a second on average. On a line so full that TCP gets nothing through for 10 s now and then, it, and UserTimeout, should be
 	// longer. Default: 10 s.
@@ -185,6 +189,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.SlowPeer > EndSession {
 		return o, fmt.Errorf("engine: Options.SlowPeer is %d, want RefuseSend or EndSession", o.SlowPeer)
 	}
+	fillTime(&o.HandshakeTimeout, 10*time.Second)
 	fillTime(&o.WriteTimeout, 10*time.Second)
 	fillTime(&o.HalfCloseTimeout, max(o.IdleTimeout, 0))
 	fillTime(&o.HalfCloseTimeout, time.Minute)
@@ -216,7 +221,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.SendBuffer > 1<<30 {
 		return o, fmt.Errorf("engine: Options.SendBuffer is %d bytes, want at most 1 GiB", o.SendBuffer)
 	}
-	for _, f := range []*time.Duration{&o.IdleTimeout, &o.FirstByteTimeout, &o.HalfCloseTimeout, &o.WriteTimeout, &o.DrainTimeout, &o.LingerTimeout, &o.SoftLimitFor} {
+	for _, f := range []*time.Duration{&o.IdleTimeout, &o.FirstByteTimeout, &o.HalfCloseTimeout, &o.HandshakeTimeout, &o.WriteTimeout, &o.DrainTimeout, &o.LingerTimeout, &o.SoftLimitFor} {
 		*f = min(*f, maxTimeout)
 	}
 	o.UserTimeout = min(o.UserTimeout, maxUserTimeout)

@@ -18,12 +18,15 @@ type Option func(*origin) error
 // origin is what the sessions of one listener, or of one Dial, have in common.
 type origin struct {
 	network string
+	address string // as it was given
 	factory session.Factory
 	framing *session.Framing // nil for plain bytes
 	policy  *Policy          // of Reconnect, nil without
 	workers *workers         // of Offload, nil without
 	rate    *session.Rate    // of RecvRate, nil without
 	entry   *entry           // of Admit, Guard and ProxyProtocol, nil without
+
+	layer func(Handshake) session.Handshaker // of Layered, nil without
 
 	from syscall.Conn // of From, nil without
 	addr net.Addr     // its

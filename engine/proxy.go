@@ -158,7 +158,7 @@ func (l *loop) takeHeader(r *headerReader, h proxyproto.Header) {
 		return
 	}
 	l.Disarm(r.conn)
-	l.open(r.conn, p)
+	l.become(r.conn, p)
 }
 
 // namesItsOwnConnection reports whether the header repeats the two addresses of the connection it came in. The protocol wants a proxy that has no

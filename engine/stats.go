@@ -9,7 +9,7 @@ import (
 // Stats is a snapshot of an engine's counters. Each figure is exact; figures of a busy engine are read one after
 // the other and need not belong to the same instant. Counters grow from New on and are never reset.
 type Stats struct {
-	Sessions     int     // connections admitted and not yet done, those on their way to their loop, being dialled, or with their PROXY header outstanding included
+	Sessions     int     // connections admitted and not yet done, those on their way to their loop, being dialled, or with their PROXY header or handshake outstanding included
 	MaxSessions  int     // the bound in force, 0 before Start or if there is none
 	Accepted     uint64  // sessions of listeners that got OnConnected
 	Dialed       uint64  // sessions of Dial, and those that followed them, that got OnConnected
@@ -38,12 +38,15 @@ type Refused struct {
 	Untrusted   uint64 // none of the proxies that ProxyProtocol names
 	ProxyHeader uint64 // a PROXY header that was malformed or too large, or ended before it was whole
 	ProxyLate   uint64 // a PROXY header that did not come in time
+	Handshake   uint64 // the handshake of a layer failed
+
+	HandshakeLate uint64 // it was not done within Options.HandshakeTimeout
 }
 
 // Sum returns the refusals of every cause.
 func (r Refused) Sum() uint64 {
 	return r.Full + r.Descriptors + r.Factory + r.Closing + r.Failed + r.Denied + r.PerAddress + r.AcceptRate + r.Admit +
-		r.Untrusted + r.ProxyHeader + r.ProxyLate
+		r.Untrusted + r.ProxyHeader + r.ProxyLate + r.Handshake + r.HandshakeLate
 }
 
 // LoopStats are the counters of one event loop, or their sum.
@@ -91,6 +94,9 @@ func (e *Engine) Stats() Stats {
 			Untrusted:   e.refused.untrusted.Load(),
 			ProxyHeader: e.refused.header.Load(),
 			ProxyLate:   e.refused.late.Load(),
+			Handshake:   e.refused.handshake.Load(),
+
+			HandshakeLate: e.refused.handshakeLate.Load(),
 		},
 		AcceptErrors: e.acceptErrors.Load(),
 		DialErrors:   e.dialErrors.Load(),

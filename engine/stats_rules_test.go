@@ -122,6 +122,7 @@ func TestEachRefusalIsShown(t *testing.T) {
 		{&r.full, &want.Full}, {&r.descriptors, &want.Descriptors}, {&r.factory, &want.Factory}, {&r.closing, &want.Closing},
 		{&r.failed, &want.Failed}, {&r.denied, &want.Denied}, {&r.perAddress, &want.PerAddress}, {&r.acceptRate, &want.AcceptRate},
 		{&r.admit, &want.Admit}, {&r.untrusted, &want.Untrusted}, {&r.header, &want.ProxyHeader}, {&r.late, &want.ProxyLate},
+		{&r.handshake, &want.Handshake}, {&r.handshakeLate, &want.HandshakeLate},
 	} {
 		c.counter.Store(1 << i)
 		*c.shown = 1 << i

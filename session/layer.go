@@ -63,6 +63,19 @@ type Sealer interface {
 	Seal(dst, plain []byte) ([]byte, error)
 }
 
+// A Handshaker is a Layer from its beginning, before there is a session. The engine calls it on the connection's loop, as the session does
+// later. Until the handshake is done, Open returns no data and uses what belongs to the handshake.
+type Handshaker interface {
+	Layer
+
+	// Start is called first. The layer may keep wake and call it from any goroutine until Drop, when there is news without input: it has bytes
+	// of its own, or the handshake is done, or has failed. Open and the others are called then.
+	Start(wake func())
+
+	// Established reports whether the handshake is done. The session begins when Own has brought everything as well.
+	Established() bool
+}
+
 // A session's bytes stand in one of these places on their way out, in this order. Each moves one step at a time.
 //
 //	queue   plain, as Send has accepted them (framed, if there is a framer)

@@ -1,0 +1,346 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/internal/reactor"
+	"github.com/servercore-go/servercore/session"
+)
+
+// A Handshake tells a layer for which connection it is made.
+type Handshake struct {
+	Dialed        bool     // by Dial: the layer is the client
+	Address       string   // what was dialled, or the address of the listener, as it was given
+	Local, Remote net.Addr // the connection's, or those that its PROXY header tells
+}
+
+// Layered puts a layer under each session: f makes one for each connection, a new one each time. Layers come between the PROXY header and
+// the framer, so packets are in the layer's stream.
+//
+// The handshake comes first. It has Options.HandshakeTimeout. When it is done, the factory is called, and OnConnected. A connection whose
+// handshake fails or is late reaches no factory and no callback: what the layer wants to tell the peer is sent, the connection is closed, and
+// that is counted in Stats.Refused (Handshake, HandshakeLate) and logged, a line a second at most. Admit and Guard are asked before the
+// handshake. Dial returns an error that matches session.ErrHandshake. A connection in its handshake counts for MaxSessions and
+// Stats.Sessions.
+//
+// f and the layer's methods run on the event loops, f on several at once, and must not wait.
+func Layered(f func(Handshake) session.Handshaker) Option {
+	return func(o *origin) error {
+		if f == nil {
+			return errors.New("Layered: the function is nil")
+		}
+		return once("Layered", &o.layer, f, o.layer != nil)
+	}
+}
+
+// handshake is a connection whose layer's handshake is not done. It is no session yet: it is registered with the reactor and not open, and
+// its Context is nil. What comes behind the handshake stays in the kernel until it is a session.
+type handshake struct {
+	conn     *conn
+	pending  pendingConn
+	layer    session.Handshaker
+	out      []byte // bytes of the layer's own that the kernel has not taken
+	deadline time.Duration
+	refused  bool // it lingers, so that the peer gets to read what it is told
+}
+
+// become makes a connection a session, after its handshake if it has a layer.
+func (l *loop) become(c *conn, p pendingConn) {
+	if p.origin.layer != nil {
+		l.beginHandshake(c, p)
+		return
+	}
+	l.open(c, p)
+}
+
+// beginHandshake begins the handshake of a connection.
+func (l *loop) beginHandshake(c *conn, p pendingConn) {
+	h := &handshake{conn: c, pending: p, deadline: l.Now() + l.engine.options.HandshakeTimeout}
+	l.handshakes[c] = h
+	l.awaiting.Add(1)
+	if p.source != nil {
+		l.sources[c] = p.source
+	}
+	e, admit := l.engine, p.origin.entry != nil && p.origin.entry.admit != nil
+	switch {
+	case e.stopping() || l.fault != nil:
+		l.refuseHandshake(h, &e.refused.closing, ErrClosed, "")
+		return
+	case admit && !l.callAdmit(p): // it has counted and logged that
+		p.origin.entry.sendRefusal(p.fd)
+		l.closeHandshake(h)
+		return
+	}
+	layer, ok := l.callLayered(p)
+	if h.layer = layer; !ok || layer == nil {
+		err := errors.New("Layered: the function must return a layer")
+		l.refuseHandshake(h, &e.refused.handshake, fmt.Errorf("%w: %w", session.ErrHandshake, err), handshakeFailed)
+		return
+	}
+	wake := func() { l.wakeHandshake(c) }
+	if p.attempt != nil {
+		p.attempt.wake.Store(&wake)
+	}
+	layer.Start(wake)
+	if err := l.Register(c); err != nil { // tells also of what has come since
+		l.refuseHandshake(h, &e.refused.failed, err, handshakeFailed)
+		return
+	}
+	if p.origin.network == "unix" {
+		c.ReadsEndShort()
+	}
+	if e.options.HandshakeTimeout > 0 {
+		c.Arm(h.deadline)
+	}
+	l.serveHandshake(c)
+}
+
+const (
+	handshakeFailed = "connection refused: its handshake has failed"
+	handshakeLate   = "connection refused: its handshake takes too long"
+)
+
+// wakeHandshake has the loop look at a handshake. Any goroutine. The handshake may be over by then.
+func (l *loop) wakeHandshake(c *conn) {
+	l.pendingMu.Lock()
+	l.woken = append(l.woken, c)
+	l.pendingMu.Unlock()
+	l.Wake()
+}
+
+// serveWoken looks at the handshakes that were woken, and ends all of them if the engine ends.
+func (l *loop) serveWoken() {
+	l.pendingMu.Lock()
+	woken := l.woken
+	l.woken = nil
+	l.pendingMu.Unlock()
+	for _, c := range woken {
+		l.serveHandshake(c)
+	}
+	if l.engine.stopping() {
+		for _, h := range l.handshakes {
+			l.refuseHandshake(h, &l.engine.refused.closing, ErrClosed, "")
+		}
+	}
+}
+
+// serveHandshake goes on with a handshake as far as it comes. It does nothing if the connection is not, or no longer, in one.
+func (l *loop) serveHandshake(c *conn) {
+	h := l.handshakes[c]
+	if h == nil {
+		return
+	}
+	if a := h.pending.attempt; a != nil && a.claimed.Load() { // Dial has given it up
+		l.closeHandshake(h)
+		return
+	}
+	if h.refused {
+		l.lingerHandshake(h)
+		return
+	}
+	defer func() { // the layer may run the application's code, which may end the goroutine
+		if h != nil && l.handshakes[c] == h {
+			l.failHandshake(h, errors.New("its layer has ended the goroutine"))
+		}
+	}()
+	for l.stepHandshake(h) {
+	}
+	h = nil
+}
+
+// stepHandshake gives the layer what was received, and sends what it has to say. It returns whether there may be more to do now.
+func (l *loop) stepHandshake(h *handshake) (more bool) {
+	c := h.conn
+	in, readErr := c.Peek(reactor.ReadSize)
+	if readErr == unix.EAGAIN {
+		in, readErr = nil, nil
+	} else if readErr == nil && len(in) == 0 {
+		readErr = io.ErrUnexpectedEOF
+	}
+	used, again, err := l.callOpen(h.layer, in)
+	if err == nil && used > 0 {
+		if discardErr := c.Discard(in[:used]); discardErr != nil {
+			readErr = discardErr
+		}
+	}
+	if errors.Is(err, session.ErrPanic) {
+		l.failHandshake(h, err)
+		return false
+	}
+	writeErr := l.sendOwn(h)
+	switch {
+	case err != nil:
+		l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(err), handshakeFailed)
+	case writeErr != nil:
+		l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(writeErr), handshakeFailed)
+	case h.layer.Established():
+		if len(h.out) > 0 {
+			return false // until the kernel takes the rest
+		}
+		l.forgetHandshake(h)
+		l.Disarm(c)
+		p := h.pending
+		p.layer, p.admitted = h.layer, true
+		l.open(c, p)
+	case readErr != nil && used == 0 && !again:
+		l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(readErr), handshakeFailed)
+	default:
+		return used > 0 || again
+	}
+	return false
+}
+
+// failHandshake refuses a connection whose layer cannot be asked any more.
+func (l *loop) failHandshake(h *handshake, err error) {
+	h.layer.Drop()
+	h.layer = nil
+	l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(err), handshakeFailed)
+}
+
+// matchHandshake returns an error that matches session.ErrHandshake.
+func matchHandshake(err error) error {
+	if errors.Is(err, session.ErrHandshake) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", session.ErrHandshake, err)
+}
+
+// sendOwn sends what the layer has to say, as far as the kernel takes it.
+func (l *loop) sendOwn(h *handshake) error {
+	if h.layer.Pending() {
+		h.out = h.layer.Own(h.out, true)
+	}
+	for len(h.out) > 0 {
+		n, err := h.conn.Write([][]byte{h.out})
+		h.out = h.out[n:]
+		switch err {
+		case nil:
+		case reactor.ErrWouldBlock: // an event follows
+			return nil
+		case reactor.ErrNoMemory:
+			h.conn.Again()
+			return nil
+		default:
+			return err
+		}
+	}
+	h.out = nil
+	return nil
+}
+
+// expireHandshake ends a handshake whose deadline has passed. What has come by now is in time: the loop may be late.
+func (l *loop) expireHandshake(c *conn, now time.Duration) {
+	l.serveHandshake(c)
+	h := l.handshakes[c]
+	switch {
+	case h == nil:
+	case now < h.deadline:
+		c.Arm(h.deadline)
+	case h.refused:
+		l.closeHandshake(h)
+	default:
+		err := fmt.Errorf("%w: not done within %v", session.ErrHandshake, l.engine.options.HandshakeTimeout)
+		l.refuseHandshake(h, &l.engine.refused.handshakeLate, err, handshakeLate)
+	}
+}
+
+// refuseHandshake ends a handshake that comes to nothing. line is for the log, "" if it is not worth one. Our FIN follows what the layer has
+// said, and the connection is closed when the peer has read that: what it still sends would make a reset of our close, which would destroy it.
+func (l *loop) refuseHandshake(h *handshake, cause *atomic.Uint64, err error, line string) {
+	if h.refused {
+		l.closeHandshake(h)
+		return
+	}
+	h.refused = true
+	cause.Add(1)
+	if a := h.pending.attempt; a != nil {
+		if a.claim() {
+			a.fail(err)
+		}
+		l.closeHandshake(h)
+		return
+	}
+	if line != "" && !errors.Is(err, io.ErrUnexpectedEOF) {
+		l.engine.log.Limited(handshakeLine, line, "err", err, "remote", h.pending.remote)
+	}
+	if h.layer == nil || l.engine.stopping() || l.engine.options.LingerTimeout <= 0 || l.sendOwn(h) != nil || h.conn.CloseWrite() != nil {
+		l.closeHandshake(h)
+		return
+	}
+	h.deadline = l.Now() + l.engine.options.LingerTimeout
+	h.conn.Arm(h.deadline)
+	l.lingerHandshake(h)
+}
+
+// lingerHandshake reads and discards what the peer of a refused connection still sends, and closes it at the peer's end.
+func (l *loop) lingerHandshake(h *handshake) {
+	for range reactor.PumpReads {
+		in, err := h.conn.Peek(reactor.ReadSize)
+		if err == unix.EAGAIN {
+			return
+		}
+		if err != nil || len(in) == 0 || h.conn.Discard(in) != nil {
+			l.closeHandshake(h)
+			return
+		}
+	}
+	h.conn.Again()
+}
+
+// forgetHandshake takes a connection off the list of those in their handshake.
+func (l *loop) forgetHandshake(h *handshake) {
+	delete(l.handshakes, h.conn)
+	l.awaiting.Add(-1)
+}
+
+// closeHandshake closes a connection that does not become a session.
+func (l *loop) closeHandshake(h *handshake) {
+	l.forgetHandshake(h)
+	if h.layer != nil {
+		h.layer.Drop()
+	}
+	l.refuse(h.conn, h.pending)
+}
+
+// callOpen gives a layer what was received, whatever its code does.
+func (l *loop) callOpen(layer session.Handshaker, in []byte) (used int, more bool, err error) {
+	returned := false
+	defer l.containLayer(&returned, &err)
+	l.scratch.Enter(session.CallLayer, nil)
+	_, used, more, err = layer.Open(nil, in)
+	returned = true
+	return used, more, err
+}
+
+// callLayered makes the layer of a pending connection, whatever the application's code does.
+func (l *loop) callLayered(p pendingConn) (layer session.Handshaker, ok bool) {
+	returned := false
+	var err error
+	defer l.containLayer(&returned, &err)
+	l.scratch.Enter(session.CallLayer, nil)
+	layer = p.origin.layer(Handshake{Dialed: p.attempt != nil, Address: p.origin.address, Local: p.local, Remote: p.remote})
+	returned = true
+	return layer, true
+}
+
+// containLayer is deferred around a layer's code before there is a session.
+func (l *loop) containLayer(returned *bool, err *error) {
+	l.scratch.Leave()
+	if *returned {
+		return
+	}
+	value := recover()
+	if value == nil {
+		value = "runtime.Goexit"
+	}
+	*err = fmt.Errorf("%w: %w: %v", session.ErrHandshake, session.ErrPanic, value)
+	l.engine.log.LimitedError(panicLine, "layer failed, the connection is refused", "panic", value, "stack", string(debug.Stack()))
+}
