@@ -39,6 +39,7 @@ const (
 	budget     = "internal/budget"
 	sendqueue  = "internal/sendqueue"
 	reassembly = "internal/reassembly"
+	checksum   = "internal/checksum"
 	systemd    = "github.com/coreos/go-systemd/v22/"
 	tomlFile   = "github.com/pelletier/go-toml/v2"
 )
@@ -51,7 +52,7 @@ var rooms = []room{
 	{dir: "engine", may: []string{"session", "pool", "frame", "internal/", sys}, tests: []string{gnet + "/pkg/logging"}},
 	{dir: "enginetest", may: []string{"engine", "session", "pool", "frame", enginekit}},
 	{dir: enginekit, may: []string{"engine", "session", "pool", sys}}, // for tests, and for enginetest
-	{dir: "session", may: []string{"pool", "frame", budget, sendqueue, reassembly, "internal/histogram", "internal/tokenbucket"}, tests: []string{"session", testkit},
+	{dir: "session", may: []string{"pool", "frame", budget, sendqueue, reassembly, "internal/histogram", "internal/tokenbucket"}, tests: []string{"session", testkit, checksum},
 		// It opens no socket and asks no operating system: the loop does.
 		not: []string{"syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
 	{dir: "pool", may: []string{bytebuffer}, tests: []string{"pool"}},
@@ -68,6 +69,7 @@ var rooms = []room{
 	{dir: budget, may: []string{"pool"}, tests: []string{budget}},
 	{dir: sendqueue, may: []string{"pool", budget}, tests: []string{sendqueue}},
 	{dir: reassembly, may: []string{"pool", "frame"}, tests: []string{reassembly}},
+	{dir: checksum, may: []string{"session", "frame"}}, // a layer for tests
 	{dir: testkit, may: append([]string{"session", "pool", "frame", sys}, testLibraries...), tests: []string{"internal/"}},
 	{dir: "bench", may: []string{sys, histogram}, tests: []string{"bench"}}, // nothing of ours: it can load any server
 	{dir: "trials", may: []string{"engine", "session", "pool", "frame", "bench", "internal/", sys}},
@@ -102,7 +104,7 @@ func forbidden(file, imp string) string {
 		}
 		return ""
 	}
-	if ours && !test && (name == testkit || name == enginekit && home.dir != "enginetest") {
+	if ours && !test && (name == testkit || name == checksum || name == enginekit && home.dir != "enginetest") {
 		return name + " is for test files"
 	}
 	allowed := home.may
@@ -290,6 +292,11 @@ func TestImportRule(t *testing.T) {
 		{"internal/guard/guard.go", "net", false},
 		{"internal/guard/guard.go", sys, false},
 		{"engine/guard.go", module + "/internal/guard", true},
+		{checksum + "/open.go", module + "/session", true},
+		{checksum + "/open.go", module + "/pool", false},
+		{"session/layer_test.go", module + "/" + checksum, true},
+		{"session/layer.go", module + "/" + checksum, false},
+		{"engine/layer.go", module + "/" + checksum, false},
 		{testkit + "/peer.go", module + "/session", true},
 		{testkit + "/peer.go", testLibraries[0], true},
 		{testkit + "/peer.go", module + "/engine", false},
