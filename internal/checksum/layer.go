@@ -95,6 +95,9 @@ func (l *Layer) init(shape Shape, o Options) {
 	live.Add(1)
 }
 
+// Start does nothing: the handshake needs no goroutine.
+func (l *Layer) Start(func()) {}
+
 // Established reports whether the peer's hello has come.
 func (l *Layer) Established() bool { return l.established }
 
