@@ -10,7 +10,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/servercore-go/servercore/engine"
 	"github.com/servercore-go/servercore/enginetest"
+	layer "github.com/servercore-go/servercore/internal/checksum"
+	"github.com/servercore-go/servercore/session"
 )
 
 func TestMain(m *testing.M) {
@@ -47,6 +50,7 @@ func variants() (all []enginetest.Variant) {
 			{Network: "unix", Loops: 4, Offloaded: true},
 			{Network: "tcp4", Loops: 4, Framed: true},
 			{Network: "unix", Loops: 4, Dialled: true, Offloaded: true, Framed: true},
+			layered(enginetest.Variant{Network: "tcp4", Loops: 4}),
 		}
 	}
 	for _, loops := range []int{1, 4} {
@@ -61,6 +65,11 @@ func variants() (all []enginetest.Variant) {
 		enginetest.Variant{Network: "unix", Loops: 1, Framed: true, Offloaded: true},
 		enginetest.Variant{Network: "tcp4", Loops: 1, Dialled: true},
 		enginetest.Variant{Network: "unix", Loops: 4, Dialled: true, Offloaded: true, Framed: true})
+	all = append(all,
+		layered(enginetest.Variant{Network: "tcp4", Loops: 1}),
+		layered(enginetest.Variant{Network: "unix", Loops: 4, Offloaded: true}),
+		layered(enginetest.Variant{Network: "tcp4", Loops: 4, Framed: true}),
+		layered(enginetest.Variant{Network: "tcp4", Loops: 4, Dialled: true}))
 	if b, err := os.ReadFile("/proc/net/if_inet6"); err != nil || strings.Contains(string(b), " lo\n") {
 		all = append(all, enginetest.Variant{Network: "tcp6", Loops: 4})
 	}
@@ -73,13 +82,30 @@ func variants() (all []enginetest.Variant) {
 	return all
 }
 
+// layered puts a layer under the sessions of a variant that changes every byte on the wire, and answers probes of the clients'.
+func layered(v enginetest.Variant) enginetest.Variant {
+	v.Client = func(c net.Conn) (net.Conn, error) {
+		top := layer.Client(c, layer.Sealing)
+		if v.Dialled {
+			top = layer.Server(c, layer.Sealing)
+		}
+		return top, top.Handshake()
+	}
+	v.Options = func() []engine.Option {
+		return []engine.Option{engine.Layered(func(h engine.Handshake) session.Handshaker {
+			return layer.NewSealer(layer.Options{Server: !h.Dialed})
+		})}
+	}
+	return v
+}
+
 // name says what is special about a variant.
 func name(v enginetest.Variant) string {
 	name := fmt.Sprintf("%s,loops=%d", v.Network, v.Loops)
 	for _, special := range []struct {
 		name string
 		has  bool
-	}{{"abstract", v.Address != nil}, {"offloaded", v.Offloaded}, {"framed", v.Framed}, {"dialled", v.Dialled}} {
+	}{{"abstract", v.Address != nil}, {"offloaded", v.Offloaded}, {"framed", v.Framed}, {"dialled", v.Dialled}, {"layered", v.Client != nil}} {
 		if special.has {
 			name += "," + special.name
 		}

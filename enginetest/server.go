@@ -222,10 +222,33 @@ func (s *server) session(c net.Conn) (net.Conn, *kit.Session) {
 // ready reports whether the engine accepts, or can dial.
 func (s *server) ready() bool { return s.Stats().Loops != nil }
 
+// refused is client for a connection that the server may refuse, in the client's handshake too.
+func (s *server) refused() net.Conn {
+	s.T.Helper()
+	raw := kit.Dial(s.T, s.addr(), net.Dialer{})
+	if c, err := s.wrap(raw); err == nil {
+		return c
+	}
+	return raw
+}
+
 // client is a connection of package net, and what the variant puts on top of it.
 type client struct {
 	net.Conn
-	raw net.Conn
+	raw    net.Conn
+	resets bool // what is on top must not say its last word
+}
+
+// Close closes the connection, by a reset if SetLinger has said so.
+func (c *client) Close() error {
+	if c.resets {
+		err := c.raw.Close()
+		if c.Conn != c.raw {
+			_ = c.Conn.Close()
+		}
+		return err
+	}
+	return c.Conn.Close()
 }
 
 // CloseWrite ends the writing side.
@@ -238,6 +261,7 @@ func (c *client) CloseWrite() error {
 
 // SetLinger is that of the connection below; a unix socket has none, and needs none.
 func (c *client) SetLinger(seconds int) error {
+	c.resets = seconds == 0
 	if raw, ok := c.raw.(interface{ SetLinger(int) error }); ok {
 		return raw.SetLinger(seconds)
 	}

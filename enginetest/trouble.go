@@ -111,7 +111,7 @@ func logTellsOfPanics(t testing.TB, v *Variant) {
 	c, p := s.connect()
 	began := time.Now()
 	for range 50 {
-		refused := s.client()
+		refused := s.refused()
 		_, _ = refused.Read(make([]byte, 1))
 	}
 	took := time.Since(began)

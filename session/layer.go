@@ -18,7 +18,7 @@ import (
 type Layer interface {
 	// Open takes wire bytes. It returns bytes for the application, at most one message if the layer has messages, and how much of in it has
 	// used. data is in dst, from its beginning and up to its length, or in memory of the layer that stays as it is until the next Open. nil is
-	// no data; empty and not nil is an empty message. dst has a byte at least. Open neither writes to in nor keeps it.
+	// no data; empty and not nil is an empty message. dst is empty before the session, and then has a byte at least. Open neither writes to in nor keeps it.
 	//
 	// more: it can return data again without more input. With no data and more false it needs more input, and has used all of in.
 	//
@@ -109,9 +109,10 @@ type layered struct {
 	bothDone bool         // and the peer had said its last word, and acknowledged all before ours
 }
 
-// UseLayer puts a layer under the session whose handshake is done and whose own bytes are out. It is called after Bind and before Connected.
-func (d *Driver) UseLayer(layer Layer) {
-	l := &layered{layer: layer, inside: true} // the handshake may have brought more than itself
+// UseLayer puts a layer under the session whose handshake is done and whose own bytes are out. more is what its last Open has returned: the
+// handshake may have brought more than itself. UseLayer is called after Bind and before Connected.
+func (d *Driver) UseLayer(layer Layer, more bool) {
+	l := &layered{layer: layer, inside: more}
 	l.sealer, _ = layer.(Sealer)
 	(*Session)(d).ensureRare().layered = l
 }

@@ -17,6 +17,9 @@ func (s *Session) gatherLayered(l *layered, v *view) {
 	most := sendqueue.WriteBudget
 	if l.sealer != nil {
 		most, v.wire = sealMost, l
+		if b := s.loop.Limits.Budget; b != nil && !b.Fits(b.Bound(true)-sealMost) {
+			most = sealUnit // what the kernel does not take of it needs memory of its own
+		}
 	}
 	if f := s.framed(); v.own && f != nil {
 		v.rest = f.packets.Rest()

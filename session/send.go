@@ -169,10 +169,10 @@ func (s *Session) waiting() int {
 	return n
 }
 
-// queued returns the bytes that wait, as they travel: those in the queue, and those that a layer has sealed. The caller holds mu.
+// queued returns the bytes that wait: those in the queue, and those that a layer has sealed. The caller holds mu.
 func (s *Session) queued() int {
 	if l := s.layered(); l != nil {
-		return s.q.Size() + l.wire.Size()
+		return s.q.Size() + l.wire.Waiting()
 	}
 	return s.q.Size()
 }
