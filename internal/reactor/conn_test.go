@@ -179,6 +179,37 @@ func TestHalfClose(t *testing.T) {
 	ask(o, func() bool { finish(c, false); return true })
 }
 
+// R2: a reset that has come with the FIN, before the loop looks, is told too: nothing tells of it again.
+func TestResetWithFIN(t *testing.T) {
+	o := running(t)
+	s := newSide()
+	ends := make(chan error, 10)
+	s.closed = func(_ *Conn[*side], err error) { ends <- err }
+	client, c := o.served(s)
+	exchange(t, client, 1)
+	ask(o, func() bool { // the loop is busy meanwhile
+		_ = client.(*net.TCPConn).CloseWrite()
+		_ = client.(*net.TCPConn).SetLinger(0)
+		_ = client.Close()
+		eventually(t, "the reset has come", func() bool { return pollsBroken(c.Fd()) })
+		return true
+	})
+	if err := receive(t, ends); err != nil {
+		t.Errorf("the FIN is told as %v", err)
+	}
+	if err := receive(t, ends); err == nil {
+		t.Error("the reset is told as another FIN")
+	}
+	ask(o, func() bool { finish(c, false); return true })
+}
+
+// pollsBroken reports whether a connection has failed, without taking the error from it.
+func pollsBroken(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd)}}
+	_, err := unix.Poll(p, 0)
+	return err == nil && p[0].Revents&unix.POLLERR != 0
+}
+
 // A connection whose reading is off is not read, and its failure and its FIN are told.
 func TestReadingOff(t *testing.T) {
 	for name, tt := range map[string]struct {

@@ -51,16 +51,21 @@ func (c *Conn[C]) note(e event) {
 
 // look acts on what was noted.
 func (c *Conn[C]) look() {
-	if c.shortRead == atEnd && c.finished && !c.closed { // a connection that its peer has finished may have been reset since
-		if err := socketError(int(c.fd)); err != nil {
-			c.executor.loop.handler.OnClose(c, err)
-		}
-	}
+	c.lookForReset()
 	if c.sendSpace == reported {
 		c.sendSpace = untried
 		c.executor.loop.handler.OnWritable(c)
 	}
 	c.pump() // also if that has resumed reading
+}
+
+// lookForReset tells that a connection has been reset that its peer had finished.
+func (c *Conn[C]) lookForReset() {
+	if c.shortRead == atEnd && c.finished && !c.closed {
+		if err := socketError(int(c.fd)); err != nil {
+			c.executor.loop.handler.OnClose(c, err)
+		}
+	}
 }
 
 // pump reads what is there; what is left after a read that brought much waits for another turn. A read that brings less than
@@ -86,6 +91,7 @@ func (c *Conn[C]) pump() {
 		case n == 0: // after all bytes (R2)
 			c.finished = true
 			handler.OnClose(c, nil)
+			c.lookForReset() // it may have come with the same event
 		default:
 			i++
 			c.bulky = n >= bulkyRead
