@@ -14,7 +14,7 @@ import (
 
 // L5, L3: each sentinel matches itself, what the standard library has for it, and nothing else.
 func TestErrorsMatchWhatTheySay(t *testing.T) {
-	std := []error{net.ErrClosed, io.EOF, os.ErrDeadlineExceeded}
+	std := []error{net.ErrClosed, io.EOF, io.ErrUnexpectedEOF, os.ErrDeadlineExceeded}
 	sentinels := map[error]error{
 		session.ErrClosed:       net.ErrClosed,
 		session.ErrPeerClosed:   io.EOF,
@@ -26,6 +26,8 @@ func TestErrorsMatchWhatTheySay(t *testing.T) {
 		session.ErrAborted:      nil,
 		session.ErrSendLimit:    nil,
 		session.ErrPanic:        nil,
+		session.ErrHandshake:    nil,
+		session.ErrTruncated:    io.ErrUnexpectedEOF,
 		session.ErrShutdown:     nil,
 	}
 	texts := map[string]bool{}

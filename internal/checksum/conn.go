@@ -25,6 +25,9 @@ type Conn struct {
 	// the first Read.
 	OnAnswer func(answered int)
 
+	shaken   chan struct{} // closed when the handshake is done, or unshaken says why not
+	unshaken error
+
 	reading sync.Mutex // for what is below, up to writing
 	raw     []byte     // memory for what is read from the wire
 	have    []byte     // of it, what is not opened yet
@@ -53,7 +56,7 @@ func Client(conn net.Conn, shape Shape) *Conn { return newConn(conn, shape, Opti
 func Server(conn net.Conn, shape Shape) *Conn { return newConn(conn, shape, Options{Server: true}) }
 
 func newConn(conn net.Conn, shape Shape, o Options) *Conn {
-	c := &Conn{Conn: conn, raw: make([]byte, 16<<10), plain: make([]byte, 4<<10)}
+	c := &Conn{Conn: conn, shaken: make(chan struct{}), raw: make([]byte, 16<<10), plain: make([]byte, 4<<10)}
 	if shape == Sealing {
 		c.sealer = NewSealer(o)
 		c.layer = &c.sealer.Layer
@@ -67,20 +70,30 @@ func newConn(conn net.Conn, shape Shape, o Options) *Conn {
 // NetConn returns the connection below.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
 
-// Handshake reads until the peer's hello has come. It need not be called.
+// Handshake waits until the peer's hello has come. It need not be called. It reads, unless another goroutine does. If the first error of a read
+// came before the hello, also by a deadline, it returns that each time.
 func (c *Conn) Handshake() error {
-	c.reading.Lock()
-	defer c.reading.Unlock()
 	for {
-		c.mu.Lock()
-		established := c.layer.Established()
-		c.mu.Unlock()
-		if established {
-			return nil
+		if c.isShaken() {
+			return c.unshaken
 		}
-		if _, err := c.open(); err != nil {
-			return err
+		if !c.reading.TryLock() {
+			<-c.shaken
+			continue
 		}
+		if !c.isShaken() { // the last reader may have been quicker
+			_, _ = c.open() // no data comes before the hello
+		}
+		c.reading.Unlock()
+	}
+}
+
+func (c *Conn) isShaken() bool {
+	select {
+	case <-c.shaken:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -96,8 +109,23 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// open opens what has come, after it has read from the wire if there is nothing. It returns no data if that gave none.
+// open is openNext, and tells Handshake.
 func (c *Conn) open() (data []byte, err error) {
+	data, err = c.openNext()
+	if !c.isShaken() {
+		c.mu.Lock()
+		established := c.layer.Established()
+		c.mu.Unlock()
+		if err != nil || established {
+			c.unshaken = err
+			close(c.shaken)
+		}
+	}
+	return data, err
+}
+
+// openNext opens what has come, after it has read from the wire if there is nothing. It returns no data if that gave none.
+func (c *Conn) openNext() (data []byte, err error) {
 	if len(c.have) == 0 && !c.more {
 		n, err := c.Conn.Read(c.raw)
 		c.have = c.raw[:n]

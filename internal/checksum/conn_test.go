@@ -220,6 +220,38 @@ func TestConnCloseSaysTheLastWord(t *testing.T) {
 
 func second(_ int, err error) error { return err }
 
+// Handshake waits for a Read of another goroutine, and for its error.
+func TestConnHandshakeWhileAnotherGoroutineReads(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		client, server := conns(t, Sealing)
+		results := make(chan error, 8)
+		for range 4 {
+			go func() {
+				_, err := client.Read(make([]byte, 1))
+				results <- err
+			}()
+			go func() { results <- client.Handshake() }()
+		}
+		if fails {
+			_ = server.NetConn().Close()
+		} else if _, err := server.Write([]byte("x")); err == nil {
+			t.Error("Write before the handshake was done")
+		} else if err := server.Handshake(); err != nil {
+			t.Error(err)
+		} else if _, err := server.Write([]byte("1234")); err != nil {
+			t.Error(err)
+		}
+		for range cap(results) {
+			if err := <-results; (err != nil) != fails {
+				t.Errorf("error %v, want one: %v", err, fails)
+			}
+		}
+		if client.Handshake() == nil == fails {
+			t.Errorf("Handshake again: want an error: %v", fails)
+		}
+	}
+}
+
 func TestConnRefusal(t *testing.T) {
 	a, b := wires(t)
 	client, server := Client(a, Sealing), Server(b, Framing)

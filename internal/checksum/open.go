@@ -29,7 +29,7 @@ func (l *Layer) Open(dst, in []byte) (data []byte, used int, more bool, err erro
 		}
 		return nil, 0, false, l.result
 	}
-	out := dst[:0]
+	out := dst[:0:len(dst)]
 	for {
 		n := min(len(l.rest), cap(out)-len(out))
 		out, l.rest = append(out, l.rest[:n]...), l.rest[n:]

@@ -186,7 +186,7 @@ var wrongs = []wrong{
 	}},
 	{name: "HTTP", shapes: "SF", raw: true, text: "bytes, at most 1024", make: func([3][]byte, *end) []byte { return []byte("GET / HT") }},
 	{name: "TLS", shapes: "SF", raw: true, text: "bytes, at most 1024", make: func([3][]byte, *end) []byte { return []byte("\x16\x03\x01\x00\xf0\x01\x00\x00") }},
-	{name: "refused", shapes: "SF", raw: true, text: "the peer refused: session: closed with code 9: no", make: func([3][]byte, *end) []byte {
+	{name: "refused", shapes: "SF", raw: true, text: "the peer refused: session: close code 9: no", make: func([3][]byte, *end) []byte {
 		return record8(kindClose, 0, "\x00\x09no")
 	}},
 	{name: "closed", shapes: "SF", raw: true, text: "the peer closed before its hello", make: func([3][]byte, *end) []byte { return record8(kindClose, 0, "") }},
