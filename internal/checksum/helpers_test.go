@@ -89,12 +89,12 @@ type receiver struct {
 	dst  []byte
 }
 
-// memory returns a dst of n bytes.
+// memory returns a dst of n bytes, with a capacity that Open must leave alone.
 func (r *receiver) memory(n int) []byte {
-	if cap(r.dst) < n {
-		r.dst = make([]byte, n)
+	if cap(r.dst) < n+100 {
+		r.dst = make([]byte, n+100)
 	}
-	return r.dst[:n:n]
+	return r.dst[:n]
 }
 
 func (r *receiver) all() []byte { return bytes.Join(r.data, nil) }
@@ -118,6 +118,8 @@ func (r *receiver) feed(t testing.TB, in []byte) []byte {
 			t.Fatal("Open returned memory of in")
 		case r.sealer != nil && len(data) > len(dst):
 			t.Fatalf("Open returned %d bytes for a dst of %d", len(data), len(dst))
+		case len(data) > len(dst) && overlap(data, dst):
+			t.Fatal("Open used dst beyond its length")
 		case len(data) > 0 && len(data) <= len(dst) && !overlap(data, dst):
 			t.Fatal("Open returned other memory than dst, where it fits")
 		case data == nil && !more && r.err == nil && used < len(in) && was:
