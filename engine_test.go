@@ -85,10 +85,11 @@ func variants() (all []enginetest.Variant) {
 // layered puts a layer under the sessions of a variant that changes every byte on the wire, and answers probes of the clients'.
 func layered(v enginetest.Variant) enginetest.Variant {
 	v.Client = func(c net.Conn) (net.Conn, error) {
-		top := layer.Client(c, layer.Sealing)
+		side := layer.Client
 		if v.Dialled {
-			top = layer.Server(c, layer.Sealing)
+			side = layer.Server
 		}
+		top := side(c, layer.Sealing)
 		return top, top.Handshake()
 	}
 	v.Options = func() []engine.Option {

@@ -138,8 +138,8 @@
 //	    blocked: the loop does not have them in hand then.
 //	I11 A severed session delivers what was received and nothing else: sever empties the queue and ends Send once, deliveredAll tells when all
 //	    was delivered. Disconnect, Abort, or LingerTimeout of a pause ends it before.
-//	I12 No orderly close while the kernel holds bytes of ours: finish(false) is reached from advanceDrain, which has seen Unsent at 0, from a
-//	    severed session, or after the linger.
+//	I12 No orderly close while the kernel holds bytes of the application's: finish(false) is reached from advanceDrain, which has seen Unsent at 0
+//	    (with a layer: at the latest when its last word was due), from a severed session, or after the linger.
 //	I13 What was sealed is never sealed again, and leaves in the order in which it was: it is taken off the queue in the step that puts it on the
 //	    wire, nothing is sealed while the wire holds a byte, and the wire is offered first. Only an end drops it, and nothing is written then.
 //	I14 A layer's last word is made once, when everything before it is out, and nothing but FIN follows it. FIN follows when it is out: conclude

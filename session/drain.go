@@ -30,7 +30,7 @@ func (s *Session) advanceDrain() (over bool) {
 		over = true
 	case !s.finSent && !s.sendFIN():
 		over = true
-	case s.conn.Unsent() > 0: // measured again soon
+	case s.conn.Unsent() > 0 && !s.onlyWordIsOut(): // measured again soon
 	case s.peerEnded():
 		over = true
 	default:

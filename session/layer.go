@@ -106,7 +106,7 @@ type layered struct {
 	peerDone bool         // the peer's last word was opened
 	wireFIN  bool         // the peer has sent FIN
 	finished bool         // Finish was called (I14)
-	bothDone bool         // and the peer had said its last word, and acknowledged all before ours
+	allAcked bool         // and the peer had acknowledged everything before
 }
 
 // UseLayer puts a layer under the session whose handshake is done and whose own bytes are out. more is what its last Open has returned: the

@@ -5,8 +5,8 @@ import "time"
 // sayLastWord has the layer make its last word, once, and returns whether settle has to go round for it: it leaves before FIN. Everything that was
 // queued is out.
 //
-// A peer that closes its socket behind its own last word answers ours with a reset. If it has acknowledged everything before, nothing of the
-// application's is at stake any more, and that is an end in good order.
+// If the peer has acknowledged everything before, nothing of the application's is at stake any more. Then the peer need not acknowledge our last
+// word either, and if it closes its socket behind its own last word and so answers ours with a reset, that is an end in good order.
 func (s *Session) sayLastWord() bool {
 	l := s.layered()
 	if l == nil || l.finished {
@@ -17,8 +17,14 @@ func (s *Session) sayLastWord() bool {
 	if s.phase != phaseOpen {
 		reason = (*Driver)(s).Reason()
 	}
-	l.bothDone = l.peerDone && s.conn.Unsent() == 0
+	l.allAcked = s.conn.Unsent() == 0
 	return !s.callFinish(l, reason) || l.layer.Pending()
+}
+
+// onlyWordIsOut reports whether nothing but our last word, and FIN, may be unacknowledged.
+func (s *Session) onlyWordIsOut() bool {
+	l := s.layered()
+	return l != nil && l.finished && l.allAcked
 }
 
 // peerEnded reports whether nothing more will be read: the peer's FIN has come. The last word of a layer is not yet that.

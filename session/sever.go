@@ -23,7 +23,7 @@ func (s *Session) sever(err error, unread int) {
 	s.mu.Lock()
 	s.open, s.blocked = false, false
 	known := r.reason != nil && errors.Is(r.reason, ErrPeerReset) && errors.Is(r.reason, err)
-	if inOrder := r.layered != nil && r.layered.bothDone; !known && !inOrder {
+	if inOrder := s.onlyWordIsOut() && r.layered.peerDone; !known && !inOrder {
 		s.recordReason(PeerReset(err))
 	}
 	dropped, messages := s.dropQueue(), s.messages
