@@ -78,6 +78,15 @@ func (l *Loop) Bind(h session.Handler, framing *session.Framing) (*Conn, error) 
 	return c, nil
 }
 
+// BindLayer is Bind for a session with a layer whose handshake is done and whose own bytes are out.
+func (l *Loop) BindLayer(h session.Handler, framing *session.Framing, layer session.Layer) (*Conn, error) {
+	c, err := l.Bind(h, framing)
+	if err == nil {
+		c.Driver.UseLayer(layer)
+	}
+	return c, err
+}
+
 // Connect makes a connection for h and calls OnConnected.
 func (l *Loop) Connect(h session.Handler) *Conn {
 	c, err := l.Bind(h, nil)
