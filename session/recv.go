@@ -39,7 +39,7 @@ func (s *Session) deliver(data, lasting []byte) {
 func (s *Session) steerReading(size int) (delivered bool) {
 	read := true
 	switch {
-	case s.peerEnded():
+	case s.peerFIN && s.peerEnded():
 		return false
 	case s.phase == phaseOpen && !s.peerFIN:
 		if above := s.loop.Limits.PauseAbove; above > 0 {
