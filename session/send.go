@@ -98,7 +98,7 @@ func (s *Session) admit(n int, ref sendqueue.Ref, wait bool) error {
 		if !s.open {
 			return ErrClosed
 		}
-		if n > s.room() {
+		if n > max(s.room(), 0) { // negative by what a layer has added
 			return ErrSendLimit
 		}
 		budget := s.loop.Limits.Budget
