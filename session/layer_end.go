@@ -9,7 +9,7 @@ import "time"
 // word either, and if it closes its socket behind its own last word and so answers ours with a reset, that is an end in good order.
 func (s *Session) sayLastWord() bool {
 	l := s.layered()
-	if l == nil || l.finished {
+	if l == nil || l.finished || s.severed {
 		return false
 	}
 	l.finished = true
