@@ -114,7 +114,11 @@ type layered struct {
 func (d *Driver) UseLayer(layer Layer, more bool) {
 	l := &layered{layer: layer, inside: more}
 	l.sealer, _ = layer.(Sealer)
-	(*Session)(d).ensureRare().layered = l
+	s := (*Session)(d)
+	r := s.ensureRare()
+	s.mu.Lock() // others may send already
+	r.layered = l
+	s.mu.Unlock()
 }
 
 // layered returns what UseLayer has set, nil without a layer. Any goroutine.
