@@ -98,7 +98,7 @@ func (s *Session) callSplit(f *framed, data []byte) (packet []byte, n int, err e
 	return packet, n, err
 }
 
-// The methods of a layer that parse or seal are contained like callbacks: a fault there is one session's. ok is false if there was one.
+// The methods of a layer are contained like callbacks, but for Pending and NextAt: a fault there is one session's. ok is false if there was one.
 
 func (s *Session) callOpen(l *layered, dst, in []byte) (data []byte, used int, more bool, err error, ok bool) {
 	defer s.containFailure()
@@ -130,6 +130,29 @@ func (s *Session) callFinish(l *layered, reason error) (ok bool) {
 	l.layer.Finish(reason)
 	s.leaveCallback(began)
 	return true
+}
+
+func (s *Session) callDiscard(l *layered) (ok bool) {
+	defer s.containFailure()
+	began := s.enterCallback(CallLayer)
+	l.layer.Discard()
+	s.leaveCallback(began)
+	return true
+}
+
+func (s *Session) callEnded(l *layered) (err error) {
+	defer s.containFailure()
+	began := s.enterCallback(CallLayer)
+	err = l.layer.Ended()
+	s.leaveCallback(began)
+	return err
+}
+
+func (s *Session) callDrop(l *layered) {
+	defer s.containFailure()
+	began := s.enterCallback(CallLayer)
+	l.layer.Drop()
+	s.leaveCallback(began)
 }
 
 func (s *Session) callExpire(l *layered, now time.Duration) (err error, ok bool) {

@@ -21,13 +21,16 @@ func (s *Session) finish(reset bool) {
 		}
 		if l := s.layered(); l != nil {
 			l.dropInput()
-			l.layer.Drop()
 		}
 		if reset {
 			s.loop.Counters.BytesUnacked.Add(s.unacked())
 		}
 		s.conn.Close(reset)
 		s.leaveGroups()
+	}
+	if l := s.layered(); l != nil && !l.dropped {
+		l.dropped = true
+		s.callDrop(l)
 	}
 	if s.connected {
 		s.runPosts()

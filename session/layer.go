@@ -14,7 +14,8 @@ import (
 // the end is in order only when the layer's last word is out.
 //
 // The session calls a layer on its loop, one method at a time, with no lock held (I3). The loop may change its goroutine between two calls. A
-// layer must not call the session.
+// layer must not call the session. A panic in one of its methods ends the session as one in a callback does, but for Pending and NextAt, which only
+// look.
 type Layer interface {
 	// Open takes wire bytes. It returns bytes for the application, at most one message if the layer has messages, and how much of in it has
 	// used. data is in dst, from its beginning and up to its length, or in memory of the layer that stays as it is until the next Open. nil is
@@ -107,6 +108,7 @@ type layered struct {
 	wireFIN  bool         // the peer has sent FIN
 	finished bool         // Finish was called (I14)
 	allAcked bool         // and the peer had acknowledged everything before
+	dropped  bool         // Drop was called
 }
 
 // UseLayer puts a layer under the session whose handshake is done and whose own bytes are out. more is what its last Open has returned: the

@@ -168,8 +168,9 @@ func (s *Session) discardInput(l *layered, in []byte) {
 		return
 	}
 	if !l.discards {
-		l.discards = true
-		l.layer.Discard()
+		if l.discards = true; !s.callDiscard(l) {
+			return
+		}
 	}
 	plain := s.conn.Scratch().forLayers().plain
 	for {
@@ -193,7 +194,7 @@ func (s *Session) noteTruncation(l *layered) {
 		return
 	}
 	l.peerDone = true
-	if err := l.layer.Ended(); err != nil {
+	if err := s.callEnded(l); err != nil {
 		s.mu.Lock()
 		l.peerReason = err
 		s.mu.Unlock()
