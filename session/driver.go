@@ -89,10 +89,10 @@ func (d *Driver) Connected() {
 	if s.timesSilence() {
 		s.lastActive = s.conn.Now()
 	}
-	s.connected = true
 	if s.layered() != nil {
-		s.enforceLayer(s.conn.Now())
+		s.enforceLayer(s.conn.Now()) // its goroutine may be lost: OnDisconnected is not owed yet (L2)
 	}
+	s.connected = true
 	s.lendScratch()
 	s.callConnected()
 	s.settle()
