@@ -152,8 +152,9 @@ func (s *Session) endInput(l *layered, err error) {
 			s.mu.Unlock()
 		}
 		s.takeFIN()
-	case s.severed: // nothing more can be delivered, and nothing said
-		l.peerDone, s.peerFIN = true, true
+	case s.severed: // nothing can be said
+		l.peerDone = true
+		s.takeFIN()
 	default:
 		l.peerDone = true
 		s.DisconnectWith(err)
