@@ -60,7 +60,7 @@ type Sealer interface {
 	Layer
 
 	// Seal appends wire bytes for all of plain, which has 16 KiB at most. What it has sealed will be written, in the order of the calls
-	// of Own and Seal, or nothing will be written any more.
+	// of Own and Seal, or nothing will be written any more. What it returns with an error is not written.
 	Seal(dst, plain []byte) ([]byte, error)
 }
 

@@ -54,12 +54,13 @@ func (s *Session) seal(v *view) (ok bool) {
 	for len(plain) > 0 && err == nil {
 		var piece []byte
 		piece, plain = nextPiece(m.join, plain)
-		before := len(b)
-		if b, err, ok = s.callSeal(l, b, piece); !ok {
+		var sealed []byte
+		if sealed, err, ok = s.callSeal(l, b, piece); !ok {
 			return false
 		}
-		if err == nil {
-			units = append(units, unit{len(b) - before, len(piece)})
+		if err == nil { // otherwise no record of this piece leaves
+			units = append(units, unit{len(sealed) - len(b), len(piece)})
+			b = sealed
 		}
 	}
 	m.units = units
