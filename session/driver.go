@@ -103,7 +103,7 @@ func (d *Driver) Connected() {
 func (d *Driver) Receive(data []byte) {
 	s := (*Session)(d)
 	s.loop.Counters.BytesIn.Add(len(data))
-	if l := s.layered(); l != nil {
+	if l := s.layered(); l != nil && s.phase != phaseClosed {
 		s.wakeup.hold()
 		s.receiveLayered(l, data)
 		s.settle()
