@@ -1,5 +1,7 @@
 package sendqueue
 
+import "github.com/servercore-go/servercore/pool"
+
 // Wire is what a layer has made of a queue's bytes and the kernel has not taken, together with how many of the application's bytes each piece
 // of it carries. The zero value is empty, and holds no memory.
 type Wire struct {
@@ -53,4 +55,12 @@ func (w *Wire) Held() int { return w.queue.held + w.units.Held() }
 func (w *Wire) Drop() (payload int) {
 	w.queue.Drop()
 	return w.units.Drop()
+}
+
+// Segments calls f for each segment of the wire and of what describes its units, as Queue.Segments does. It is for checks of the accounts.
+func (w *Wire) Segments(f func(buf *pool.Buffer, overhead int, shared bool)) {
+	w.queue.Segments(f)
+	if t := w.units.Tokens(); t != nil {
+		t.Segments(f)
+	}
 }
