@@ -28,7 +28,11 @@ func (s *Session) Memory() (own int, common map[*pool.Buffer]int, ok bool) {
 			tokens += b.Memory() + budget.BufferOverhead + overhead
 		})
 	}
-	return own + tokens, common, held == s.q.Held() && tokens == s.framed().held()
+	wire := 0
+	if l := s.layered(); l != nil {
+		l.wire.Segments(func(b *pool.Buffer, overhead int, _ bool) { wire += b.Memory() + budget.BufferOverhead + overhead })
+	}
+	return own + tokens + wire, common, held == s.q.Held() && tokens == s.framed().held() && wire == s.layered().held()
 }
 
 // Stuck reports whether the session is stuck.

@@ -21,7 +21,11 @@ func (s *sim) checkMemory() {
 			all += n
 		}
 		limit := s.limits.SendLimit
-		if most := sendqueue.Ceiling(limit) + limit/4 + 4*pool.Page; limit > 0 && m.c.Full() && all > most { // and what describes packets
+		most := sendqueue.Ceiling(limit) + limit/4 + 4*pool.Page
+		if m.layer != nil {
+			most += sendqueue.Ceiling(simWireMost)
+		}
+		if limit > 0 && m.c.Full() && all > most { // and what describes packets
 			s.failf("%d: %d bytes of memory for %d that wait, at most %d", m.n, all, m.queued(), most)
 		}
 	}

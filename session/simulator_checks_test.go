@@ -19,7 +19,7 @@ func (s *sim) check() {
 		waiting += m.h.Pending()
 		accepted += m.accepted
 		told += m.h.SentSum
-		taken += m.taken
+		taken += m.c.Took
 		if m.shed() && !m.failing && !(m.broken && !m.c.Untold()) { // a failed connection's queue is counted at once
 			shed += m.accepted - m.h.SentSum - m.h.Pending()
 		}
@@ -59,15 +59,15 @@ func (m *simSession) check() {
 	s, h, c := m.sim, m.h, m.c
 	size, err := h.Pending(), h.Err()
 	dropped := m.accepted - h.SentSum - size
-	size = m.queued()
+	size = m.unsent()
 	switch {
 	case m.owed() != 0: // S4
 		s.failf("%d: OnSend told %d, the kernel took %d", m.n, h.SentSum, c.Took)
-	case m.framing == nil && h.SentN != c.TookN:
+	case m.framing == nil && m.layer == nil && h.SentN != c.TookN, h.SentN > c.TookN:
 		s.failf("%d: %d OnSend for %d writes", m.n, h.SentN, c.TookN)
 	case dropped < 0 || dropped > 0 && !c.Closed && !m.failing && !m.shed() && !m.broken: // S8
 		s.failf("%d: accepted %d, sent %d, %d wait, %d lost, Err %v", m.n, m.accepted, h.SentSum, h.Pending(), dropped, err)
-	case s.limits.SendLimit > 0 && size > s.limits.SendLimit: // S5
+	case s.limits.SendLimit > 0 && size > s.limits.SendLimit+m.added(): // S5
 		s.failf("%d: %d bytes wait", m.n, size)
 	case c.Closed && size > 0:
 		s.failf("%d: closed with %d bytes waiting", m.n, size)
@@ -79,10 +79,13 @@ func (m *simSession) check() {
 		s.failf("%d: FIN with %d bytes waiting", m.n, size)
 	}
 	m.ending = m.ending || m.stopped && errors.Is(err, session.ErrShutdown)
+	if m.layer != nil {
+		m.layer.check()
+	}
 	m.mayMiss = m.mayMiss || m.broken && (m.paused || m.rate != nil)
 	if errors.Is(err, session.ErrIdle) && !m.idle { // T4
 		m.idle = true
-		if silent := s.loop.Now() - c.Heard; m.silence() == 0 || silent < m.silence() || c.Backlog() > 0 {
+		if silent := s.loop.Now() - m.heard(); m.silence() == 0 || silent < m.silence() || c.Backlog() > 0 && m.layer == nil {
 			s.failf("%d: idle after %v, of %v, with %d bytes to be read", m.n, silent, m.silence(), c.Backlog())
 		}
 	}
@@ -110,7 +113,7 @@ func (m *simSession) checkForgotten(size int, err error) {
 		s.failf("%d: forgets a timer", m.n)
 	case m.finished && size == 0 && !c.FINSent:
 		s.failf("%d: forgets the FIN", m.n)
-	case m.finished && m.halved && size == 0 && c.Armed == 0: // otherwise it is looked whether the peer has everything
+	case m.finished && m.halved && size == 0 && c.Armed == 0 && (m.layer == nil || m.layer.wireFIN): // otherwise it is looked whether the peer has everything
 		s.failf("%d: both sides have finished, and it is open", m.n)
 	case size > 0 && !c.Full() && (!c.Retry() || c.Armed == 0):
 		s.failf("%d: forgets %d bytes", m.n, size)
@@ -124,13 +127,13 @@ func (m *simSession) checkForgotten(size int, err error) {
 		s.failf("%d: a failed connection is held for ever", m.n)
 	case err != nil && size > 0 && s.limits.Drain > 0 && c.Armed == 0:
 		s.failf("%d: forgets DrainTimeout", m.n)
-	case size > s.limits.SoftLimit && s.limits.SoftLimit > 0 && c.Armed == 0:
+	case m.queued() > s.limits.SoftLimit && s.limits.SoftLimit > 0 && c.Armed == 0:
 		s.failf("%d: forgets the soft limit", m.n)
 	case err == nil && c.Reads && size == 0 && !m.halved && m.silence() > 0 && c.Armed == 0:
 		s.failf("%d: forgets that the peer is silent", m.n)
 	case m.marked && !h.Waits && m.accepts():
 		s.failf("%d: forgets OnWritable(false)", m.n)
-	case h.Waits && size < s.limits.LowWater && m.accepts():
+	case h.Waits && m.queued() < s.limits.LowWater && m.accepts():
 		s.failf("%d: forgets OnWritable(true) with %d bytes waiting", m.n, size)
 	case m.ending && size == 0 && !c.FINSent:
 		s.failf("%d: forgets the end", m.n)
@@ -141,11 +144,11 @@ func (m *simSession) checkForgotten(size int, err error) {
 	case m.halved: // there is nothing to read
 	case err == nil && m.paused && c.Reads:
 		s.failf("%d: reads while paused", m.n)
-	case err == nil && s.limits.PauseAbove > 0 && size > s.limits.PauseAbove && c.Reads: // S7
+	case err == nil && s.limits.PauseAbove > 0 && m.queued() > s.limits.PauseAbove && c.Reads: // S7
 		s.failf("%d: reads with %d bytes waiting", m.n, size)
 	case err == nil && !m.paused && !c.Reads && m.rate != nil && !m.rate.End && c.Armed > 0: // it waits for tokens
 		s.stats.waits++
-	case err == nil && !m.paused && !c.Reads && (s.limits.PauseAbove <= 0 || size < max(s.limits.PauseAbove/2, 1)):
+	case err == nil && !m.paused && !c.Reads && (s.limits.PauseAbove <= 0 || m.queued() < max(s.limits.PauseAbove/2, 1)):
 		s.failf("%d: does not read with %d bytes waiting", m.n, size)
 	}
 }
@@ -159,9 +162,11 @@ func (m *simSession) atRest() {
 		s.failf("%d: closed %t, wants %b at rest", m.n, c.Closed, c.Wants())
 	case m.h.Pending() > 0:
 		s.failf("%d: %d bytes wait at rest", m.n, m.h.Pending())
+	case m.layer != nil && !m.layer.answered():
+		s.failf("%d: a probe is not answered at rest", m.n)
 	case m.ran != m.posted:
 		s.failf("%d: %d of %d posts ran", m.n, m.ran, m.posted)
-	case m.h.Err() == nil && !m.paused && m.got < len(m.sent):
+	case m.h.Err() == nil && !m.paused && !m.layer.cut() && m.got < len(m.sent):
 		s.failf("%d: OnRecv brought %d of %d bytes", m.n, m.got, len(m.sent))
 	case m.h.Err() == nil && !m.paused && m.garbled:
 		s.failf("%d: garbage goes unnoticed", m.n)
@@ -215,17 +220,18 @@ func (m *simSession) atEnd() {
 	case m.failing != is(session.ErrPanic):
 		s.failf("%d: failed %t, Err %v", m.n, m.failing, err)
 	case broken && !m.broken, c.WasReset && !cut,
-		cut && !c.WasReset && !m.broken && !c.FINSent && !(m.fin && c.Took == len(m.wire)): // an Abort may come when all is over
+		cut && !c.WasReset && !m.broken && !c.FINSent && !(m.fin && m.taken == len(m.wire)): // an Abort may come when all is over
 		s.failf("%d: reset by us %t, by the peer %t, Err %v", m.n, c.WasReset, m.broken, err)
-	case broken && errors.Is(c.Driver.Reason(), session.ErrPeerReset) && !cut && !m.ending && !m.stopped && !m.failing && !m.mayMiss && !m.garbled && m.got != len(m.sent): // E2c
+	case broken && errors.Is(c.Driver.Reason(), session.ErrPeerReset) && !cut && !m.ending && !m.stopped && !m.failing && !m.mayMiss && !m.garbled && !m.layer.cut() && m.got != len(m.sent): // E2c
 		s.failf("%d: OnRecv brought %d of %d bytes before the reset", m.n, m.got, len(m.sent))
 	case cut || broken:
 		s.stats.resets++
 	case is(frame.ErrMalformed) && !m.garbled:
 		s.failf("%d: no garbage was sent, Err %v", m.n, err)
-	case c.Took != len(m.wire): // E1, E2
-		s.failf("%d: %d of %d accepted bytes left before an orderly end, Err %v", m.n, c.Took, len(m.wire), err)
-	case is(session.ErrPeerClosed) && m.got != len(m.sent):
+	case m.taken != len(m.wire): // E1, E2
+		s.failf("%d: %d of %d accepted bytes left before an orderly end, Err %v", m.n, m.taken, len(m.wire), err)
+	case m.layer != nil && !m.layer.endsWell(err):
+	case is(session.ErrPeerClosed, session.ErrTruncated) && !m.layer.cut() && m.got != len(m.sent):
 		s.failf("%d: OnRecv brought %d of %d bytes before the peer's FIN", m.n, m.got, len(m.sent))
 	default:
 		s.stats.orderly++

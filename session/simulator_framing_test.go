@@ -36,6 +36,9 @@ func (m *simSession) framed(p []byte) ([]byte, error) {
 
 // queued returns how many bytes wait as they travel; Pending is about payloads.
 func (m *simSession) queued() int {
+	if m.layer != nil {
+		return m.layer.queued()
+	}
 	if n := m.h.Pending(); m.framing == nil || n == 0 { // no packet here is empty
 		return n
 	}
@@ -69,6 +72,9 @@ func (m *simSession) took(p []byte) {
 	wire, _ := m.framed(p)
 	m.accepted += len(p)
 	m.wire = append(m.wire, wire...)
+	if m.layer != nil {
+		m.layer.took(wire, p)
+	}
 	if m.framing != nil {
 		m.out = append(m.out, simOut{len(m.wire), len(p)})
 	}
@@ -78,11 +84,14 @@ func (m *simSession) took(p []byte) {
 func (m *simSession) peerSends() {
 	s := m.sim
 	p := s.some(s.size())
+	if m.layer != nil && m.layer.peerActs(p) {
+		return
+	}
 	if m.framing != nil && m.rest == nil {
 		if m.framing.garbage != "" && s.IntN(50) == 0 {
 			s.note("%d: the peer sends garbage", m.n)
 			m.garbled = true
-			m.c.PeerWrite([]byte(m.framing.garbage))
+			m.peerWrites([]byte(m.framing.garbage))
 			return
 		}
 		m.coming = p
@@ -100,12 +109,21 @@ func (m *simSession) peerSends() {
 		n = s.IntN(n) + 1
 	}
 	s.note("%d: the peer sends %d of %d", m.n, n, len(m.rest))
-	m.c.PeerWrite(m.rest[:n])
+	m.peerWrites(m.rest[:n])
 	if m.rest = m.rest[n:]; len(m.rest) == 0 {
 		m.rest = nil
 		m.sent = append(m.sent, m.coming...)
 		if m.framing != nil {
 			m.packets = append(m.packets, len(m.coming))
 		}
+	}
+}
+
+// peerWrites has the peer send plain bytes.
+func (m *simSession) peerWrites(p []byte) {
+	if m.layer != nil {
+		m.layer.seal(p)
+	} else {
+		m.c.PeerWrite(p)
 	}
 }

@@ -38,6 +38,7 @@ type simSession struct {
 	h        *testkit.Handler
 	c        *testkit.Conn
 	framing  *simFraming // nil for plain bytes
+	layer    *simLayer   // nil for none
 	accepted int         // bytes accepted by Send
 	wire     []byte      // the same as they travel
 	taken    int         // of wire, by the kernel
@@ -105,6 +106,11 @@ func (m *simSession) writable(h *testkit.Handler, writable bool) {
 
 // take compares what leaves with what was accepted (I5).
 func (m *simSession) take(p []byte) {
+	if m.layer != nil {
+		m.layer.take(p)
+		m.leaving += len(p)
+		return
+	}
 	at := m.taken
 	if at+len(p) > len(m.wire) || !bytes.Equal(p, m.wire[at:at+len(p)]) {
 		m.sim.failf("%d: the kernel got other bytes than were accepted, %d from byte %d of %d on",
@@ -166,7 +172,7 @@ func (m *simSession) onSend(h *testkit.Handler, n int) {
 
 func (m *simSession) halfClose(*testkit.Handler) {
 	s := m.sim
-	if m.halved || !m.fin || m.got < len(m.sent) || m.ending && !m.late || m.finished {
+	if m.halved || !m.fin || m.got < len(m.sent) && !m.layer.cut() || m.ending && !m.late || m.finished {
 		s.failf("%d: OnHalfClose: again %t, finished by the peer %t, %d of %d bytes brought, ending %t, finished %t", m.n, m.halved,
 			m.fin, m.got, len(m.sent), m.ending, m.finished)
 	}
@@ -246,7 +252,7 @@ func (m *simSession) shed() bool {
 // silence returns how long the peer may be silent now, 0 if for ever.
 func (m *simSession) silence() time.Duration {
 	l := &m.sim.limits
-	if m.c.Inputs == 0 && l.FirstByte > 0 && (l.Idle == 0 || l.FirstByte < l.Idle) {
+	if m.neverHeard() && l.FirstByte > 0 && (l.Idle == 0 || l.FirstByte < l.Idle) {
 		return l.FirstByte
 	}
 	return l.Idle
@@ -269,11 +275,22 @@ func (s *sim) connect() {
 		m.framing = simFramings[s.IntN(len(simFramings))]
 		shared = m.framing.shared
 	}
+	if s.IntN(3) == 0 {
+		m.layer = s.newLayer(m)
+		if m.framing != nil {
+			shared = m.framing.shared
+		}
+	}
 	c, err := s.loop.Bind(handler, shared)
 	if err != nil {
 		panic(err)
 	}
 	m.c, m.handler = c, handler
+	if m.layer != nil {
+		c.Driver.UseLayer(m.layer.ofSession())
+		c.Look = m.layer.offered
+		s.stats.layered++
+	}
 	if s.IntN(3) == 0 {
 		m.rate = s.rate()
 		c.Driver.LimitRecv(m.rate)
@@ -291,7 +308,7 @@ func (s *sim) connect() {
 	}
 	s.sessions = append(s.sessions, m)
 	s.stats.sessions++
-	s.note("%d: connect: kernel %d, write %d, chunk %d, echo %t, framed %t", m.n, c.Kernel, c.MaxWrite, c.Chunk, m.echo, m.framing != nil)
+	s.note("%d: connect: kernel %d, write %d, chunk %d, echo %t, framed %t, layer %v", m.n, c.Kernel, c.MaxWrite, c.Chunk, m.echo, m.framing != nil, m.layer)
 	if s.IntN(20) == 0 {
 		m.act() // somebody knows it before OnConnected
 	}

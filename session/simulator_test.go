@@ -76,6 +76,8 @@ func TestSimulator(t *testing.T) {
 		"timers": sum.timers, "timers stopped": sum.stopped, "half-closes": sum.halves,
 		"ended for the soft limit": sum.soft, "ended for the budget": sum.budget, "marks told": sum.marks, "waits for tokens": sum.waits,
 		"ended for the rate": sum.rate, "packets received": sum.packets, "ended by their framer": sum.garbled,
+		"sessions with a layer": sum.layered, "units sealed": sum.sealed, "answers": sum.answers, "last words": sum.lastWords, "truncated": sum.truncated,
+		"ended by their layer": sum.spoilt,
 	} {
 		if n < int(seeds)/100 {
 			t.Errorf("%s: only %d in %d seeds", what, n, seeds)
@@ -105,6 +107,7 @@ type simStats struct {
 	timers, stopped, halves                                                                                                        int
 	soft, budget, marks, waits, rate                                                                                               int
 	packets, garbled                                                                                                               int
+	layered, sealed, answers, lastWords, truncated, spoilt                                                                         int
 }
 
 func (a *simStats) add(b simStats) {
@@ -132,6 +135,12 @@ func (a *simStats) add(b simStats) {
 	a.rate += b.rate
 	a.packets += b.packets
 	a.garbled += b.garbled
+	a.layered += b.layered
+	a.sealed += b.sealed
+	a.answers += b.answers
+	a.lastWords += b.lastWords
+	a.truncated += b.truncated
+	a.spoilt += b.spoilt
 }
 
 var errSimBroken = errors.New("simulated reset")
@@ -237,6 +246,7 @@ func (s *sim) comeToRest() {
 	s.note("come to rest")
 	s.calm = true
 	for _, m := range s.sessions {
+		m.layer.flush()
 		m.c.Chunk, m.c.MaxWrite = 0, 0
 		if m.c.Kernel < 5000 || m.rate != nil { // whose input takes its time, and its answers with it
 			m.c.Kernel = 0
@@ -252,8 +262,7 @@ func (s *sim) comeToRest() {
 	}
 	s.note("the peers finish")
 	for _, m := range s.sessions {
-		m.fin = true
-		m.c.PeerFIN()
+		m.peerFinishes(false)
 	}
 	s.drain()
 	s.check()
