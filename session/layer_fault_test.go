@@ -174,7 +174,7 @@ func TestLayeredDataWithAnError(t *testing.T) {
 		l := newLoop(t, endLimits)
 		h := &testkit.Handler{Framed: true, Recv: func(h *testkit.Handler, _ []byte) { h.PauseRecv() }}
 		p := newLayers(t, sealingFramed, checksum.Options{})
-		layer, f := newFaulty(p, "Open", 3) // after that of Connected, and that for the first message
+		layer, f := newFaulty(p, "Open", 2) // after that for the first message
 		f.err = errTest
 		p.bind(l, h, layer).Connected()
 		p.send("first")

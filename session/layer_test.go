@@ -485,7 +485,7 @@ func TestUseLayerWhileOthersSend(t *testing.T) {
 			}
 		})
 		<-begun
-		c.Driver.UseLayer(p.ofSession())
+		c.Driver.UseLayer(p.ofSession(), false)
 		others.Wait()
 		c.Connected()
 		l.Run()

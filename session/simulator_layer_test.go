@@ -27,6 +27,7 @@ type simLayer struct {
 	// Out.
 	made    []simUnit // by the write in the making
 	units   []simUnit // on the wire
+	partly  int       // bytes of the first unit that are out
 	sealed  int       // plain bytes that are units, or were
 	raw     []byte    // taken by the kernel and not opened
 	stream  []byte    // what the peer has to get, as far as Send has accepted it
@@ -34,6 +35,7 @@ type simLayer struct {
 	opened  int       // bytes of stream that the peer has
 	word    bool      // the last word has come
 	dropped bool
+	lastOwn int // bytes of the Own that brought the last word
 
 	// In.
 	unsent  []byte // sealed by the peer, and not sent yet
@@ -120,7 +122,11 @@ func (o simOurs) Own(dst []byte, between bool) []byte {
 		l.failf("Own inside a message")
 	}
 	before := l.ours.Counts().AnswersOut
+	said := o.l.ours.Said()
 	b := o.Layer.Own(dst, between)
+	if !said && o.l.ours.Said() {
+		o.l.lastOwn = len(b) - len(dst)
+	}
 	l.made = append(l.made, simUnit{len(b) - len(dst), 0})
 	l.m.sim.stats.answers += l.ours.Counts().AnswersOut - before
 	return b
@@ -203,13 +209,13 @@ func (l *simLayer) took(wire, p []byte) {
 // offered follows when a write offers what was made.
 func (l *simLayer) offered(bufs [][]byte) {
 	if len(l.made) > 0 && l.onWire() > 0 {
-		l.failf("something is sealed while %d bytes are on the wire", l.onWire())
+		l.failf("something is sealed while units of %d bytes are on the wire", l.onWire())
 	}
 	l.sealed += l.making()
 	l.units, l.made = append(l.units, l.made...), l.made[:0]
 }
 
-// onWire returns the bytes that were made and are not out.
+// onWire returns the bytes of units that are not out whole.
 func (l *simLayer) onWire() (size int) {
 	for _, u := range l.units {
 		size += u.wire
@@ -277,11 +283,11 @@ func (l *simLayer) take(p []byte) {
 	left := len(p)
 	for left > 0 && len(l.units) > 0 {
 		u := &l.units[0]
-		n := min(left, u.wire)
-		u.wire, left = u.wire-n, left-n
-		if u.wire == 0 {
+		n := min(left, u.wire-l.partly)
+		l.partly, left = l.partly+n, left-n
+		if l.partly == u.wire {
 			l.m.taken += u.plain
-			l.units = l.units[1:]
+			l.units, l.partly = l.units[1:], 0
 		}
 	}
 	if l.sealer == nil {

@@ -287,7 +287,7 @@ func (s *sim) connect() {
 	}
 	m.c, m.handler = c, handler
 	if m.layer != nil {
-		c.Driver.UseLayer(m.layer.ofSession())
+		c.Driver.UseLayer(m.layer.ofSession(), false)
 		c.Look = m.layer.offered
 		s.stats.layered++
 	}

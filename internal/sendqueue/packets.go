@@ -159,6 +159,14 @@ func (p *Packets) Rest() int {
 	return p.next().wire - l.left
 }
 
+// partly returns how many bytes have left of a packet that is not out whole.
+func (p *Packets) partly() int {
+	if p.list == nil {
+		return 0
+	}
+	return p.list.left
+}
+
 // Drop forgets all packets and returns the payload that was queued.
 func (p *Packets) Drop() (payload int) {
 	l := p.list

@@ -42,8 +42,8 @@ func (w *Wire) Reclaim() { w.queue.Reclaim() }
 // Size returns how many bytes have not left.
 func (w *Wire) Size() int { return w.queue.size }
 
-// Waiting returns the bytes as limits count them: those that have not left, or the application's that are not out, whichever is more.
-func (w *Wire) Waiting() int { return max(w.queue.size, w.units.Payload()) }
+// Waiting returns the bytes of the units that are not out whole, as limits count them: the application's bytes in those are not out either.
+func (w *Wire) Waiting() int { return w.queue.size + w.units.partly() }
 
 // Payload returns how many of the application's bytes are not out.
 func (w *Wire) Payload() int { return w.units.Payload() }

@@ -82,7 +82,7 @@ func (l *Loop) Bind(h session.Handler, framing *session.Framing) (*Conn, error) 
 func (l *Loop) BindLayer(h session.Handler, framing *session.Framing, layer session.Layer) (*Conn, error) {
 	c, err := l.Bind(h, framing)
 	if err == nil {
-		c.Driver.UseLayer(layer)
+		c.Driver.UseLayer(layer, false)
 	}
 	return c, err
 }
