@@ -1,6 +1,8 @@
 # Every target is a plain go command that can be typed by hand; .ci/run is what a change must pass.
 
-TOOL := go tool -modfile=tools/go.mod
+# go.work ties the three modules together, and finds the tools of tools/go.mod.
+TOOL := go tool
+ALL  := ./... ./tools/... ./bench/peers/...
 
 .PHONY: all check fmt vet staticcheck imports api test race trials soak bench mutants mutants-sample simulate
 
@@ -27,7 +29,7 @@ api:
 	go -C tools run ./api
 
 test:
-	go test ./...
+	go test $(ALL)
 
 race:
 	go test -race -shuffle=on ./...
@@ -61,10 +63,10 @@ trials:
 
 # make bench             benchmarks of the working tree
 # make bench BASE=main   the same in alternation with another ref, and the comparison
-# BENCH selects benchmarks, COUNT repeats them.
+# BENCH selects benchmarks, COUNT repeats them. An older ref may have no go.work, so neither side uses one.
 BENCH ?= .
 COUNT ?= 10
-RUN   := go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+RUN   := GOWORK=off go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 bench:
 ifdef BASE

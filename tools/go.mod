@@ -1,5 +1,5 @@
 // The programs that check this repository, pinned and kept out of the library's own requirements.
-// From the root of the repository: go tool -modfile=tools/go.mod staticcheck ./...
+// From the root of the repository, whose go.work knows them: go tool staticcheck ./...
 module github.com/servercore-go/servercore/tools
 
 go 1.25.0

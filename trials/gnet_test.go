@@ -22,6 +22,7 @@ func TestT26NewestGnet(t *testing.T) {
 	run := func(args ...string) (string, error) {
 		cmd := exec.Command(command, args...)
 		cmd.Dir = ".."
+		cmd.Env = append(os.Environ(), "GOWORK=off") // a workspace has no -modfile
 		out, err := cmd.CombinedOutput()
 		return strings.TrimSpace(string(out)), err
 	}

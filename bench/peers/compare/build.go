@@ -6,6 +6,7 @@ import (
 	"context"
 	"debug/buildinfo"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -16,7 +17,7 @@ const (
 	nested = module + "/bench/peers"
 )
 
-// build builds every program into dir. Our programs are built in their own module, with the dependencies that a user gets.
+// build builds every program into dir. Each is built in its own module, without go.work, with the dependencies that a user gets.
 func build(ctx context.Context, dir string) error {
 	root, err := output(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", module)
 	if err != nil {
@@ -41,7 +42,7 @@ func build(ctx context.Context, dir string) error {
 
 func output(ctx context.Context, dir, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = dir
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOWORK=off")
 	out, err := cmd.Output()
 	if err != nil {
 		text := ""
