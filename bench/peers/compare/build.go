@@ -17,27 +17,40 @@ const (
 	nested = module + "/bench/peers"
 )
 
-// build builds every program into dir. Each is built in its own module, without go.work, with the dependencies that a user gets.
-func build(ctx context.Context, dir string) error {
+// buildGo builds the programs in Go into dir. Each is built in its own module, without go.work, with the dependencies that a user gets.
+func buildGo(ctx context.Context, dir string) error {
 	root, err := output(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", module)
 	if err != nil {
 		return fmt.Errorf("run compare from the folder bench/peers of the repository: %w", err)
 	}
-	peers, err := output(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", nested)
+	if _, err := output(ctx, root, "go", "build", "-o", dir+"/", "./cmd/echoserver", "./cmd/netbench"); err != nil {
+		return err
+	}
+	peers, err := nestedDir(ctx)
 	if err != nil {
 		return err
 	}
-	for _, c := range [][]string{
-		{root, "go", "build", "-o", dir + "/", "./cmd/echoserver", "./cmd/netbench"},
-		{peers, "go", "build", "-o", dir + "/", "./ours", "./gnet", "./netpoll", "./nbio", "./std"},
-		{peers, "gcc", "-O2", "-o", filepath.Join(dir, "cepoll"), "cepoll/cepoll.c"},
-		{peers, "gcc", "-O2", "-o", filepath.Join(dir, "cload"), "cload/cload.c"},
-	} {
-		if _, err := output(ctx, c[0], c[1], c[2:]...); err != nil {
+	_, err = output(ctx, peers, "go", "build", "-o", dir+"/", "./ours", "./gnet", "./netpoll", "./nbio", "./std")
+	return err
+}
+
+// buildC builds the programs in C into dir.
+func buildC(ctx context.Context, dir string) error {
+	peers, err := nestedDir(ctx)
+	if err != nil {
+		return err
+	}
+	for _, program := range []string{cepoll, "cload"} {
+		source := filepath.Join(program, program+".c")
+		if _, err := output(ctx, peers, "gcc", "-O2", "-o", filepath.Join(dir, program), source); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func nestedDir(ctx context.Context) (string, error) {
+	return output(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", nested)
 }
 
 func output(ctx context.Context, dir, name string, args ...string) (string, error) {

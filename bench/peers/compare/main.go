@@ -75,8 +75,13 @@ func compare(ctx context.Context, cfg config, log io.Writer) (*report, error) {
 	}
 	before := loadAverage() // building is a load too
 	fmt.Fprintln(log, "building the servers and netbench")
-	if err := build(ctx, dir); err != nil {
+	if err := buildGo(ctx, dir); err != nil {
 		return nil, err
+	}
+	if cfg.crossCheck || slices.ContainsFunc(cfg.servers, func(s server) bool { return s.program == cepoll }) {
+		if err := buildC(ctx, dir); err != nil {
+			return nil, err
+		}
 	}
 	r := &runner{cfg: cfg, dir: dir, starter: starter, log: log}
 	rep := &report{Date: time.Now(), LoadBefore: before, Versions: versions(dir), Rounds: cfg.rounds,
