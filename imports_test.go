@@ -65,6 +65,8 @@ var rooms = []room{
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
 	{dir: "internal/guard", // decisions about addresses: no socket, no file; the clock is the caller's
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io"}},
+	{dir: "internal/watchdog", // decisions about times: no clock, no log
+		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io", "log/slog"}},
 	{dir: echoserver, may: []string{"engine", "session", "pool", sys, systemd, tomlFile}, tests: []string{testkit}}, // a command's inside
 	{dir: budget, may: []string{"pool"}, tests: []string{budget}},
 	{dir: sendqueue, may: []string{"pool", budget}, tests: []string{sendqueue}},
@@ -297,6 +299,9 @@ func TestImportRule(t *testing.T) {
 		{"session/layer_test.go", module + "/" + checksum, true},
 		{"session/layer.go", module + "/" + checksum, false},
 		{"engine/layer.go", module + "/" + checksum, false},
+		{"internal/watchdog/watchdog.go", "time", true},
+		{"internal/watchdog/watchdog.go", "log/slog", false},
+		{"internal/watchdog/watchdog.go", module + "/session", false},
 		{testkit + "/peer.go", module + "/session", true},
 		{testkit + "/peer.go", testLibraries[0], true},
 		{testkit + "/peer.go", module + "/engine", false},

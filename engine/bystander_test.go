@@ -27,8 +27,8 @@ func TestWatchdogHoldsNobodyUp(t *testing.T) {
 			}
 		}
 	}()
-	w := newWatchdog(e, e.now()) // another one, that finds the same stall
-	l := w.loops[0].loop
+	w := newLoopWatch(e, e.now()) // another one, that finds the same stall
+	l := e.loops[0]
 	stack, _ := w.finder.Find(l.target(l.scratch.Running(), e.now()), e.now)
 	close(stop)
 	<-done

@@ -10,7 +10,8 @@
 //
 // # Parts
 //
-//   - engine.go, options.go, shutdown.go: [Engine], its life and its end. stats.go, ping.go, watchdog.go: what it tells.
+//   - engine.go, options.go, shutdown.go: [Engine], its life and its end. stats.go, ping.go, watchdog.go: what it tells
+//     (internal/watchdog decides when a callback has held its loop for too long).
 //   - listener.go, from.go: addresses that are listened on. accept.go, spare.go: accepting. dial.go, reconnect.go: connecting.
 //   - admission.go, guard.go, proxy.go, admit.go, factory.go: what is decided about a connection before it is a session, in this order.
 //   - loop.go: from a pending connection to a session.

@@ -9,47 +9,33 @@ import (
 	"github.com/servercore-go/servercore/internal/asynclog"
 	"github.com/servercore-go/servercore/internal/goroutines"
 	"github.com/servercore-go/servercore/internal/histogram"
+	"github.com/servercore-go/servercore/internal/watchdog"
 	"github.com/servercore-go/servercore/session"
 )
 
 // The watchdog finds callbacks that hold a loop. Loops show what they run (session.Scratch); the watchdog is the one that
 // reads a clock. docs/decisions/0012 weighs the ways.
 
-// watchdog is the goroutine's view of the loops.
-type watchdog struct {
+// loopWatch looks at the loops, and counts and logs what internal/watchdog has found.
+type loopWatch struct {
 	engine *Engine
-	every  time.Duration
-	last   time.Duration // when it looked last
-	loops  []suspicion
+	*watchdog.Watch[session.Running]
 	finder goroutines.Finder[session.Callback]
 }
 
-// suspicion is what it knows of one loop.
-type suspicion struct {
-	loop   *loop
-	call   session.Running // seen running
-	since  time.Duration   // when it was seen first
-	known  bool            // as a stall
-	logged time.Duration   // when a stall of this loop was logged last
-	hidden int             // stalls not logged since
-}
-
-// looks is how often the watchdog looks within StallWarning: a stall is found when it has lasted that long, or a quarter more.
-const looks = 4
-
-func newWatchdog(e *Engine, now time.Duration) *watchdog {
-	w := &watchdog{engine: e, every: e.options.StallWarning / looks, last: now, finder: goroutines.Finder[session.Callback]{Names: &goroutineNames}}
-	for _, l := range e.loops {
-		w.loops = append(w.loops, suspicion{loop: l})
+func newLoopWatch(e *Engine, now time.Duration) *loopWatch {
+	return &loopWatch{
+		engine: e,
+		Watch:  watchdog.New[session.Running](len(e.loops), e.options.StallWarning, asynclog.Interval, now),
+		finder: goroutines.Finder[session.Callback]{Names: &goroutineNames},
 	}
-	return w
 }
 
 // watch is the watchdog's goroutine.
 func (e *Engine) watch() {
 	defer close(e.unwatched)
-	w := newWatchdog(e, e.now())
-	t := time.NewTicker(w.every)
+	w := newLoopWatch(e, e.now())
+	t := time.NewTicker(w.Every())
 	defer t.Stop()
 	for {
 		select {
@@ -62,69 +48,41 @@ func (e *Engine) watch() {
 	}
 }
 
-func (w *watchdog) tick(now time.Duration) {
-	// While the watchdog itself is not run, because the process is stopped or the machine overloaded, the callback may
-	// not be either: that time is not held against it.
-	late := now - w.last - w.every
-	if late < w.every {
-		late = 0 // as tickers are
-	}
-	w.last = now
-	for i := range w.loops {
-		w.look(&w.loops[i], now, late)
-	}
-}
-
-func (w *watchdog) look(s *suspicion, now, late time.Duration) {
-	call := s.loop.scratch.Running()
-	switch {
-	case call != s.call:
-		if s.known {
-			w.over(s, now)
-		}
-		s.call, s.since, s.known = call, now, false
-	case call.Call == 0 || s.known:
-	default:
-		if s.since += late; now-s.since >= w.engine.options.StallWarning {
-			s.known = true
-			s.loop.stalls.Add(1)
-			w.report(s, now)
+func (w *loopWatch) tick(now time.Duration) {
+	w.Begin(now)
+	for i, l := range w.engine.loops {
+		switch f := w.Look(i, l.scratch.Running(), now); f.What {
+		case watchdog.Stalled:
+			l.stalls.Add(1)
+			if f.Log {
+				w.report(l, f, now)
+			}
+		case watchdog.Over:
+			l.stalled.Add(int64(now - f.Since))
+			l.shared.Times[f.Call.Callback].Record(now - f.Since)
 		}
 	}
 }
 
-// over counts the time of a stall that has ended since the last look.
-func (w *watchdog) over(s *suspicion, now time.Duration) {
-	took := now - s.since
-	s.loop.stalled.Add(int64(took))
-	s.loop.shared.Times[s.call.Callback].Record(took)
-}
-
-func (w *watchdog) report(s *suspicion, now time.Duration) {
-	if now-s.logged < asynclog.Interval { // the engine's clock begins with a second
-		s.hidden++
-		return
-	}
-	l := s.loop
-	args := []any{"callback", s.call.Callback.String(), "for", (now - s.since).Round(time.Millisecond), "loop", l.index}
+func (w *loopWatch) report(l *loop, f watchdog.Finding[session.Running], now time.Duration) {
+	args := []any{"callback", f.Call.Callback.String(), "for", (now - f.Since).Round(time.Millisecond), "loop", l.index}
 	var whose *session.Session
-	if whose = l.scratch.Whose(s.call); whose != nil {
+	if whose = l.scratch.Whose(f.Call); whose != nil {
 		args = append(args, "session", whose.ID(), "remote", whose.RemoteAddr(),
 			"handler", fmt.Sprintf("%T", (*session.Driver)(whose).Handler()))
-	} else if a := l.making.Load(); a != nil && (s.call.Callback == session.CallFactory || s.call.Callback == session.CallAdmit) {
+	} else if a := l.making.Load(); a != nil && (f.Call.Callback == session.CallFactory || f.Call.Callback == session.CallAdmit) {
 		args = append(args, "remote", a)
 	}
-	stack, spent := w.finder.Find(l.target(s.call, s.since), w.engine.now)
-	w.last += spent // it is late next time because of that, and callbacks have run meanwhile
+	stack, spent := w.finder.Find(l.target(f.Call, f.Since), w.engine.now)
+	w.Excuse(spent)
 	waiting, sessions := l.waiting(whose)
-	if l.scratch.Running() != s.call { // it has just returned: what waited then is not known
+	if l.scratch.Running() != f.Call { // it has just returned: what waited then is not known
 		waiting = 0
 	}
 	args = append(args, "waiting", waiting, "sessions", sessions)
-	if s.hidden > 0 {
-		args = append(args, "left_out", s.hidden)
+	if f.LeftOut > 0 {
+		args = append(args, "left_out", f.LeftOut)
 	}
-	s.logged, s.hidden = now, 0
 	w.engine.log.Warn("a callback holds its loop; it should not wait, or be on a listener with Offload",
 		append(args, "stack", stack)...)
 }

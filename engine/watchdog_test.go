@@ -13,7 +13,7 @@ import (
 
 // dog is a watchdog whose clock is the test's, on loops that do not run: the test shows the callbacks.
 type dog struct {
-	*watchdog
+	*loopWatch
 	t   *testing.T
 	log *logBook
 	now time.Duration
@@ -39,12 +39,12 @@ func newDog(t *testing.T, loops int) *dog {
 		t.Cleanup(l.Close)
 		e.loops = append(e.loops, l)
 	}
-	d.watchdog = newWatchdog(e, d.now)
+	d.loopWatch = newLoopWatch(e, d.now)
 	return d
 }
 
-func (d *dog) enter(loop int, c session.Callback) { d.loops[loop].loop.scratch.Enter(c, nil) }
-func (d *dog) leave(loop int)                     { d.loops[loop].loop.scratch.Leave() }
+func (d *dog) enter(loop int, c session.Callback) { d.engine.loops[loop].scratch.Enter(c, nil) }
+func (d *dog) leave(loop int)                     { d.engine.loops[loop].scratch.Leave() }
 
 // looks has it look that many times.
 func (d *dog) looks(n int) {
@@ -58,7 +58,7 @@ func (d *dog) looks(n int) {
 func (d *dog) want(loop int, stalls uint64, stalled time.Duration, lines int) {
 	d.t.Helper()
 	logged(d.t, d.engine)
-	s := d.loops[loop].loop.stats()
+	s := d.engine.loops[loop].stats()
 	if s.Stalls != stalls || s.Stalled != stalled {
 		d.t.Errorf("at %v loop %d has %d stalls of %v, want %d of %v", d.now, loop, s.Stalls, s.Stalled, stalls, stalled)
 	}
@@ -86,7 +86,7 @@ func TestWatchdogFindsAStall(t *testing.T) {
 	d.looks(1)
 	const took = 105 * looksEvery
 	d.want(0, 1, took, 1)
-	times := &d.loops[0].loop.shared.Times
+	times := &d.engine.loops[0].shared.Times
 	if h := &times[session.CallPost]; h.Count() != 1 || h.Longest() != took {
 		t.Errorf("%d stalls were timed, the longest %v, want one of %v", h.Count(), h.Longest(), took)
 	}
@@ -170,42 +170,12 @@ func TestWatchdogOfSeveralLoops(t *testing.T) {
 	}
 }
 
-// A watchdog that comes late was not run, nor was the callback perhaps: that is not held against it.
-func TestWatchdogThatIsLate(t *testing.T) {
-	d := newDog(t, 1)
-	after := func(pause time.Duration, stalls uint64, stalled time.Duration) {
-		t.Helper()
-		d.now += pause
-		d.tick(d.now)
-		if s := d.loops[0].loop.stats(); s.Stalls != stalls || s.Stalled != stalled {
-			t.Errorf("at %v: %d stalls of %v, want %d of %v", d.now, s.Stalls, s.Stalled, stalls, stalled)
-		}
-	}
-	const every = looksEvery
-	d.enter(0, session.CallRecv)
-	after(every, 0, 0)
-	after(time.Hour, 0, 0) // the process was stopped: it is held responsible for every
-	after(every, 0, 0)
-	after(every, 0, 0)
-	after(every, 1, 0)     // now it has had its time
-	after(time.Hour, 1, 0) // a stall does not become two
-	d.leave(0)
-	after(every, 1, time.Hour+5*every)
-
-	d.enter(0, session.CallRecv)
-	after(every, 1, time.Hour+5*every)
-	after(2*every, 1, time.Hour+5*every)   // somewhat late: once every
-	after(2*every-1, 1, time.Hour+5*every) // hardly late: all of it
-	after(every, 1, time.Hour+5*every)
-	after(every, 2, time.Hour+5*every)
-}
-
 // A factory and Admit have no session yet: whose connection it is, is told.
 func TestWatchdogNamesTheConnection(t *testing.T) {
 	for _, c := range []session.Callback{session.CallFactory, session.CallAdmit, session.CallRecv} {
 		d := newDog(t, 1)
-		d.loops[0].loop.making.Store(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 7})
-		d.loops[0].loop.opening.Store(3)
+		d.engine.loops[0].making.Store(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 7})
+		d.engine.loops[0].opening.Store(3)
 		d.enter(0, c)
 		d.looks(5)
 		logged(t, d.engine)
