@@ -308,6 +308,12 @@ func TestStoppedDuringTheHandOver(t *testing.T) {
 // deaf starts a server whose successor is another program, which sends no message.
 func deaf(t *testing.T, env ...string) (p *process, next int) {
 	t.Helper()
+	return scripted(t, "exec sleep 1000", env...)
+}
+
+// scripted starts a server whose successor is a shell script.
+func scripted(t *testing.T, script string, env ...string) (p *process, next int) {
+	t.Helper()
 	reap(t)
 	path := filepath.Join(tempDir(t), "program")
 	copyOf(t, path)
@@ -317,7 +323,7 @@ func deaf(t *testing.T, env ...string) (p *process, next int) {
 	if err := os.Rename(path, path+".old"); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o700); err != nil {
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	p.signal(syscall.SIGUSR2)
@@ -329,6 +335,25 @@ func deaf(t *testing.T, env ...string) (p *process, next int) {
 func TestSuccessorIsAnotherProgram(t *testing.T) {
 	p, next := deaf(t, shortTimes+"=500ms")
 	p.log.wait(t, "the restart has failed; this process goes on\" err=\"the new process does not accept after 500ms\"", 1)
+	if !gone(next) {
+		t.Error("it is left")
+	}
+	if err := call(p.addr()); err != nil {
+		t.Error(err)
+	}
+	p.signal(syscall.SIGTERM)
+	p.wantExit(exitOK)
+}
+
+// A new process that closes the channel and lives on is killed too.
+func TestSuccessorClosesTheChannel(t *testing.T) {
+	gate := filepath.Join(tempDir(t), "gate")
+	if err := unix.Mkfifo(gate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, next := scripted(t, "read x <"+gate+"; exec sleep 1000 3>&-")
+	openFifo(t, gate).Close() // the script goes on
+	p.log.wait(t, "the restart has failed; this process goes on\" err=\"the new process ended before it accepted: signal: killed\"", 1)
 	if !gone(next) {
 		t.Error("it is left")
 	}

@@ -2,6 +2,7 @@ package echoserver
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"strings"
@@ -78,22 +79,29 @@ func TestWatchdogOfTheSuccessor(t *testing.T) {
 	}
 }
 
-// A service manager that does not read blocks nothing.
-func TestManagerThatDoesNotRead(t *testing.T) {
-	reap(t)
-	e := newEar(t)
+// full returns a service manager that has as many messages as it can hold, and how many.
+func full(t *testing.T) (e *ear, n int) {
+	t.Helper()
+	e = newEar(t)
 	_, path, _ := strings.Cut(e.env, "=")
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	for err == nil {
+	for ; err == nil; n++ {
 		err = unix.Sendto(fd, []byte("full"), 0, &unix.SockaddrUnix{Name: path})
 	}
 	if err != unix.EAGAIN {
 		t.Fatal(err)
 	}
+	return e, n - 1
+}
+
+// A service manager that does not read blocks nothing.
+func TestManagerThatDoesNotRead(t *testing.T) {
+	reap(t)
+	e, _ := full(t)
 	self, _ := os.Executable()
 	cmd := exec.Command(self, "-addr", "127.0.0.1:0", "-drain", "1m")
 	cmd.Env = []string{e.env, "WATCHDOG_USEC=40000000"}
@@ -109,6 +117,29 @@ func TestManagerThatDoesNotRead(t *testing.T) {
 	}
 	kill(t, pid)
 	wantExitOf(t, pid, exitOK)
+}
+
+// So it is with more messages than are kept for it: those that come then are dropped, and the log says which. The others come when it reads.
+func TestManagerThatDoesNotReadMany(t *testing.T) {
+	e, before := full(t)
+	name, value, _ := strings.Cut(e.env, "=")
+	t.Setenv(name, value)
+	log := newTranscript()
+	m := newManager([]string{}, slog.New(slog.NewTextHandler(log, nil)))
+	for n := range cap(m.messages) + 3 { // one of them is being sent
+		m.tell(fmt.Sprintf("STATUS=%d", n))
+	}
+	if got := log.String(); !strings.Contains(got, "the service manager does not read; a message to it is dropped") ||
+		strings.Contains(got, "state=STATUS=0") {
+		t.Errorf("none was dropped, or the first:\n%s", got)
+	}
+	for range before {
+		e.want("full")
+	}
+	e.want("STATUS=0")
+	e.want("STATUS=1")
+	e.conn.Close() // it has ended: no message waits for it
+	m.close()
 }
 
 // Restarts leak no descriptor: each process has as many as the one before.

@@ -219,6 +219,38 @@ func TestFirstProcessHearsOfAnHeir(t *testing.T) {
 	p.wantExit(exitOK)
 }
 
+// A process that takes over after the first process has got a signal to stop is stopped as well.
+func TestFirstProcessStopsALateHeir(t *testing.T) {
+	self, _ := os.Executable()
+	settings := writeFile(t, "log-level = 'info'\n")
+	p := container(t, self, "-config", settings)
+	c := p.dial() // a session of the first process
+	if err := echoed(c); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGUSR2)
+	middle := p.outside(p.successor(1))
+	if err := os.Remove(settings); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(settings, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGUSR2)
+	f := openFifo(t, settings)
+	if err := syscall.Kill(middle, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGTERM)
+	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF { // the first process has passed the signal on
+		t.Errorf("%d bytes, %v, want the end", n, err)
+	}
+	c.Close()
+	f.Close() // the heir goes on with its start
+	p.log.wait(t, "the predecessor has ended; this process serves in its place", 1)
+	p.wantExit(exitOK)
+}
+
 // A second signal to stop aborts all processes.
 func TestFirstProcessAborts(t *testing.T) {
 	self, _ := os.Executable()

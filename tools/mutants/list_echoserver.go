@@ -64,9 +64,9 @@ var inEchoserver = []mutant{
 	{"the first process of a container does not pass signals on", "internal/echoserver/supervise.go",
 		"	for pid := range v.alive {\n		_ = syscall.Kill(pid, sig)\n	}\n", "", "./internal/echoserver TestFirstProcess.*"},
 	{"a new process that is another program lives on", "internal/echoserver/restart.go",
-		"		n.children.kill(n.pid, syscall.SIGKILL)\n		status := <-n.ended\n		n.close()\n		return fmt", "		status := syscall.WaitStatus(0)\n		n.close()\n		return fmt", "./internal/echoserver TestSuccessorIsAnotherProgram"},
+		"		n.children.kill(n.pid, syscall.SIGKILL)\n		status := <-n.ended\n		n.close()\n		return fmt", "		status := syscall.WaitStatus(0)\n		n.close()\n		return fmt", "./internal/echoserver TestSuccessorClosesTheChannel"},
 	{"a service manager that does not read holds the server up", "internal/echoserver/manager.go",
-		"	default:\n		m.log.Warn(\"the service manager does not read; a message to it is dropped\", \"state\", state[0])\n", "	case m.messages <- message{state: state[0]}:\n", "./internal/echoserver TestManagerThatDoesNotRead"},
+		"	default:\n		m.log.Warn(\"the service manager does not read; a message to it is dropped\", \"state\", state[0])\n", "	case m.messages <- message{state: state[0]}:\n", "./internal/echoserver TestManagerThatDoesNotReadMany"},
 	{"a process that takes over late is not told to stop", "internal/echoserver/supervise.go",
-		"	if v.stopSignal != 0 { // the signal came before this process was known\n		_ = syscall.Kill(pid, v.stopSignal)\n	}\n", "", "./internal/echoserver TestFirstProcess.*"},
+		"	if v.stopSignal != 0 { // the signal came before this process was known\n		_ = syscall.Kill(pid, v.stopSignal)\n	}\n", "", "./internal/echoserver TestFirstProcessStopsALateHeir"},
 }
