@@ -47,8 +47,8 @@ type Options struct {
 	SoftLimit    int
 	SoftLimitFor time.Duration
 
-	// HighWater and LowWater are the numbers of queued bytes at which a handler that has OnWritable (session.Writability) is
-	// told to wait, above the first, and to go on, below the second. HighWater must be below SendLimit, LowWater not
+	// HighWater and LowWater are the numbers of queued bytes, or of Session.Pending if that is more, at which a handler that has OnWritable
+	// (session.Writability) is told to wait, above the first, and to go on, below the second. HighWater must be below SendLimit, LowWater not
 	// above HighWater. Defaults: PauseAbove (or what that is by default, where it is off) and half of HighWater.
 	// HighWater off: nobody is told.
 	HighWater int

@@ -191,7 +191,7 @@ func (s *Session) noteQueued(n int) (visit bool) {
 	s.messages++
 	// A blocked session gains nothing from a visit, but for the one that acts on a mark that was passed.
 	visit = n > 0 && !s.blocked
-	if s.waiting() > s.loop.leastMark && s.checkHighWater(n) {
+	if s.backlog() > s.loop.leastMark && s.checkHighWater(n) {
 		visit = true
 	}
 	s.updateBudget()

@@ -62,8 +62,10 @@ func (m *simSession) after() {
 		t := m.timers[s.IntN(n)]
 		in := t.stop()
 		s.note("%d: stops a timer: %t", m.n, in)
-		closing := s.away && m.h.Err() != nil // timers are forgotten a moment before Close
-		if in == (t.over || m.c.Closed) && !(closing && !in) {
+		if !in && !t.over && !m.c.Closed && m.h.Err() != nil { // cancelled with the session, which is being closed at this moment
+			t.over, m.closing = true, true
+		}
+		if in == (t.over || m.c.Closed) {
 			s.failf("%d: a timer was stopped %t, over %t, closed %t", m.n, in, t.over, m.c.Closed)
 		}
 		if in {

@@ -105,6 +105,8 @@ func (m *simSession) checkForgotten(size int, err error) {
 	case c.Closed && !c.Ended:
 		s.failf("%d: closed and not done", m.n)
 	case c.Closed:
+	case m.closing:
+		s.failf("%d: a timer was cancelled with the session, which is open", m.n)
 	case m.ran < m.posted:
 		s.failf("%d: forgets a Post", m.n)
 	case m.stopped && err == nil:
@@ -133,8 +135,8 @@ func (m *simSession) checkForgotten(size int, err error) {
 		s.failf("%d: forgets that the peer is silent", m.n)
 	case m.marked && !h.Waits && m.accepts():
 		s.failf("%d: forgets OnWritable(false)", m.n)
-	case h.Waits && m.queued() < s.limits.LowWater && m.accepts():
-		s.failf("%d: forgets OnWritable(true) with %d bytes waiting", m.n, size)
+	case h.Waits && m.backlog() < s.limits.LowWater && m.accepts():
+		s.failf("%d: forgets OnWritable(true) with a backlog of %d bytes", m.n, m.backlog())
 	case m.ending && size == 0 && !c.FINSent:
 		s.failf("%d: forgets the end", m.n)
 	case c.FINSent && err != nil && s.limits.Linger > 0 && c.Armed == 0:

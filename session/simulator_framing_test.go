@@ -45,6 +45,9 @@ func (m *simSession) queued() int {
 	return len(m.wire) - m.taken + m.leaving
 }
 
+// backlog returns how many bytes the marks of OnWritable count: those that wait, or those that are pending if that is more.
+func (m *simSession) backlog() int { return max(m.queued(), m.h.Pending()) }
+
 // accepts reports whether Send accepts. Of a session with a framer, to which one cannot send nothing, it may miss that.
 func (m *simSession) accepts() bool {
 	if m.framing == nil {

@@ -52,6 +52,7 @@ type simSession struct {
 	got      int         // bytes of sent that OnRecv brought
 	posted   int         // accepted by Post
 	ran      int         // of them
+	closing  bool        // a timer was cancelled with the session
 	marked   bool        // OnWritable(false) is owed, or was the last word
 	rate     *session.Rate
 	echo     bool    // answers each byte with a byte
@@ -93,8 +94,8 @@ func (m *simSession) writable(h *testkit.Handler, writable bool) {
 		s.failf("%d: OnWritable without marks", m.n)
 	case !writable && !m.marked:
 		s.failf("%d: OnWritable(false) and nothing was above the mark", m.n)
-	case writable && m.queued() >= s.limits.LowWater:
-		s.failf("%d: OnWritable(true) with %d bytes waiting", m.n, m.queued())
+	case writable && m.backlog() >= s.limits.LowWater:
+		s.failf("%d: OnWritable(true) with a backlog of %d bytes", m.n, m.backlog())
 	case m.ending || m.framing == nil && h.Send(nil) != nil:
 		s.failf("%d: OnWritable(%t) when Send no longer accepts", m.n, writable)
 	}
@@ -237,7 +238,7 @@ func (m *simSession) is(h session.Handler) bool { return h == m.handler || h == 
 
 // raised follows a Send that was accepted.
 func (m *simSession) raised() {
-	if mark := m.sim.limits.HighWater; mark > 0 && m.queued() > mark {
+	if mark := m.sim.limits.HighWater; mark > 0 && m.backlog() > mark {
 		m.marked = true
 	}
 }

@@ -11,7 +11,8 @@ type Writability interface {
 	// OnWritable is called with false after a Send has lifted the bytes queued above Options.HighWater, and then with true when they have
 	// fallen below Options.LowWater: in turns, false first. Each rise above HighWater is told, also if the kernel has taken all of it
 	// by then. So an application that stops to send when it finds Pending above HighWater is told to go on. Bytes are counted as for
-	// SendLimit: with what frames add.
+	// SendLimit, with what frames add, or as Pending counts them if that is more: a packet of which the kernel has taken a part still
+	// has all of its payload pending.
 	//
 	// It is a callback like the others: on the loop, never inside another one, and what it sends leaves when it returns. SendLimit
 	// bounds what may be sent; apart from that, a Send in spite of false is as good as any.
@@ -22,13 +23,21 @@ type Writability interface {
 	OnWritable(writable bool)
 }
 
+// backlog returns the bytes that HighWater and LowWater count: those that wait, or those that are Pending if that is more. The caller holds mu.
+func (s *Session) backlog() int {
+	if f := s.framed(); f != nil {
+		return max(s.waiting(), f.packets.Payload())
+	}
+	return s.q.Size()
+}
+
 // checkHighWater notes which marks the queue has passed by n more bytes, and returns whether the loop has to be told. The caller holds mu.
 func (s *Session) checkHighWater(n int) (visit bool) {
 	l, size := &s.loop.Limits, s.waiting()
 	n += size - s.queued() // what describes packets may have grown too
 	passed := func(mark int) bool { return mark > 0 && size > mark && size-n <= mark }
 	visit = passed(l.PauseAbove) || passed(l.SoftLimit)
-	if s.tellsWritable && size > l.HighWater {
+	if s.tellsWritable && s.backlog() > l.HighWater {
 		if w := s.ensureSlow(); !w.aboveHigh {
 			w.aboveHigh, visit = true, true
 		}
@@ -63,7 +72,7 @@ func (s *Session) tellWritable() bool {
 	case !s.open:
 	case !w.toldUnwritable && w.aboveHigh:
 		w.toldUnwritable, tell = true, true
-	case w.toldUnwritable && s.waiting() < s.loop.Limits.LowWater:
+	case w.toldUnwritable && s.backlog() < s.loop.Limits.LowWater:
 		w.toldUnwritable, w.aboveHigh, tell = false, false, true
 	}
 	s.mu.Unlock()

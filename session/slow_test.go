@@ -175,7 +175,7 @@ func TestOnWritableThatPanicsEndsTheSession(t *testing.T) {
 	}
 }
 
-// With a framer the marks count what travels, as SendLimit does.
+// With a framer the marks count what travels, as SendLimit does, if that is more than the payload.
 func TestWaterMarksOfPackets(t *testing.T) {
 	h := &testkit.Handler{Framed: true}
 	l, c := connectFramed(t, session.Limits{HighWater: 7, LowWater: 1}, frame.ServerCore{}, h)
@@ -183,6 +183,38 @@ func TestWaterMarksOfPackets(t *testing.T) {
 	mustSend(t, h, "123456") // 8 bytes
 	l.Run()
 	wantLog(t, h, "connected", "writable false")
+}
+
+// A producer that stops when it finds Pending above HighWater, and goes on when OnWritable says so, never stands still: not when the
+// kernel has taken a part of a packet, all of whose payload is pending, nor when one packet is above the mark by itself.
+func TestProducerOfPacketsThatFollowsPending(t *testing.T) {
+	const high, total = 20, 400
+	for size := 1; size <= 2*high; size++ {
+		for room := 1; room <= 2*high; room++ {
+			h, sent := &testkit.Handler{Framed: true}, 0
+			fill := func() {
+				for sent < total && h.Pending() <= high {
+					n := min(size, total-sent)
+					mustSend(t, h, strings.Repeat("x", n))
+					sent += n
+				}
+			}
+			h.Writable = func(_ *testkit.Handler, writable bool) {
+				if writable {
+					fill()
+				}
+			}
+			l, c := connectFramed(t, session.Limits{HighWater: high, LowWater: high / 2}, frame.ServerCore{}, h)
+			c.Kernel = room
+			fill()
+			for l.Run(); h.Pending() > 0; l.Run() {
+				c.PeerRead(room)
+			}
+			if sent != total {
+				t.Errorf("packets of %d bytes, of which the kernel takes %d at a time: it stands still after %d of %d", size, room, sent, total)
+			}
+		}
+	}
 }
 
 // Events with OnWritable get it, and no others.

@@ -74,7 +74,7 @@ var inSession = []mutant{
 	{"a session held by its rate is forgotten", "session/deadline.go",
 		"	earliest(s.tokensAt())\n", "", simulator},
 	{"OnWritable(true) while the queue is still long", "session/slow.go",
-		"s.waiting() < s.loop.Limits.LowWater", "s.waiting() < s.loop.Limits.HighWater", simulator},
+		"s.backlog() < s.loop.Limits.LowWater", "s.backlog() < s.loop.Limits.HighWater", simulator},
 	{"silence is not timed", "session/deadline.go",
 		"	if s.timesSilence() || s.halfOpen {\n		earliest(s.silenceAt(v.size))\n	}\n", "", simulator},
 	{"silence counts while the session is not read", "session/recv.go",
