@@ -38,8 +38,8 @@ type Variant struct {
 	// Offloaded runs callbacks on as many workers as there are loops.
 	Offloaded bool
 
-	// Framed gives sessions packets (a length of four bytes, and so many bytes), and has clients send and read packets. Promises about the
-	// exact number of bytes on the wire are not tested.
+	// Framed gives sessions packets (a length of four bytes, and so many bytes), and has clients send and read packets. What one write
+	// takes is not tested.
 	Framed bool
 
 	// Dialled has the engine dial its sessions: the client of the suite is a server of package net. Promises about accepting are not tested.

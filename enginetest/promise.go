@@ -25,7 +25,8 @@ type trait uint8
 const (
 	accepting trait = 1 << iota // sessions are accepted
 	resets                      // the network knows resets
-	exact                       // the wire has the application's bytes and no others
+	plain                       // the wire has the application's bytes and no others
+	counted                     // it is known how many others it has: see header
 	alone                       // the machine does nothing else: every variant has it
 )
 
@@ -48,10 +49,21 @@ func (v *Variant) traits() (has trait) {
 	if v.Network != "unix" {
 		has |= resets
 	}
-	if !v.Framed && v.Client == nil {
-		has |= exact
+	if v.Client == nil {
+		has |= counted
+		if !v.Framed {
+			has |= plain
+		}
 	}
 	return has
+}
+
+// header returns how many bytes travel with each message besides its own.
+func (v *Variant) header() int {
+	if v.Framed {
+		return packets.LengthFieldLength
+	}
+	return 0
 }
 
 // run runs the promises that mean something to the variant.

@@ -92,7 +92,7 @@ func (v *Variant) prepare(t testing.TB, o engine.Options, h kit.Hooks) *server {
 // prepareWith is prepare with a factory of the test's own, whose sessions w watches over.
 func (v *Variant) prepareWith(t testing.TB, o engine.Options, w *kit.Watch, f session.Factory) *server {
 	t.Helper()
-	w.Wire = v.traits()&exact == 0
+	w.Wire = v.traits()&plain == 0
 	s := v.build(t, o, w, f)
 	t.Cleanup(func() {
 		s.end()

@@ -20,11 +20,11 @@ import (
 var slowPeers = []promise{
 	{"S5", "SlowPeer ends a session at the hard limit", 0, hardLimitEndsTheSession},
 	{"S5", "SoftLimit ends a session that is over it for long", resets, softLimitEndsTheSession},
-	{"S5", "SendBudget bounds all sessions, and ends those that are stuck", exact | resets, sendBudget},
+	{"S5", "SendBudget bounds all sessions, and ends those that are stuck", resets, sendBudget},
 	{"S5", "a burst of Broadcasts over the budget ends nobody", alone, budgetAndABurst},
 	{"S5", "healthy members get every Broadcast within the budget", alone, budgetAndHealthyMembers},
 	{"S5", "slow members are ended for the budget, healthy ones are not", resets | alone, budgetAndSlowMembers},
-	{"S7", "OnWritable tells a producer to wait and to go on", exact, onWritable},
+	{"S7", "OnWritable tells a producer to wait and to go on", 0, onWritable},
 	{"S7", "an echo of a client that does not read loses nothing", 0, echoOfAClientThatDoesNotRead},
 	{"S7", "PauseRecv holds the peer, ResumeRecv delivers all of it", 0, pauseAndResume},
 	{"S7", "a paused session notices the peer's end", resets, pausedSessionNoticesTheEnd},
@@ -165,15 +165,19 @@ func sendBudget(t testing.TB, v *Variant) {
 }
 
 // A burst of Broadcasts, more than loops and clients can keep up with and more than the budget: Broadcasts are refused, and nobody
-// is ended, for all take what they are offered.
+// is ended, for all take what they are offered. A session may be taken for stuck after 250 ms: on plain TCP the burst lasts for four times that.
 func budgetAndABurst(t testing.TB, v *Variant) {
 	const budget, size = 1 << 20, 64 << 10
 	s := v.serve(t, engine.Options{SendBudget: budget}, kit.Hooks{})
 	var g session.Group
 	peers, _ := s.members(&g, 32)
 	p := kit.Stream()[:size]
+	long := 300 * time.Millisecond
+	if v.traits()&(plain|resets) == plain|resets && !v.Offloaded && !v.Dialled {
+		long = time.Second
+	}
 	rounds := 0
-	for began := time.Now(); time.Since(began) < 300*time.Millisecond; rounds++ {
+	for began := time.Now(); time.Since(began) < long; rounds++ {
 		g.Broadcast(p)
 		bound := budget + budget/16
 		if v.Client != nil {
@@ -189,6 +193,9 @@ func budgetAndABurst(t testing.TB, v *Variant) {
 		}
 	}
 	kit.Eventually(t, "all has left", func() bool { return s.Stats().Queued == 0 })
+	if g.Skipped() == 0 {
+		t.Errorf("the test is too weak: none of %d Broadcasts was refused", rounds)
+	}
 	t.Logf("%d skipped of %d", g.Skipped(), rounds*32)
 }
 
