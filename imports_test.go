@@ -61,7 +61,7 @@ var rooms = []room{
 	{dir: "internal", may: []string{sys}, tests: []string{"internal/"}},
 	{dir: "internal/reactor", may: []string{"internal/goroutines", "internal/wheel", gnet + "/pkg/", sys}}, // gnet's poller; no session, no engine
 	{dir: "internal/asynclog", tests: []string{"internal/"}},                                               // a slog.Handler is all it knows
-	{dir: "internal/goroutines", // stacks and nothing else
+	{dir: "internal/goroutines", tests: []string{testkit}, // stacks and nothing else
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
 	{dir: "internal/guard", // decisions about addresses: no socket, no file; the clock is the caller's
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io"}},
@@ -288,6 +288,8 @@ func TestImportRule(t *testing.T) {
 		{"internal/asynclog/asynclog_test.go", module + "/internal/goroutines", true},
 		{"internal/goroutines/role.go", module + "/session", false},
 		{"internal/goroutines/role.go", "net", false},
+		{"internal/goroutines/finder_test.go", module + "/" + testkit, true},
+		{"internal/goroutines/finder_test.go", module + "/" + enginekit, false},
 		{"internal/unixpath/remove.go", sys, true},
 		{"internal/unixpath/binding.go", module + "/engine", false},
 		{"internal/guard/guard.go", "net/netip", true},

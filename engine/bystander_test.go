@@ -6,12 +6,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/servercore-go/servercore/internal/testkit"
 )
 
 // K5: the watchdog holds nobody up, however many goroutines the process has, while it looks for a stack. To write down all
 // stacks takes seconds here. The race detector does not allow so many.
 func TestWatchdogHoldsNobodyUp(t *testing.T) {
-	crowd(t, 100_000)
+	testkit.Crowd(t, 100_000)
 	e, _ := stuckIn(t, 1, holdHere)
 	worst, last := time.Duration(0), time.Now()
 	stop, done := make(chan struct{}), make(chan struct{})

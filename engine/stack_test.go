@@ -3,45 +3,16 @@ package engine
 import (
 	"fmt"
 	"log/slog"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/servercore-go/servercore/internal/testkit"
 	"github.com/servercore-go/servercore/session"
 )
 
 // manyMore goroutines are so many that a profile is taken instead of all stacks.
 const manyMore = 512
-
-//go:noinline
-func parked(depth int, gate <-chan struct{}) {
-	if depth == 0 {
-		<-gate
-		return
-	}
-	parked(depth-1, gate)
-}
-
-// crowd adds goroutines to the process until the test ends.
-func crowd(t *testing.T, n int) {
-	t.Helper()
-	gate := make(chan struct{})
-	before := runtime.NumGoroutine()
-	for range n {
-		go parked(8, gate)
-	}
-	t.Cleanup(func() {
-		close(gate)
-		for range 5000 {
-			if runtime.NumGoroutine() <= before {
-				return
-			}
-			time.Sleep(time.Millisecond)
-		}
-		t.Error("the goroutines do not end")
-	})
-}
 
 // stuck is an engine whose only session holds its loop, in the function of that name.
 func stuckIn(t *testing.T, loops int, hold func(gate <-chan struct{})) (*Engine, *logBook) {
@@ -90,11 +61,11 @@ func stuckIn(t *testing.T, loops int, hold func(gate <-chan struct{})) (*Engine,
 func TestStackAmongManyGoroutines(t *testing.T) {
 	for _, n := range []int{0, manyMore / 2, 5000} { // the race detector allows 8,128
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			crowd(t, n)
+			testkit.Crowd(t, n)
 			_, log := stuckIn(t, 1, holdHere)
 			line := log.all()[0]
 			if stack := line["stack"].String(); !strings.Contains(stack, "holdHere") || strings.Contains(stack, "none:") ||
-				strings.Contains(stack, "parked") {
+				strings.Contains(stack, "Parked") {
 				t.Errorf("stack:\n%s", stack)
 			}
 			if got := line["handler"].String(); got != "*engine.recorder" {
@@ -108,14 +79,14 @@ func TestStackAmongManyGoroutines(t *testing.T) {
 func holdHere(gate <-chan struct{}) { <-gate }
 
 //go:noinline
-func holdDeep(gate <-chan struct{}) { parked(20, gate) }
+func holdDeep(gate <-chan struct{}) { testkit.Parked(20, gate) }
 
 //go:noinline
-func holdTooDeep(gate <-chan struct{}) { parked(100, gate) }
+func holdTooDeep(gate <-chan struct{}) { testkit.Parked(100, gate) }
 
 // A callback that has made many calls is found all the same, unless they are too many to be told from others'.
 func TestStackOfADeepCallback(t *testing.T) {
-	crowd(t, manyMore)
+	testkit.Crowd(t, manyMore)
 	for want, hold := range map[string]func(<-chan struct{}){"holdDeep": holdDeep, "none: the callback is more than 32 calls deep": holdTooDeep} {
 		t.Run(want, func(t *testing.T) {
 			_, log := stuckIn(t, 1, hold)
@@ -129,7 +100,7 @@ func TestStackOfADeepCallback(t *testing.T) {
 // Two loops that stand at two places: the profile does not tell which is which, and the line gives both. That a loop is found in the
 // profile taken for another one spares a second profile.
 func TestStacksOfTwoLoops(t *testing.T) {
-	crowd(t, manyMore)
+	testkit.Crowd(t, manyMore)
 	var turns = make(chan func(<-chan struct{}), 2)
 	turns <- holdHere
 	turns <- holdDeep
@@ -144,7 +115,7 @@ func TestStacksOfTwoLoops(t *testing.T) {
 
 // The time that a profile takes is not taken for one in which callbacks did not run.
 func TestProfileDoesNotMakeTheWatchdogLate(t *testing.T) {
-	crowd(t, manyMore)
+	testkit.Crowd(t, manyMore)
 	d := newDog(t, 2)
 	d.enter(0, session.CallRecv)
 	d.looks(2)

@@ -16,6 +16,7 @@ import (
 	"github.com/servercore-go/servercore/engine"
 	"github.com/servercore-go/servercore/frame"
 	kit "github.com/servercore-go/servercore/internal/enginekit"
+	"github.com/servercore-go/servercore/internal/testkit"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -107,14 +108,7 @@ func TestStallIsNamed(t *testing.T) {
 
 // So it is in a process with so many goroutines that its stack is found another way.
 func TestStallIsNamedAmongMany(t *testing.T) {
-	gate := make(chan struct{})
-	for range 1000 {
-		go func() { <-gate }()
-	}
-	t.Cleanup(func() {
-		close(gate)
-		kit.Eventually(t, "the goroutines end", func() bool { return runtime.NumGoroutine() < 500 })
-	})
+	testkit.Crowd(t, 1000)
 	testStallIsNamed(t)
 }
 

@@ -5,40 +5,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/servercore-go/servercore/internal/testkit"
 )
-
-//go:noinline
-func parked(depth int, gate <-chan struct{}) {
-	if depth == 0 {
-		<-gate
-		return
-	}
-	parked(depth-1, gate)
-}
-
-// crowd adds goroutines to the process until the test ends.
-func crowd(t *testing.T, n int) {
-	t.Helper()
-	gate := make(chan struct{})
-	before := runtime.NumGoroutine()
-	for range n {
-		go parked(8, gate)
-	}
-	t.Cleanup(func() {
-		close(gate)
-		for range 5000 {
-			if runtime.NumGoroutine() <= before {
-				return
-			}
-			time.Sleep(time.Millisecond)
-		}
-		t.Error("the goroutines do not end")
-	})
-}
 
 // Profiles take a tenth of the time at most; a stall that was seen before the last one was taken is in it.
 func TestProfilesTakeATenth(t *testing.T) {
-	crowd(t, 2*fewGoroutines)
+	testkit.Crowd(t, 2*fewGoroutines)
 	f := Finder[callback]{Names: &names}
 	now := time.Second
 	clock := func() time.Duration { now += 10 * time.Millisecond; return now } // what a profile costs

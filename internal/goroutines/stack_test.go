@@ -3,6 +3,8 @@ package goroutines
 import (
 	"strings"
 	"testing"
+
+	"github.com/servercore-go/servercore/internal/testkit"
 )
 
 // Each goroutine has its number, and its stack is found by it.
@@ -11,7 +13,7 @@ func TestStackByNumber(t *testing.T) {
 	defer close(gate)
 	go func() {
 		ids <- ID()
-		parked(3, gate)
+		testkit.Parked(3, gate)
 	}()
 	id := <-ids
 	if own := ID(); own == "" || id == "" || own == id {

@@ -4,6 +4,8 @@
 //	[Conn]     a session.Transport in memory (transport.go), the kernel's buffers and the peer (conn.go)
 //	[Handler]  a session.Handler that records its callbacks and reports forbidden ones
 //
+// Besides it has [Crowd], for tests of a process with many goroutines.
+//
 // A test has two ways to run a loop. It can run the loop on its own goroutine, with Run, Advance or Conn.Serve, and a clock that only
 // Advance and Skip move. Or it can give the loop a goroutine, with Start, and the time of package time, which is virtual under
 // testing/synctest. Faults returns every violation of the rules between a session, its transport and its handler.
