@@ -21,8 +21,8 @@ var leave = map[string]func(testing.TB, net.Conn){
 }
 
 // received is E2c: what the peer sent before it went, and our kernel holds, comes to OnRecv, whatever has failed in the other direction. A
-// server of package net gets it: all of it, so that the number of bytes is a constant here. The client writes and goes before OnRecv is called for the first time: the answer fails, or the one after
-// it.
+// server of package net gets it: all of it, so that the number of bytes is a constant here. The client writes and goes before OnRecv is called
+// for the first time: the answer fails, or the one after it.
 func received() (list []promise) {
 	sendsUntilItFails := func(p *kit.Session) {
 		for p.Send([]byte("x")) == nil {
