@@ -221,7 +221,7 @@ func (m *simSession) atEnd() {
 		s.failf("%d: ended without a reason", m.n)
 	case m.failing != is(session.ErrPanic):
 		s.failf("%d: failed %t, Err %v", m.n, m.failing, err)
-	case broken && !m.broken, c.WasReset && !cut,
+	case broken && !m.broken, c.WasReset && !cut && !(m.aborted && m.broken), // an Abort may follow the peer's reset
 		cut && !c.WasReset && !m.broken && !c.FINSent && !(m.fin && m.taken == len(m.wire)): // an Abort may come when all is over
 		s.failf("%d: reset by us %t, by the peer %t, Err %v", m.n, c.WasReset, m.broken, err)
 	case broken && errors.Is(c.Driver.Reason(), session.ErrPeerReset) && !cut && !m.ending && !m.stopped && !m.failing && !m.mayMiss && !m.garbled && !m.layer.cut() && m.got != len(m.sent): // E2c
