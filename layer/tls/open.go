@@ -1,0 +1,97 @@
+package tls
+
+import (
+	"errors"
+	"io"
+	"net"
+)
+
+// mostAnswers is how many records crypto/tls may write on its own while nobody takes them. A peer can ask for one with each record it sends
+// (KeyUpdate, RFC 8446 section 4.6.3), and crypto/tls merges no answers. Peers that mean well ask once in some millions of records.
+const mostAnswers = 64
+
+// scratchSize is the size of the memory for bytes that are opened and thrown away, if the caller gives none.
+const scratchSize = 512
+
+// Open opens records. During the handshake it returns no data, and leaves in the caller's hands what there is no room for: wake comes when
+// there is. The call that finds the handshake done takes nothing; more is true then.
+func (l *Layer) Open(dst, in []byte) (data []byte, used int, more bool, err error) {
+	if l.handshake != nil {
+		return l.openHandshake(in)
+	}
+	if l.err != nil {
+		return nil, len(in), false, l.err
+	}
+	data = dst[:0]
+	if l.discard && cap(dst) == 0 {
+		data = make([]byte, 0, scratchSize)
+	}
+	room := cap(data)
+	l.in = in
+	for len(data) < room && (len(l.in) > 0 || l.whole > 0 || l.left != nil) {
+		var n int
+		n, err = l.read(data[len(data):room])
+		if !l.discard {
+			data = data[:len(data)+n]
+		}
+		if err != nil {
+			break
+		}
+	}
+	used, more = len(in)-len(l.in), len(l.in) > 0 || l.whole > 0 || l.left != nil
+	l.in = nil
+	if err != nil {
+		used, more = len(in), false
+		l.whole = 0
+		if err == errWouldBlock {
+			return data, used, false, nil
+		}
+		l.err = err
+		release(&l.left)
+		if err != io.EOF && len(data) > 0 {
+			return data, used, true, nil // the error comes with the next call
+		}
+	}
+	return data, used, more, err
+}
+
+// read reads from crypto/tls once.
+func (l *Layer) read(p []byte) (int, error) {
+	answers := l.answers
+	n, err := l.conn.Read(p)
+	if n > 0 && n < len(p) && l.whole > 0 {
+		l.whole-- // a call returns bytes of one record, and this was its end
+	}
+	if err == nil || err == errWouldBlock {
+		if l.answers > mostAnswers {
+			return n, errFlood
+		}
+		return n, err
+	}
+	var op *net.OpError
+	if err != io.EOF && (l.answers > answers || errors.As(err, &op) && op.Op == "remote error") {
+		l.alerted = true
+	}
+	return n, err
+}
+
+// openHandshake hands input to the handshake, and ends it when it is done.
+func (l *Layer) openHandshake(in []byte) (data []byte, used int, more bool, err error) {
+	if l.err != nil {
+		return nil, len(in), false, l.err
+	}
+	hs := l.handshake
+	used, done := hs.receive(in)
+	if !done {
+		return nil, used, false, nil
+	}
+	if hs.err != nil {
+		l.err = hs.err
+		return nil, len(in), false, l.err
+	}
+	hs.mute()
+	l.handshake = nil
+	l.left, l.leftAt, l.own = hs.in, hs.at, hs.own
+	l.whole = 1 // unknown: crypto/tls is asked
+	return nil, 0, true, nil
+}
