@@ -101,10 +101,10 @@ func describe(err error, alert byte, client bool) *HandshakeError {
 		return &HandshakeError{CauseCertificate, err}
 	case errors.As(err, &op) && op.Op == "remote error":
 		return &HandshakeError{CauseRefused, err}
+	case strings.Contains(err.Error(), "provide a certificate"): // the alert is handshake_failure in TLS 1.2, and encrypted in TLS 1.3
+		return &HandshakeError{CauseCertificate, err}
 	case causeOfAlert[alert] != CauseOther:
 		return &HandshakeError{causeOfAlert[alert], err}
-	case strings.Contains(err.Error(), "provide a certificate"): // the alert of TLS 1.3 is encrypted
-		return &HandshakeError{CauseCertificate, err}
 	}
 	return &HandshakeError{CauseOther, err}
 }

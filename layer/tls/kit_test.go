@@ -87,6 +87,7 @@ type end struct {
 	got   []byte // bytes for the application
 	err   error  // what Open returned
 	out   []byte // wire bytes for the peer
+	first []byte // the first bytes of the layer's own
 }
 
 func newEnd(t testing.TB, l *Layer) *end {
@@ -151,6 +152,9 @@ func (e *end) own() (moved bool) {
 	e.out = e.layer.Own(e.out, false)
 	if pending && len(e.out) == before || e.layer.Established() && !pending && len(e.out) > before {
 		e.t.Fatalf("Pending said %t, Own brought %d bytes", pending, len(e.out)-before)
+	}
+	if e.first == nil && len(e.out) > before {
+		e.first = bytes.Clone(e.out)
 	}
 	return len(e.out) > before
 }
