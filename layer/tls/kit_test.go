@@ -91,14 +91,14 @@ type end struct {
 }
 
 func newEnd(t testing.TB, l *Layer) *end {
-	e := &end{t: t, layer: l, wakes: make(chan struct{}, 1), dst: make([]byte, 64<<10), cut: 64 << 10}
-	l.Start(testLocal, testRemote, func() {
+	wakes := make(chan struct{}, 1)
+	l.Start(testLocal, testRemote, func() { // does not hold the end: its buffers are not the layer's memory
 		select {
-		case e.wakes <- struct{}{}:
+		case wakes <- struct{}{}:
 		default:
 		}
 	})
-	return e
+	return &end{t: t, layer: l, wakes: wakes, dst: make([]byte, 64<<10), cut: 64 << 10}
 }
 
 func newServer(t testing.TB, config *tls.Config, h *Handshakes) *end {

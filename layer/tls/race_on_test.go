@@ -1,0 +1,5 @@
+//go:build race
+
+package tls
+
+const raceDetector = true // it makes allocations larger and more
