@@ -113,7 +113,7 @@ func (hs *handshake) receive(in []byte) (used int, done bool) {
 	if hs.in != nil {
 		hs.in.B = hs.in.B[:copy(hs.in.B, hs.in.B[hs.at:])]
 		hs.at = 0
-		used = min(used, maxRecord-len(hs.in.B))
+		used = max(0, min(used, maxRecord-len(hs.in.B)))
 	}
 	used = min(used, maxRecord)
 	hs.refused = used < len(in)
@@ -122,10 +122,13 @@ func (hs *handshake) receive(in []byte) (used int, done bool) {
 	}
 	in = in[:used]
 	hs.in = appendBytes(hs.in, in)
-	switch full := len(hs.in.B) == maxRecord; {
+	switch full := len(hs.in.B) >= maxRecord; {
 	case hs.resume == nil:
 		if hs.hello.pass(in) || full {
 			hs.arrived = hs.hello.records
+			if len(hs.in.B) > headerSize {
+				hs.in = splitHello(hs.in)
+			}
 			h.start(hs)
 		}
 	case hs.arrived.pass(in) > 0 || full:

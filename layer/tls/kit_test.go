@@ -98,7 +98,7 @@ func newEnd(t testing.TB, l *Layer) *end {
 		default:
 		}
 	})
-	return &end{t: t, layer: l, wakes: wakes, dst: make([]byte, 64<<10), cut: 64 << 10}
+	return &end{t: t, layer: l, wakes: wakes, cut: 64 << 10}
 }
 
 func newServer(t testing.TB, config *tls.Config, h *Handshakes) *end {
@@ -118,6 +118,9 @@ func (e *end) open() (moved bool) {
 	for {
 		in := e.kept[:min(e.cut, len(e.kept))]
 		before := e.layer.Established()
+		if before && e.dst == nil {
+			e.dst = make([]byte, 64<<10)
+		}
 		var saved []byte
 		if len(in) <= 64 {
 			saved = bytes.Clone(in)

@@ -1,8 +1,15 @@
 package tls
 
+import (
+	"bytes"
+
+	"github.com/servercore-go/servercore/pool"
+)
+
 // Sizes of the record layer, in bytes (RFC 8446 section 5.1, RFC 5246 section 6.2.3).
 const (
 	headerSize = 5
+	maxPlain   = 16 << 10
 	maxPayload = 16<<10 + 2<<10 // of a TLS 1.2 record, the longest; of TLS 1.3 it is 16 KiB + 256
 	maxRecord  = headerSize + maxPayload
 )
@@ -77,6 +84,38 @@ func (r *records) take(p, src []byte, most int) (n, whole int) {
 	}
 	copy(p, src[:n])
 	return n, whole
+}
+
+// pieceSize is the most that crypto/tls reads without a larger buffer: it asks for a header, and for bytes.MinRead more (conn.go, readFromUntil).
+const pieceSize = bytes.MinRead
+
+// splitHello cuts the whole record of a ClientHello into several (RFC 8446 section 5.1 allows that), equal and a power of two in number.
+// crypto/tls keeps two buffers for as long as the connection lives: one as large as the largest record, one for handshake messages that
+// doubles as it grows. The first one stays at its least, the second one becomes as large as the message. It saves 1.5 to 2 KB per session.
+// b is released if another buffer is returned.
+func splitHello(b *pool.Buffer) *pool.Buffer {
+	size := int(b.B[3])<<8 | int(b.B[4])
+	if b.B[0] != typeHandshake || size > maxPlain || len(b.B) < headerSize+size {
+		return b
+	}
+	pieces := 1
+	for size > pieces*pieceSize {
+		pieces *= 2
+	}
+	if pieces == 1 {
+		return b
+	}
+	version, payload, rest := b.B[1:3], b.B[headerSize:headerSize+size], b.B[headerSize+size:]
+	split := pool.GetSize(len(b.B) + pieces*headerSize)
+	for most := (size + pieces - 1) / pieces; len(payload) > 0; {
+		n := min(most, len(payload))
+		split.B = append(split.B, typeHandshake, version[0], version[1], byte(n>>8), byte(n))
+		split.B = append(split.B, payload[:n]...)
+		payload = payload[n:]
+	}
+	split.B = append(split.B, rest...)
+	b.Release()
+	return split
 }
 
 // hello finds the end of a ClientHello in the records that carry it, or the reason why none will come.

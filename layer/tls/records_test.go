@@ -114,6 +114,42 @@ func TestHello(t *testing.T) {
 	}
 }
 
+// A split hello is the same message, in records that fit; what comes behind it is untouched.
+func TestSplitHello(t *testing.T) {
+	for _, size := range []int{1, pieceSize, pieceSize + 1, 1500, 1801, 5000, maxPlain, maxPlain + 1} {
+		for _, rest := range []string{"", "behind"} {
+			message := pattern(size)
+			b := appendBytes(nil, []byte{typeHandshake, 3, 1, byte(size >> 8), byte(size)})
+			b = appendBytes(appendBytes(b, message), []byte(rest))
+			b = splitHello(b)
+			var got []byte
+			stream, most, count := b.B, 0, 0
+			for len(stream) > len(rest) {
+				n := int(stream[3])<<8 | int(stream[4])
+				if !bytes.Equal(stream[:3], []byte{typeHandshake, 3, 1}) {
+					t.Fatalf("%d bytes: header %x", size, stream[:headerSize])
+				}
+				got = append(got, stream[headerSize:headerSize+n]...)
+				stream, most, count = stream[headerSize+n:], max(most, n), count+1
+			}
+			if !bytes.Equal(got, message) || string(stream) != rest || count&(count-1) != 0 {
+				t.Errorf("%d bytes: %d came out in %d records, %q behind them", size, len(got), count, stream)
+			}
+			if most > pieceSize && size <= maxPlain || size > maxPlain && count > 1 {
+				t.Errorf("%d bytes in %d records of at most %d", size, count, most)
+			}
+			b.Release()
+		}
+	}
+	for _, b := range [][]byte{record(23, 1000), record(typeHandshake, 1000)[:900]} {
+		p := appendBytes(nil, b)
+		if p = splitHello(p); !bytes.Equal(p.B, b) {
+			t.Error("no whole record of a handshake, and it was split")
+		}
+		p.Release()
+	}
+}
+
 // take copies the stream, in order and whole, and counts as pass does.
 func FuzzTake(f *testing.F) {
 	f.Add(append(record(23, 20), record(22, 3)...), byte(7), byte(30))
