@@ -273,7 +273,7 @@ func TestDropEndsTheHandshake(t *testing.T) {
 		return nil, hello.Context().Err()
 	}
 	flight := helloFlight(t, h)
-	s := newEnd(t, Server(config, h))
+	s := newEnd(t, Server(config, h, testLocal, testRemote))
 	s.kept = flight
 	s.turn()
 	<-entered
@@ -284,7 +284,7 @@ func TestDropEndsTheHandshake(t *testing.T) {
 
 // helloFlight returns what a client sends first.
 func helloFlight(t testing.TB, h *Handshakes) []byte {
-	c := newEnd(t, Client(clientConfig(), "", h))
+	c := newEnd(t, Client(clientConfig(), "", h, nil, nil))
 	defer c.layer.Drop()
 	c.waitFor(func() bool { return len(c.out) > 0 })
 	return c.out
@@ -315,8 +315,8 @@ func TestNoWakeAfterDrop(t *testing.T) {
 			for i := range 100 {
 				var dropped bool // guarded by mu, so that the race detector does not settle the order
 				var mu sync.Mutex
-				l := Server(serverConfig(), h)
-				l.Start(testLocal, testRemote, func() {
+				l := Server(serverConfig(), h, testLocal, testRemote)
+				l.Start(func() {
 					mu.Lock()
 					defer mu.Unlock()
 					if dropped {

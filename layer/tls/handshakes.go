@@ -15,7 +15,7 @@ type Handshakes struct {
 	// Running is how many handshakes compute at once; the others wait for their turn, those that have begun before new ones. 0: GOMAXPROCS.
 	Running int
 	// Blocked is how many more may be in a callback of the application that blocks (GetCertificate that asks another server). A handshake
-	// that has been at work for 10 ms is taken for one of them, and another one gets its turn. 0: 256.
+	// that has been at work for 20 ms is taken for one of them, and another one gets its turn. 0: 256.
 	Blocked int
 	// Waiting is how many handshakes of servers wait for the client's answer. One more, and the one that has waited the longest fails with
 	// CauseCrowded. 0: 4,096. docs/decisions/0020-tls.md has what each costs.
@@ -32,7 +32,7 @@ type Handshakes struct {
 }
 
 const (
-	blockedAfter   = 10 * time.Millisecond
+	blockedAfter   = 20 * time.Millisecond
 	defaultBlocked = 256
 	defaultWaiting = 4096
 )

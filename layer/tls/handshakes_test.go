@@ -126,7 +126,7 @@ func TestTurns(t *testing.T) {
 
 	one, two := blocking(), blocking()
 	<-entered
-	<-entered // the second one got its turn when the first had been at work for 10 ms
+	<-entered // the second one got its turn when the first had been at work for 20 ms
 	three := blocking()
 	first.turn()
 	if got := h.lengths(); got != [5]int{1, 1, 1, 1, 0} {
@@ -156,7 +156,7 @@ func idleBut(t *testing.T, h *Handshakes, want [5]int) {
 	t.Fatalf("lists %v, want %v", h.lengths(), want)
 }
 
-// Callbacks that block, as many as may, delay the others by 10 ms at a time and not for ever.
+// Callbacks that block, as many as may, delay the others by 20 ms at a time and not for ever.
 func TestBlockedCallbacksLetOthersPass(t *testing.T) {
 	h := &Handshakes{Running: 2}
 	hold := make(chan struct{})

@@ -34,28 +34,33 @@ type Layer struct {
 	finished bool
 }
 
-var _ session.Sealer = (*Layer)(nil)
+var (
+	_ session.Handshaker = (*Layer)(nil)
+	_ session.Sealer     = (*Layer)(nil)
+)
 
-// Server returns the server's side of a connection. config is shared and not changed; it has to pass CheckServer. h may be shared by any
-// number of layers. Nothing happens before Start.
-func Server(config *tls.Config, h *Handshakes) *Layer {
-	return newLayer(config, h, false)
+// Server returns the server's side of a connection. config is shared and not changed; it has to pass CheckServer. h is shared by all
+// connections of an engine. The addresses are what the config's callbacks see as ClientHelloInfo.Conn, of which nothing else may be used;
+// they may be nil. Nothing happens before Start.
+func Server(config *tls.Config, h *Handshakes, local, remote net.Addr) *Layer {
+	return newLayer(config, h, false, local, remote)
 }
 
 // Client returns the client's side of a connection. config is shared and not changed, and may be nil; with serverName it has to pass
-// CheckClient. serverName is the host whose certificate is expected, and takes effect if config has no ServerName.
-func Client(config *tls.Config, serverName string, h *Handshakes) *Layer {
+// CheckClient. serverName is the host whose certificate is expected, and takes effect if config has no ServerName: a copy of config is made
+// for this connection then. h may be the one of the servers.
+func Client(config *tls.Config, serverName string, h *Handshakes, local, remote net.Addr) *Layer {
 	if config == nil {
 		config = &tls.Config{ServerName: serverName}
 	} else if config.ServerName == "" && serverName != "" {
 		config = config.Clone()
 		config.ServerName = serverName
 	}
-	return newLayer(config, h, true)
+	return newLayer(config, h, true, local, remote)
 }
 
-func newLayer(config *tls.Config, h *Handshakes, client bool) *Layer {
-	l := &Layer{}
+func newLayer(config *tls.Config, h *Handshakes, client bool, local, remote net.Addr) *Layer {
+	l := &Layer{local: local, remote: remote}
 	l.handshake = &handshake{pool: h, layer: l, config: config, client: client}
 	return l
 }
@@ -80,11 +85,10 @@ func CheckClient(config *tls.Config, serverName string) error {
 	return nil
 }
 
-// Start begins the handshake. The addresses are what callbacks of the config see as ClientHelloInfo.Conn, of which nothing else may be used.
-// wake is called from other goroutines when there is a reason to call Open (with or without input) and Own: bytes to send, room for input,
-// the end of the handshake. It must return soon, and must not call the layer. After Drop it is not called.
-func (l *Layer) Start(local, remote net.Addr, wake func()) {
-	l.local, l.remote = local, remote
+// Start begins the handshake. wake is called from other goroutines when there is a reason to call Open (with or without input) and Own: bytes
+// to send, room for input, the end of the handshake. It must return soon, and must not call the layer. When Drop has returned, or the Open
+// that finds the handshake done, wake does not run and is not called any more.
+func (l *Layer) Start(wake func()) {
 	hs := l.handshake
 	h := hs.pool
 	h.mu.Lock()

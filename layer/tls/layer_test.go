@@ -238,7 +238,7 @@ func TestStateAndConfigChecks(t *testing.T) {
 	// The name given to Client takes effect, and the config is not changed.
 	config := &tls.Config{RootCAs: testAuthority().roots}
 	h := &Handshakes{}
-	named := newEnd(t, Client(config, "server.test", h))
+	named := newEnd(t, Client(config, "server.test", h, nil, nil))
 	t.Cleanup(named.layer.Drop)
 	establish(newServer(t, serverConfig(), h), named)
 	if config.ServerName != "" || named.layer.ConnectionState().ServerName != "server.test" {

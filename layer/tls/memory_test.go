@@ -33,7 +33,7 @@ const measured = 200
 
 // idleServers establishes a server, lets the client send one message of the given size, and drops the client.
 func idleServer(tb testing.TB, h *Handshakes, server, client *tls.Config, dst []byte, message int) *Layer {
-	s, c := newEnd(tb, Server(server, h)), newEnd(tb, Client(client, "", h))
+	s, c := newEnd(tb, Server(server, h, testLocal, testRemote)), newEnd(tb, Client(client, "", h, testLocal, testRemote))
 	s.dst, c.dst = dst, dst
 	establish(s, c)
 	if message > 0 {
@@ -85,7 +85,7 @@ func BenchmarkMemory(b *testing.B) {
 	}
 	config := serverConfig()
 	started := func(b *testing.B, n int) *Layer {
-		s := newEnd(b, Server(config, h))
+		s := newEnd(b, Server(config, h, testLocal, testRemote))
 		s.dst = nil
 		s.kept = flight[:n]
 		if s.turn(); n == len(flight) {

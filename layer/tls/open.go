@@ -13,8 +13,11 @@ const mostAnswers = 64
 // scratchSize is the size of the memory for bytes that are opened and thrown away, if the caller gives none.
 const scratchSize = 512
 
-// Open opens records. During the handshake it returns no data, and leaves in the caller's hands what there is no room for: wake comes when
-// there is. The call that finds the handshake done takes nothing; more is true then.
+// Open opens records, until dst is full or a record is not whole. What comes out begins where dst does; nil is nothing. During the handshake
+// nothing comes out, and Open may use less than all of in: wake comes when there is room for the rest. The call that finds the handshake done
+// uses nothing, and more is true.
+//
+// After close_notify Open returns io.EOF. Other errors are crypto/tls's, its alert waits in Own then, or errFlood.
 func (l *Layer) Open(dst, in []byte) (data []byte, used int, more bool, err error) {
 	if l.handshake != nil {
 		return l.openHandshake(in)
@@ -22,17 +25,15 @@ func (l *Layer) Open(dst, in []byte) (data []byte, used int, more bool, err erro
 	if l.err != nil {
 		return nil, len(in), false, l.err
 	}
-	data = dst[:0]
-	if l.discard && cap(dst) == 0 {
-		data = make([]byte, 0, scratchSize)
+	if l.discard && len(dst) == 0 {
+		dst = make([]byte, scratchSize)
 	}
-	room := cap(data)
 	l.in = in
-	for len(data) < room && (len(l.in) > 0 || l.whole > 0 || l.left != nil) {
+	for at := 0; at < len(dst) && (len(l.in) > 0 || l.whole > 0 || l.left != nil); {
 		var n int
-		n, err = l.read(data[len(data):room])
-		if !l.discard {
-			data = data[:len(data)+n]
+		if n, err = l.read(dst[at:]); n > 0 && !l.discard {
+			at += n
+			data = dst[:at]
 		}
 		if err != nil {
 			break
