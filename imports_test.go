@@ -71,6 +71,8 @@ var rooms = []room{
 	{dir: budget, may: []string{"pool"}, tests: []string{budget}},
 	{dir: sendqueue, may: []string{"pool", budget}, tests: []string{sendqueue}},
 	{dir: reassembly, may: []string{"pool", "frame"}, tests: []string{reassembly}},
+	{dir: "layer/tls", may: []string{"session", "pool"}, // bytes in, bytes out: no socket, no file
+		not: []string{"os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
 	{dir: checksum, may: []string{"session", "frame"}}, // a layer for tests
 	{dir: testkit, may: append([]string{"session", "pool", "frame", sys}, testLibraries...), tests: []string{"internal/"}},
 	{dir: "bench", may: []string{sys, histogram}, tests: []string{"bench"}}, // nothing of ours: it can load any server

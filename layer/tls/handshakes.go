@@ -7,12 +7,13 @@ import (
 )
 
 // Handshakes bounds what the handshakes of many connections take: share one between all listeners and dialled connections of an engine.
-// The zero value has the defaults. Set the fields before the first Start. The methods of a Layer use it from any goroutine.
+// The zero value has the defaults. Set the fields before the first Start.
 //
 // A handshake is at work, or it waits for its peer. It gets a goroutine when there is work: a server's when the ClientHello is whole. While
 // it waits for the client's second flight the goroutine is parked and counts as waiting, not as work.
 type Handshakes struct {
-	// Running is how many handshakes compute at once; the others wait for their turn, those that have begun before new ones. 0: GOMAXPROCS.
+	// Running is how many handshakes compute at once; the others wait for their turn, those that have begun before new ones. 0: half of
+	// GOMAXPROCS, so that a flood of handshakes leaves the other half to sessions.
 	Running int
 	// Blocked is how many more may be in a callback of the application that blocks (GetCertificate that asks another server). A handshake
 	// that has been at work for 20 ms is taken for one of them, and another one gets its turn. 0: 256.
@@ -53,7 +54,7 @@ func (h *Handshakes) start(hs *handshake) {
 
 // dispatch gives turns, to those that have begun first: each of them holds memory, and they are bounded. mu is held.
 func (h *Handshakes) dispatch() {
-	limit := orDefault(h.Running, runtime.GOMAXPROCS(0))
+	limit := orDefault(h.Running, max(1, runtime.GOMAXPROCS(0)/2))
 	for h.running.n < limit {
 		hs := h.resumed.pop()
 		begun := hs != nil

@@ -212,6 +212,20 @@ func TestTruncation(t *testing.T) {
 	})
 }
 
+// 64 KiB of plain bytes, the most of one write, take less than 4 KiB more on the wire, also while crypto/tls makes small records.
+func TestSealedSize(t *testing.T) {
+	eachVersion(t, func(t *testing.T, server, client *tls.Config) {
+		s, _ := pair(t, server, client)
+		for i := range 4 {
+			s.out = s.out[:0]
+			s.seal(pattern(64 << 10))
+			if n := len(s.out); n <= 64<<10 || n > 68<<10 {
+				t.Errorf("write %d of 64 KiB takes %d bytes", i+1, n)
+			}
+		}
+	})
+}
+
 // TLS's addresses, state and deadlines.
 func TestStateAndConfigChecks(t *testing.T) {
 	s, c := pair(t, serverConfig(), clientConfig())
