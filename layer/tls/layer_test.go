@@ -259,3 +259,14 @@ func TestStateAndConfigChecks(t *testing.T) {
 		t.Errorf("config has the name %q, the connection %q", config.ServerName, named.layer.ConnectionState().ServerName)
 	}
 }
+
+// After Finish nothing is sealed, not even after a fault that crypto/tls has no alert for.
+func TestFinishIsFinal(t *testing.T) {
+	s, out, _ := rawClient(t)
+	s.kept = out.record(typeAlert, []byte{2, 80}) // crypto/tls would go on writing
+	s.open()
+	s.layer.Finish(s.err)
+	if wire, err := s.layer.Seal(nil, []byte("x")); err == nil || len(wire) > 0 {
+		t.Errorf("Seal: %v, %d bytes", err, len(wire))
+	}
+}

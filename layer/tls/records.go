@@ -68,6 +68,19 @@ func (r *records) pass(b []byte) (whole int) {
 // crypto/tls that p is a part of holds no beginning of a record behind a whole one: it drains, and need not grow for the rest.
 func (r *records) take(p, src []byte, most int) (n, whole int) {
 	src = src[:min(len(p), len(src))]
+	if r.got == 0 { // the same as below, without the bookkeeping
+		for whole < most && len(src) >= n+headerSize {
+			end := n + headerSize + int(src[n+3])<<8 + int(src[n+4])
+			if end > len(src) {
+				break
+			}
+			n = end
+			whole++
+		}
+		if whole > 0 {
+			return copy(p, src[:n]), whole
+		}
+	}
 	w := *r
 	for at := 0; at < len(src) && whole < most; {
 		k, _, end := w.next(src[at:])
