@@ -199,7 +199,30 @@ func TestInputIsBounded(t *testing.T) {
 	}
 	close(hold)
 	s.waitFor(s.failed) // the rest is garbage
-	s = newServer(t, serverConfig(), h)
-	s.kept = append([]byte{typeHandshake, 3, 1, 0x40, 0, 1, 1, 0, 0}, make([]byte, 1<<20)...) // a hello of 64 KiB: four records needed
+}
+
+// A ClientHello of 64 KiB, longer than the room for input, comes through, and is refused for what is in it.
+func TestLongHello(t *testing.T) {
+	h := &Handshakes{Running: 1}
+	hold, entered := make(chan struct{}), make(chan struct{})
+	config := serverConfig()
+	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { close(entered); <-hold; return nil, nil }
+	first := newServer(t, config, h) // has the only turn for a while
+	first.kept = helloFlight(t, h)
+	first.turn()
+	<-entered
+	s := newServer(t, serverConfig(), h)
+	message := append([]byte{typeClientHello, 0, 0xff, 0xfc}, make([]byte, 0xfffc)...)
+	for len(message) > 0 {
+		s.kept = append(s.kept, typeHandshake, 3, 1, 0x40, 0)
+		s.kept = append(s.kept, message[:maxPlain]...)
+		message = message[maxPlain:]
+	}
+	s.turn()
+	close(hold)
 	s.waitFor(s.failed)
+	var err *HandshakeError
+	if !errors.As(s.err, &err) || err.Cause != CauseProtocol || len(s.kept) != 0 {
+		t.Errorf("%v, %d bytes are left", s.err, len(s.kept))
+	}
 }

@@ -32,7 +32,7 @@ var inTLS = []mutant{
 	{"the input of a handshake has no limit", "layer/tls/handshake.go",
 		"		used = max(0, min(used, maxRecord-len(hs.in.B)))\n	}\n	used = min(used, maxRecord)\n", "	}\n", "./layer/tls TestInputIsBounded"},
 	{"nobody is told when there is room for input again", "layer/tls/handshake.go",
-		"hs.own != nil || hs.refused\n", "hs.own != nil\n", "./layer/tls TestInputIsBounded"},
+		"hs.own != nil || hs.refused\n", "hs.own != nil\n", "./layer/tls TestLongHello"},
 	{"the context of a callback does not end with Drop", "layer/tls/handshake.go",
 		"	if cancel != nil {\n		cancel()\n	}\n", "	_ = cancel\n", "./layer/tls TestDropEndsTheHandshake"},
 	{"HTTP on the port gets no answer", "layer/tls/handshake.go",
