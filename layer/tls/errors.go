@@ -53,6 +53,7 @@ func (e *HandshakeError) Unwrap() []error { return []error{session.ErrHandshake,
 
 var (
 	errCrowded        = errors.New("too many handshakes wait for their peers, and this one has waited the longest")
+	errTooMuch        = errors.New("tls: the client sends more than a handshake needs")
 	errDropped        = errors.New("tls: the connection is closed")
 	errTruncated      = fmt.Errorf("the peer closed the connection before the end of the handshake: %w", session.ErrTruncated)
 	errNotEstablished = errors.New("tls: Seal before the end of the handshake")
@@ -70,9 +71,11 @@ func (wouldBlock) Temporary() bool { return true }
 
 // Alerts that say more than the error of crypto/tls does (RFC 8446 section 6). The alert is looked at as it is sent, in clear text.
 var causeOfAlert = map[byte]Cause{
-	10: CauseProtocol, 20: CauseProtocol, 22: CauseProtocol, 47: CauseProtocol, 50: CauseProtocol, 51: CauseProtocol, 109: CauseProtocol, 110: CauseProtocol,
+	10: CauseProtocol, 20: CauseProtocol, 22: CauseProtocol, 47: CauseProtocol, 50: CauseProtocol, 51: CauseProtocol,
+	109: CauseProtocol, 110: CauseProtocol,
 	40: CauseParameters, 70: CauseVersion, 112: CauseServerName, 120: CauseALPN,
-	42: CauseCertificate, 43: CauseCertificate, 44: CauseCertificate, 45: CauseCertificate, 46: CauseCertificate, 48: CauseCertificate, 116: CauseCertificate,
+	42: CauseCertificate, 43: CauseCertificate, 44: CauseCertificate, 45: CauseCertificate, 46: CauseCertificate, 48: CauseCertificate,
+	116: CauseCertificate,
 }
 
 // describe makes a HandshakeError of what crypto/tls returned. alert is the one that was sent in clear text, 0 for none.
@@ -84,6 +87,8 @@ func describe(err error, alert byte, client bool) *HandshakeError {
 	switch {
 	case errors.As(err, &known):
 		return known
+	case errors.Is(err, errTooMuch):
+		return &HandshakeError{CauseProtocol, err}
 	case errors.Is(err, errTruncated):
 		return &HandshakeError{CauseTruncated, err}
 	case errors.Is(err, errCrowded):

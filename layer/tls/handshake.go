@@ -18,6 +18,7 @@ type handshake struct {
 	layer  *Layer
 	config *tls.Config
 	client bool
+	most   int   // bytes that crypto/tls is given, 0 for no limit
 	hello  hello // the loop's
 
 	wakeMu sync.Mutex // held while wake runs: Drop waits for it
@@ -40,6 +41,7 @@ type handshake struct {
 	cancel     context.CancelFunc // of the context that the application's callbacks see
 	in, own    *pool.Buffer
 	at         int     // how much of in the goroutine has taken
+	taken      int     // bytes that crypto/tls was given
 	arrived    records // where in ends
 }
 
@@ -151,6 +153,10 @@ func (hs *handshake) read(p []byte) (int, error) {
 		}
 		if hs.in != nil {
 			n, _ := l.fed.take(p, hs.in.B[hs.at:], 1)
+			if hs.taken += n; hs.most > 0 && hs.taken > hs.most {
+				h.mu.Unlock()
+				return 0, errTooMuch
+			}
 			if hs.at += n; hs.at == len(hs.in.B) {
 				hs.in.Release()
 				hs.in, hs.at = nil, 0

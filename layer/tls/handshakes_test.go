@@ -201,6 +201,38 @@ func TestInputIsBounded(t *testing.T) {
 	s.waitFor(s.failed) // the rest is garbage
 }
 
+// A client that was not asked for a certificate cannot make the server hold a huge one; one that was asked may send what crypto/tls takes.
+func TestHugeCertificates(t *testing.T) {
+	h := &Handshakes{}
+	flight := helloFlight(t, h)
+	for _, tt := range []struct {
+		auth     tls.ClientAuthType
+		size     int
+		tooLarge bool
+	}{
+		{tls.NoClientCert, 200 << 10, true},
+		{tls.RequestClientCert, 200 << 10, false},
+		{tls.RequestClientCert, 300 << 10, false}, // crypto/tls refuses it by its length
+	} {
+		config := serverConfig()
+		config.MaxVersion, config.ClientAuth = tls.VersionTLS12, tt.auth
+		s := newServer(t, config, h)
+		s.kept = flight
+		s.waitFor(func() bool { return len(s.out) > 0 })
+		message := append([]byte{11, byte(tt.size >> 16), byte(tt.size >> 8), byte(tt.size)}, make([]byte, tt.size)...) // Certificate
+		for len(message) > 0 {
+			n := min(len(message), 1<<14)
+			s.kept = append(append(s.kept, typeHandshake, 3, 3, byte(n>>8), byte(n)), message[:n]...)
+			message = message[n:]
+		}
+		s.waitFor(s.failed)
+		var err *HandshakeError
+		if !errors.As(s.err, &err) || err.Cause == CauseTruncated || errors.Is(err, errTooMuch) != tt.tooLarge {
+			t.Errorf("%v, %d bytes: %v", tt.auth, tt.size, s.err)
+		}
+	}
+}
+
 // A ClientHello of 64 KiB, longer than the room for input, comes through, and is refused for what is in it.
 func TestLongHello(t *testing.T) {
 	h := &Handshakes{Running: 1}

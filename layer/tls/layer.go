@@ -62,6 +62,12 @@ func Client(config *tls.Config, serverName string, h *Handshakes, local, remote 
 func newLayer(config *tls.Config, h *Handshakes, client bool, local, remote net.Addr) *Layer {
 	l := &Layer{local: local, remote: remote}
 	l.handshake = &handshake{pool: h, layer: l, config: config, client: client}
+	if !client {
+		l.handshake.most = mostInput
+		if config.ClientAuth != tls.NoClientCert || config.GetConfigForClient != nil {
+			l.handshake.most = mostWithCertificate
+		}
+	}
 	return l
 }
 
@@ -85,9 +91,9 @@ func CheckClient(config *tls.Config, serverName string) error {
 	return nil
 }
 
-// Start begins the handshake. wake is called from other goroutines when there is a reason to call Open (with or without input) and Own: bytes
-// to send, room for input, the end of the handshake. It must return soon, and must not call the layer. When Drop has returned, or the Open
-// that finds the handshake done, wake does not run and is not called any more.
+// Start begins the handshake. wake is called from other goroutines when there is a reason to call Open (with or without input) and Own:
+// bytes to send, room for input, the end of the handshake. It must return soon, and must not call the layer. When Drop has returned, or
+// the Open that finds the handshake done, wake does not run and is not called any more.
 func (l *Layer) Start(wake func()) {
 	hs := l.handshake
 	h := hs.pool

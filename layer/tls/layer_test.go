@@ -43,8 +43,7 @@ func TestEchoWithCryptoTLS(t *testing.T) {
 func echo(t *testing.T, cut int, peerOf func(net.Conn) *tls.Conn, e *end) {
 	near, far := net.Pipe()
 	e.cut = cut
-	var d *driver
-	d = drive(e, near, func() {
+	d := drive(e, near, func() {
 		if len(e.got) > 0 {
 			e.seal(e.got)
 			e.got = e.got[:0]

@@ -13,9 +13,9 @@ const mostAnswers = 64
 // scratchSize is the size of the memory for bytes that are opened and thrown away, if the caller gives none.
 const scratchSize = 512
 
-// Open opens records, until dst is full or a record is not whole. What comes out begins where dst does; nil is nothing. During the handshake
-// nothing comes out, and Open may use less than all of in: wake comes when there is room for the rest. The call that finds the handshake done
-// uses nothing, and more is true.
+// Open opens records, until dst is full or a record is not whole. What comes out begins where dst does; nil is nothing. During the
+// handshake nothing comes out, and Open may use less than all of in: wake comes when there is room for the rest. The call that finds the
+// handshake done uses nothing, and more is true.
 //
 // After close_notify Open returns io.EOF. Other errors are crypto/tls's, its alert waits in Own then, or errFlood.
 func (l *Layer) Open(dst, in []byte) (data []byte, used int, more bool, err error) {

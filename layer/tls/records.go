@@ -24,6 +24,13 @@ const (
 // maxHello is the longest ClientHello that crypto/tls takes, without its header of 4 bytes.
 const maxHello = 64 << 10
 
+// What a client may send in its handshake, in bytes: a ClientHello (64 KiB at most, twice if the server asks for another key), its last flight,
+// and the headers of records. crypto/tls would buffer a certificate of 256 KiB also from a client that was not asked for one.
+const (
+	mostInput           = 160 << 10
+	mostWithCertificate = mostInput + 320<<10
+)
+
 // records finds the borders of records in a stream that comes in pieces. The zero value stands at a border.
 type records struct {
 	header [headerSize]byte
@@ -99,7 +106,8 @@ func (r *records) take(p, src []byte, most int) (n, whole int) {
 	return n, whole
 }
 
-// pieceSize is the most that crypto/tls reads without a larger buffer: it asks for a header, and for bytes.MinRead more (conn.go, readFromUntil).
+// pieceSize is the most that crypto/tls reads without a larger buffer: it asks for a header, and for bytes.MinRead more (conn.go,
+// readFromUntil).
 const pieceSize = bytes.MinRead
 
 // splitHello cuts the whole record of a ClientHello into several (RFC 8446 section 5.1 allows that), equal and a power of two in number.

@@ -60,6 +60,8 @@ var inTLS = []mutant{
 		"r.header[1] == 3 && r.left <= maxPayload }", "r.header[1] == 3 }", "./layer/tls TestPass|TestHello"},
 	{"a ClientHello is split into records that are too large", "layer/tls/records.go",
 		"	for size > pieces*pieceSize {\n", "	for size > 2*pieces*pieceSize {\n", "./layer/tls TestSplitHello"},
+	{"a client that was not asked for a certificate sends a huge one", "layer/tls/handshake.go",
+		"hs.taken > hs.most {", "hs.taken > hs.most+1<<30 {", "./layer/tls TestHugeCertificates"},
 	{"a missing client certificate counts as something else", "layer/tls/errors.go",
 		"\"provide a certificate\"", "\"no certificate at all\"", "./layer/tls TestCauses"},
 	{"a crowded handshake has no cause", "layer/tls/errors.go",
