@@ -28,12 +28,12 @@ func stall(t testing.TB, h *Handshakes, n int, flight []byte) []*end {
 
 // Handshakes that stall before the ClientHello is whole have no goroutine; behind it they have one each, and Drop brings it back.
 func TestStalledHandshakes(t *testing.T) {
-	h := &Handshakes{Waiting: 1000}
+	h := &Handshakes{Waiting: 500}
 	flight := helloFlight(t, h)
 	idle(t, h)
 	before := runtime.NumGoroutine()
 	var early []*end
-	for i := range 4000 {
+	for i := range 2000 {
 		s := newServer(t, serverConfig(), h)
 		s.dst, s.cut = nil, 100
 		s.kept = flight[:i%len(flight)]
@@ -43,9 +43,9 @@ func TestStalledHandshakes(t *testing.T) {
 	if n := runtime.NumGoroutine() - before; n > 0 || h.lengths() != [5]int{} {
 		t.Errorf("%d goroutines for handshakes without a whole ClientHello; lists %v", n, h.lengths())
 	}
-	late := stall(t, h, 1000, flight)
-	if got := h.lengths(); got[4] != 1000 {
-		t.Errorf("lists %v, want 1000 waiting", got)
+	late := stall(t, h, 500, flight)
+	if got := h.lengths(); got[4] != 500 {
+		t.Errorf("lists %v, want 500 waiting", got)
 	}
 	s, c := newServer(t, serverConfig(), h), newClient(t, clientConfig(), h)
 	establish(s, c)
