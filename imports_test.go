@@ -41,6 +41,7 @@ const (
 	reassembly = "internal/reassembly"
 	checksum   = "internal/checksum"
 	systemd    = "github.com/coreos/go-systemd/v22/"
+	deflate    = "github.com/klauspost/compress/flate"
 	tomlFile   = "github.com/pelletier/go-toml/v2"
 )
 
@@ -55,6 +56,9 @@ var rooms = []room{
 	{dir: "session", may: []string{"pool", "frame", budget, sendqueue, reassembly, "internal/histogram", "internal/tokenbucket"}, tests: []string{"session", testkit, checksum},
 		// It opens no socket and asks no operating system: the loop does.
 		not: []string{"syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
+	{dir: "layer/websocket", may: []string{"session", "pool", "frame", deflate}, tests: []string{"layer/websocket"},
+		// No I/O: bytes in, bytes out. net/http is for the types of the upgrade.
+		not: []string{"syscall", "os", "os/exec", "os/signal", "net/rpc", "net/smtp"}},
 	{dir: "pool", may: []string{bytebuffer}, tests: []string{"pool"}},
 	{dir: "frame", // bytes in, packets out
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io", "time"}},
@@ -267,6 +271,11 @@ func TestImportRule(t *testing.T) {
 		{"pool/pool.go", bytebuffer, true},
 		{"pool/pool.go", module + "/session", false},
 		{"pool/pool.go", gnet, false},
+		{"layer/websocket/deflate.go", deflate, true},
+		{"layer/websocket/open.go", module + "/session", true},
+		{"layer/websocket/open.go", module + "/engine", false},
+		{"layer/websocket/open.go", "os", false},
+		{"session/session.go", module + "/layer/websocket", false},
 		{"frame/varint.go", "encoding/binary", true},
 		{"frame/varint.go", "net", false},
 		{"frame/varint.go", "time", false},
