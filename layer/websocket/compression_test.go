@@ -79,9 +79,13 @@ func TestAutobahn12And13Compressed(t *testing.T) {
 				var frames []frame
 				var messages []string
 				for _, level := range []int{flate.BestSpeed, flate.DefaultCompression, flate.HuffmanOnly, flate.NoCompression} {
-					frames = append(frames, compressedFrames(text, deflated(t, p, level), size[1])...)
-					frames = append(frames, compressedFrames(binaryOp, deflated(t, p, level), size[1])...)
-					messages = append(messages, aText(p), aBinary(p))
+					wire := deflated(t, p, level)
+					frames = append(frames, compressedFrames(text, wire, size[1])...)
+					messages = append(messages, aText(p))
+					if size[0] <= 4096 {
+						frames = append(frames, compressedFrames(binaryOp, wire, size[1])...)
+						messages = append(messages, aBinary(p))
+					}
 				}
 				frames = append(frames, frame{fin | text, p}) // a message may be sent as it is
 				messages = append(messages, aText(p))
@@ -110,10 +114,10 @@ func compressingSide(t testing.TB, client bool) *websocket.Layer {
 
 // What one side's framer makes is what the other side opens, whatever window was agreed on; and it is smaller, if it can be.
 func TestAutobahn13WindowsOfTheFramer(t *testing.T) {
-	for bits := 8; bits <= 15; bits++ {
+	for _, bits := range []int{8, 9, 11, 14, 15} {
 		server := accepted(t, compressing, fmt.Sprintf("%s; server_max_window_bits=%d", offer, bits))
 		client := dialled(t, compressing, fmt.Sprintf("%s; server_max_window_bits=%d", both, bits))
-		for _, size := range []int{0, 1, 511, 512, 513, 4096, 70_000} {
+		for _, size := range []int{0, 1, 511, 512, 513, 4096, 40_000} {
 			for group, p := range bodies(size) {
 				for kind := range 2 {
 					wire, err := server.Framer(kind).Append([]byte("before"), []byte(p))
@@ -267,7 +271,7 @@ func TestMaxMessageOfCompressed(t *testing.T) {
 	}{
 		{"the most", deflated(t, strings.Repeat("a", most), 9), 0},
 		{"a byte more", deflated(t, strings.Repeat("a", most+1), 9), 1009},
-		{"a bomb", deflated(t, strings.Repeat("a", 100<<20), 9), 1009},
+		{"a bomb", deflated(t, strings.Repeat("a", 8<<20), 9), 1009},
 		{"the most, stored", deflated(t, strings.Repeat("a", most), 0), 0},
 		{"an endless row of empty blocks", strings.Repeat("\x00\x00\x00\xff\xff", most), 1009},
 	} {

@@ -12,28 +12,11 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/servercore-go/servercore/layer/websocket"
 	"github.com/servercore-go/servercore/pool"
 	"github.com/servercore-go/servercore/session"
 )
-
-// layer is what a session needs of one; docs/decisions/0019-layers.md.
-type layer interface {
-	Open(dst, in []byte) (data []byte, used int, more bool, err error)
-	Discard()
-	Pending() bool
-	Own(dst []byte, between bool) []byte
-	Finish(reason error)
-	Ended() error
-	NextAt() time.Duration
-	Expire(now time.Duration) error
-	Established() bool
-	Drop()
-}
-
-var _ layer = (*websocket.Layer)(nil)
 
 const key = "dGhlIHNhbXBsZSBub25jZQ==" // RFC 6455, section 1.3
 

@@ -25,6 +25,8 @@ type Layer struct {
 	subprotocol uint8 // index into Options.Subprotocols, and 1; 0 for none
 }
 
+var _ session.Handshaker = (*Layer)(nil)
+
 // due is a set of own bytes that wait for Own.
 type due uint8
 
@@ -55,6 +57,9 @@ func (l *Layer) Established() bool              { return l.is(established) }
 func (l *Layer) Pending() bool                  { return l.due != 0 }
 func (l *Layer) compression() bool              { return l.bits != noBits }
 func (l *Layer) framing(k int) *session.Framing { return l.config.framings[k][l.bits] }
+
+// Start does nothing: a layer has no news without input.
+func (l *Layer) Start(func()) {}
 
 // Text reports whether the message that Open has returned last is text. It is valid until the next Open.
 func (l *Layer) Text() bool { return l.is(lastIsText) }

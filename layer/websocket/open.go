@@ -9,6 +9,7 @@ package websocket
 //	one that matches io.EOF            the peer's close frame, with a *session.CloseError for errors.As
 func (l *Layer) Open(dst, in []byte) (data []byte, used int, more bool, err error) {
 	l.release()
+	dst = dst[:len(dst):len(dst)]
 	if l.failure != nil {
 		l.rest()
 		return nil, len(in), false, l.failure

@@ -77,7 +77,7 @@ func newConfig(o Options, client bool) (*config, error) {
 	for kind := range c.framings {
 		for bits := minBits; bits <= noBits; bits++ {
 			if o.Compression || bits == noBits {
-				c.framings[kind][bits] = session.NewFraming(c.framer(kind, uint8(bits)))
+				c.framings[kind][bits] = session.NewSendFraming(c.framer(kind, uint8(bits)))
 			}
 		}
 	}
