@@ -282,6 +282,16 @@ func TestPingsAndPongs(t *testing.T) {
 		t.Errorf("no pong: %v", err)
 	}
 
+	p = begin(websocket.Options{})
+	p.at(start + interval)
+	p.l.Postpone(start + interval + timeout - 1) // not due yet
+	p.l.Postpone(start + interval + timeout)
+	if err := p.l.Expire(start + interval + timeout); err != nil {
+		t.Errorf("postponed: %v", err)
+	}
+	p.pong("\x00\x00\x00\x01")
+	p.at(start + 2*interval + timeout)
+
 	p = begin(websocket.Options{PongTimeout: -1})
 	for i := range 3 {
 		if own := p.at(start + time.Duration(i+1)*interval); len(own) != 1 {

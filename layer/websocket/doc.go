@@ -15,8 +15,9 @@
 //	W2   A message is delivered whole or not at all, in order. No byte behind the upgrade is lost, and the 101 is before every frame.
 //	W3   What RFC 6455 and RFC 7692 forbid ends the session: with 1002; 1007 for text that is not UTF-8, as soon as it cannot become UTF-8, and for
 //	     data that is not deflate; 1009 for a message longer than MaxMessage.
-//	W4   A message that comes in pieces holds what has come of it, doubled at most: never what its header announces. A compressed one may hold
-//	     MaxMessage and an eighth, and while it is inflated up to twice MaxMessage besides. Inflating ends at the first byte over MaxMessage.
+//	W4   A message that comes in pieces holds what has come of it, doubled at most (and both while it moves): never what its header announces. A
+//	     compressed one has MaxMessage and an eighth at most, and while it is inflated up to twice MaxMessage besides. Inflating ends at the first
+//	     byte over MaxMessage.
 //	W5   Between two messages a layer holds its struct (72 bytes) and the request. Buffers, inflaters and compressors are pooled.
 //	W6   Each ping is answered while the pongs that wait have less than 2 KiB, then the latest one.
 //	W7   A message of 64 bytes costs no allocation, in or out.

@@ -47,6 +47,14 @@ func (l *Layer) Expire(now time.Duration) error {
 	return nil
 }
 
+// Postpone begins the time for a pong anew, if it is over at now. It is for a session that has not read for a while, so that the pong may have come,
+// or whose peer still takes what stands before the ping: a caller asks itself before it calls Expire.
+func (l *Layer) Postpone(now time.Duration) {
+	if l.is(pongMissing) && l.at <= now {
+		l.at = now + l.config.PongTimeout
+	}
+}
+
 // pongCame notes the pong. at is when it was due, PongTimeout after the ping; the next ping is PingInterval after that one.
 func (l *Layer) pongCame() {
 	l.unset(pongMissing)

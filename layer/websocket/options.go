@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/servercore-go/servercore/session"
@@ -73,6 +74,7 @@ func newConfig(o Options, client bool) (*config, error) {
 	if o.PongTimeout == 0 {
 		o.PongTimeout = DefaultPongTimeout
 	}
+	o.Origins, o.Subprotocols = slices.Clone(o.Origins), slices.Clone(o.Subprotocols)
 	c := &config{Options: o, client: client}
 	for kind := range c.framings {
 		for bits := minBits; bits <= noBits; bits++ {
