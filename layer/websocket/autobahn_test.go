@@ -11,8 +11,8 @@ import (
 	"github.com/servercore-go/servercore/layer/websocket"
 )
 
-// Cases in the groups and with the numbers of Autobahn's test suite for RFC 6455. Each runs on both sides, cut in three ways, with room for the
-// messages, with little, and with none.
+// Cases in the groups and with the numbers of Autobahn's test suite for RFC 6455. Each runs on both sides, cut in three ways, with room for
+// the messages, with little, and with none.
 
 // wsCase is what the peer sends, and what must come of it.
 type wsCase struct {
@@ -247,7 +247,8 @@ func TestAutobahn9MaxMessage(t *testing.T) {
 	}
 }
 
-// A length is refused when the header has come: nothing is held for it. Lengths of 64 bits and lengths in more bytes than needed are refused.
+// A length is refused when the header has come: nothing is held for it. Lengths of 64 bits and lengths in more bytes than needed are
+// refused.
 func TestAutobahn9AnnouncedLengths(t *testing.T) {
 	for _, tt := range []struct {
 		name, wire string

@@ -18,9 +18,9 @@ type dial struct{ key string }
 var ownHeaders = []string{"Host", "Upgrade", "Connection", "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Protocol",
 	"Sec-Websocket-Extensions", "Content-Length", "Transfer-Encoding"}
 
-// NewClient returns the layer of a dialled connection. Own brings the request at once: for address, a ws or wss URL, whose host is sent as Host,
-// with header besides. An entry of header for what the layer sends itself is an error, but for Host, which replaces the URL's. Of o it uses
-// Subprotocols, Compression, MaxMessage, PingInterval, PongTimeout and Text. The caller has connected, and brings TLS for wss.
+// NewClient returns the layer of a dialled connection. Own brings the request at once: for address, a ws or wss URL, whose host is sent as
+// Host, with header besides. An entry of header for what the layer sends itself is an error, but for Host, which replaces the URL's. Of o
+// it uses Subprotocols, Compression, MaxMessage, PingInterval, PongTimeout and Text. The caller has connected, and brings TLS for wss.
 func NewClient(o Options, address string, header http.Header) (*Layer, error) {
 	c, err := newConfig(o, true)
 	if err != nil {

@@ -145,7 +145,8 @@ func TestAutobahn13WindowsOfTheFramer(t *testing.T) {
 	noBuffers(t)
 }
 
-// The compressor looks no further back than the window that the client has: random bytes that repeat after a window and a byte do not get smaller.
+// The compressor looks no further back than the window that the client has: random bytes that repeat after a window and a byte do not get
+// smaller.
 func TestAutobahn13WindowIsKept(t *testing.T) {
 	for bits := 9; bits <= 14; bits++ {
 		block := make([]byte, 1<<bits+1)
@@ -210,7 +211,8 @@ func TestCompressedForms(t *testing.T) {
 		{"empty, as zlib takes it", "", "", 0},
 		{"two finals", final + final + "\x00", "HelloHello", 0},
 		{"a final, and then a look back before it", final + "\xf2\x00\x11\x00\x00", "HelloHello", 0},
-		{"finals without end", strings.Repeat("\x03\x00", 1000), "", 1007},
+		{"16 finals", strings.Repeat("\x03\x00", 16) + "\x00", "", 0},
+		{"17 finals", strings.Repeat("\x03\x00", 17) + "\x00", "", 1007},
 		{"garbage", "\xff\xff\xff", "", 1007},
 		{"a stored block that is cut", "\x00\x50\x00\xaf\xffHello", "", 1007},
 		{"a distance before the beginning", "\x72\x04\x11\x00", "", 1007},
@@ -261,8 +263,8 @@ func TestCompressedTextIsUTF8(t *testing.T) {
 	noBuffers(t)
 }
 
-// A message that inflates to more than MaxMessage ends the session with 1009, and memory stays below that on the way. What is longer when it is
-// compressed is taken within what deflate can add.
+// A message that inflates to more than MaxMessage ends the session with 1009, and memory stays below that on the way. What is longer when
+// it is compressed is taken within what deflate can add.
 func TestMaxMessageOfCompressed(t *testing.T) {
 	const most = 10_000
 	for _, tt := range []struct {

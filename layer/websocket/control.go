@@ -26,8 +26,8 @@ func (l *Layer) openControl(op byte, payload []byte) error {
 // maxPongs is the most bytes of pongs that wait: 16 of the largest.
 const maxPongs = 2 << 10
 
-// addPong makes a pong due. Pings that come faster than pongs leave are all answered up to maxPongs; then the latest one is, as RFC 6455, section
-// 5.5.3, allows.
+// addPong makes a pong due. Pings that come faster than pongs leave are all answered up to maxPongs; then the latest one is, as RFC 6455,
+// section 5.5.3, allows.
 func (l *Layer) addPong(payload []byte) {
 	w := l.work
 	if w.pongs != nil && len(w.pongs.B)+maxHeader+len(payload) > maxPongs {
@@ -65,8 +65,8 @@ func (l *Layer) openClose(payload []byte) error {
 	return end
 }
 
-// Own appends the layer's own bytes, in this order: the upgrade's, the pongs, a ping, the close frame. Frames stand between frames only, so it appends
-// nothing unless between.
+// Own appends the layer's own bytes, in this order: the upgrade's, the pongs, a ping, the close frame. Frames stand between frames only, so
+// it appends nothing unless between.
 func (l *Layer) Own(dst []byte, between bool) []byte {
 	if !between || l.due == 0 {
 		return dst
@@ -125,8 +125,8 @@ func (l *Layer) Finish(reason error) {
 	}
 }
 
-// Ended returns nil after the peer's close frame. Without one it returns an error that matches session.ErrTruncated, and a *session.CloseError with
-// code 1006; within the upgrade one that matches session.ErrHandshake too.
+// Ended returns nil after the peer's close frame. Without one it returns an error that matches session.ErrTruncated, and a
+// *session.CloseError with code 1006; within the upgrade one that matches session.ErrHandshake too.
 func (l *Layer) Ended() error {
 	switch {
 	case l.peerCode != 0:

@@ -14,8 +14,8 @@ const flushed = "\x00\x00\xff\xff"
 // costs anyway, for some 5 microseconds of work; docs/decisions/0021-websocket.md has the figures.
 const compressAbove = 512
 
-// deflater compresses one message after another, without context. Its writer has about 500 KB, so deflaters are pooled: there are as many as
-// goroutines compress at once.
+// deflater compresses one message after another, without context. Its writer has about 500 KB, so deflaters are pooled: there are as many
+// as goroutines compress at once.
 type deflater struct {
 	writer *flate.Writer
 	out    []byte
@@ -33,8 +33,8 @@ var deflaters = sync.Pool{New: func() any {
 	return d
 }}
 
-// deflate compresses payload for a peer that has a window of that many bits. The result is in d.out. A window of less than 32 KiB is kept by
-// compressing pieces of its size, each without a look at the one before.
+// deflate compresses payload for a peer that has a window of that many bits. The result is in d.out. A window of less than 32 KiB is kept
+// by compressing pieces of its size, each without a look at the one before.
 func (d *deflater) deflate(payload []byte, bits uint8) error {
 	d.out = d.out[:0]
 	piece := len(payload)

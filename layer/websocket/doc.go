@@ -1,30 +1,30 @@
-// Package websocket is WebSocket (RFC 6455) with permessage-deflate (RFC 7692) as a layer under a session: bytes go in, bytes come out. It opens no
-// socket, starts no goroutine, takes no lock and reads no clock. Package engine brings all that with engine.WebSocket.
+// Package websocket is WebSocket (RFC 6455) with permessage-deflate (RFC 7692) as a layer under a session: bytes go in, bytes come out. It
+// opens no socket, starts no goroutine, takes no lock and reads no clock: package engine does.
 //
 //	server, err := websocket.NewServer(websocket.Options{Path: "/chat", Compression: true})
 //	l := server.Layer(nil)                         // one for each connection
 //	data, used, more, err := l.Open(dst, received) // the upgrade, then messages
 //	wire := l.Own(nil, true)                       // the 101, pongs, pings, the close frame
 //
-// [Layer] receives. What is sent is made at Send, by the [session.Framing] that Layer.Framing returns: one for all sessions of a server with the same
-// settings, so that a Broadcast makes and compresses its frame once. [NewClient] makes the other side.
+// [Layer] receives. What is sent is made at Send, by the [session.Framing] that Layer.Framing returns: one for all sessions of a server
+// with the same settings, so that a Broadcast makes and compresses its frame once. [NewClient] makes the other side.
 //
 // # Guaranteed
 //
-//	W1   Open keeps the contract of session.Layer for any input, cut anywhere, and comes to the same messages and the same end however it is cut.
+//	W1   Open keeps the contract of session.Layer for any input, and comes to the same messages and the same end however it is cut.
 //	W2   A message is delivered whole or not at all, in order. No byte behind the upgrade is lost, and the 101 is before every frame.
-//	W3   What RFC 6455 and RFC 7692 forbid ends the session: with 1002; 1007 for text that is not UTF-8, as soon as it cannot become UTF-8, and for
-//	     data that is not deflate; 1009 for a message longer than MaxMessage.
-//	W4   A message that comes in pieces holds what has come of it, doubled at most (and both while it moves): never what its header announces. A
-//	     compressed one has MaxMessage and an eighth at most, and while it is inflated up to twice MaxMessage besides. Inflating ends at the first
-//	     byte over MaxMessage.
+//	W3   What RFC 6455 and RFC 7692 forbid ends the session: with 1002; with 1007 for text that is not UTF-8, as soon as it cannot become
+//	     UTF-8, and for data that is not deflate; with 1009 for a message longer than MaxMessage.
+//	W4   A message that comes in pieces holds what has come of it, doubled at most (and both while it moves): never what its header
+//	     announces. A compressed one has MaxMessage and an eighth at most, and while it is inflated up to twice MaxMessage besides.
+//	     Inflating ends at the first byte over MaxMessage.
 //	W5   Between two messages a layer holds its struct (72 bytes) and the request. Buffers, inflaters and compressors are pooled.
 //	W6   Each ping is answered while the pongs that wait have less than 2 KiB, then the latest one.
 //	W7   A message of 64 bytes costs no allocation, in or out.
 //	W8   A client's frame has a key of its own.
 //
-// Not guaranteed: that a message is sent as one TCP segment, or compressed. A message is one frame, whatever its size, so a pong waits until the
-// message under way has left; docs/decisions/0021-websocket.md says why.
+// Not guaranteed: that a message is sent as one TCP segment, or compressed. A message is one frame, whatever its size, so a pong waits
+// until the message under way has left; docs/decisions/0021-websocket.md says why.
 //
 // # For those who change this package
 //

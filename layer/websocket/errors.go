@@ -45,8 +45,8 @@ var (
 	errReasonUTF8 = &ProtocolError{codeBadPayload, "the reason in a close frame is not UTF-8"}
 )
 
-// ErrNotUpgrade is returned by Open for a request that is not an upgrade, if Options.PassHTTP is set. NotUpgrade returns the request then. It
-// matches session.ErrHandshake.
+// ErrNotUpgrade is returned by Open for a request that is not an upgrade, if Options.PassHTTP is set. NotUpgrade returns the request then.
+// It matches session.ErrHandshake.
 var ErrNotUpgrade = fmt.Errorf("websocket: the request is not an upgrade: %w", session.ErrHandshake)
 
 // A peerClose is the end by a close frame of the peer.
@@ -109,8 +109,8 @@ func (e *HandshakeError) Unwrap() []error {
 	return []error{session.ErrHandshake}
 }
 
-// lastCode returns the code and the reason of the close frame that ends a session for reason. The code is codeNone for a frame without. peer is
-// the code of the peer's close frame, 0 without.
+// lastCode returns the code and the reason of the close frame that ends a session for reason. The code is codeNone for a frame without.
+// peer is the code of the peer's close frame, 0 without.
 func lastCode(reason error, peer int) (code int, text string) {
 	var ours *session.CloseError
 	var wrong *ProtocolError

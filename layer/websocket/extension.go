@@ -72,8 +72,8 @@ func windowBits(s string) int {
 	return n
 }
 
-// answerDeflate takes the first offer of permessage-deflate that can be kept. It returns the window of our compressor, noBits for none, and the
-// answer. An offer with a wrong parameter is declined, as RFC 7692, section 7.1, says.
+// answerDeflate takes the first offer of permessage-deflate that can be kept. It returns the window of our compressor, noBits for none, and
+// the answer. An offer with a wrong parameter is declined, as RFC 7692, section 7.1, says.
 func answerDeflate(offers []extension) (bits uint8, answer string) {
 	for _, e := range offers {
 		if !strings.EqualFold(e.name, deflateName) {
@@ -91,8 +91,8 @@ func answerDeflate(offers []extension) (bits uint8, answer string) {
 	return noBits, ""
 }
 
-// checkAnswer looks at what a server has made of deflateOffer. It returns whether compression was agreed on, false in ok if the answer is none that
-// RFC 7692 allows to that offer. The server's window may have any size: ours is the largest.
+// checkAnswer looks at what a server has made of deflateOffer. It returns whether compression was agreed on, false in ok if the answer is
+// none that RFC 7692 allows to that offer. The server's window may have any size: ours is the largest.
 func checkAnswer(answers []extension, offered bool) (compressed, ok bool) {
 	if len(answers) == 0 {
 		return false, true

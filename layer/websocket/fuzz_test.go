@@ -17,8 +17,8 @@ import (
 // fuzzMost is MaxMessage of the fuzzed layers.
 const fuzzMost = 4 << 10
 
-// FuzzOpen gives any bytes to both sides, cut anywhere. Open must keep its contract and its bounds, and come to the same messages and the same end
-// as when all bytes came at once.
+// FuzzOpen gives any bytes to both sides, cut anywhere. Open must keep its contract and its bounds, and come to the same messages and the
+// same end as when all bytes came at once.
 func FuzzOpen(f *testing.F) {
 	hello := frame{fin | text, "Hello"}
 	for _, frames := range [][]frame{{hello}, {{text, "Hel"}, {fin | ping, "p"}, {fin | cont, "lo"}}, {{fin | closeOp, "\x03\xe8bye"}}, {{fin | rsv1 | text, "\xf2\x48\xcd\xc9\xc9\x07\x00"}},
@@ -96,7 +96,8 @@ func fuzzSide(t *testing.T, l *websocket.Layer, wire []byte, next func(left int)
 	return h
 }
 
-// FuzzUpgrade gives any bytes as a request. What is established had a key, and what is refused gets an answer of HTTP or comes out with its bytes.
+// FuzzUpgrade gives any bytes as a request. What is established had a key, and what is refused gets an answer of HTTP or comes out with its
+// bytes.
 func FuzzUpgrade(f *testing.F) {
 	f.Add([]byte(request()), uint64(1))
 	f.Add([]byte(request(offer+"; server_max_window_bits=9", "Origin: https://example.com", "Sec-WebSocket-Protocol: v1")), uint64(2))

@@ -33,7 +33,8 @@ func (h *handshake) drop() {
 	}
 }
 
-// collect returns the header once it is complete, with the empty line at its end, and how much of in belongs to it. The header is valid until drop.
+// collect returns the header once it is complete, with the empty line at its end, and how much of in belongs to it. The header is valid
+// until drop.
 func (h *handshake) collect(in []byte) (head []byte, used int, ok bool) {
 	if h.head == nil {
 		if n := headEnd(in, 0); n > 0 {
@@ -53,8 +54,8 @@ func (h *handshake) collect(in []byte) (head []byte, used int, ok bool) {
 	return h.head.B, used, false
 }
 
-// headEnd returns the length of the header in b, 0 if the empty line at its end has not come. It looks from that byte on. Lines end with LF, or CR
-// and LF, as net/http takes them.
+// headEnd returns the length of the header in b, 0 if the empty line at its end has not come. It looks from that byte on. Lines end with
+// LF, or CR and LF, as net/http takes them.
 func headEnd(b []byte, from int) int {
 	for i := from; i < len(b); i++ {
 		next := bytes.IndexByte(b[i:], '\n')
@@ -124,11 +125,8 @@ func (l *Layer) openRequest(head []byte) error {
 		r, err = http.ReadRequest(b)
 		return err
 	})
-	switch {
-	case err != nil:
+	if err != nil { // also for two Hosts
 		return l.refuse(refusef(http.StatusBadRequest, "the request is malformed: %v", err))
-	case countHosts(head) > 1:
-		return l.refuse(refusef(http.StatusBadRequest, "the request has more than one Host"))
 	}
 	hasBody := r.ContentLength != 0 || len(r.TransferEncoding) > 0
 	r.Body = http.NoBody // its bytes are not here, and b is not r's
@@ -148,23 +146,13 @@ func (l *Layer) openRequest(head []byte) error {
 	return nil
 }
 
-// NotUpgrade returns the request of a connection that Open has refused with ErrNotUpgrade, and the bytes it came in: a server of HTTP must be given
-// them before what is still to be read. The request's body is empty.
+// NotUpgrade returns the request of a connection that Open has refused with ErrNotUpgrade, and the bytes it came in: a server of HTTP must
+// be given them before what is still to be read. The request's body is empty.
 func (l *Layer) NotUpgrade() (r *http.Request, buffered []byte, ok bool) {
 	if l.handshake == nil || l.handshake.notUpgrade == nil {
 		return nil, nil, false
 	}
 	return l.handshake.notUpgrade, l.handshake.raw, true
-}
-
-// countHosts counts the Host lines of a header: net/http drops all but the first.
-func countHosts(head []byte) (n int) {
-	for line := range bytes.Lines(head) {
-		if name, _, found := bytes.Cut(line, []byte(":")); found && bytes.EqualFold(name, []byte("Host")) {
-			n++
-		}
-	}
-	return n
 }
 
 // refusal is an answer that is not 101.

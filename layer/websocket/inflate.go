@@ -61,8 +61,8 @@ var (
 	errFinals  = &ProtocolError{codeBadPayload, "a compressed message has too many final blocks"}
 )
 
-// inflate returns what payload inflates to, at most most bytes. The result is in dst if it fits, else in buf, which is the caller's then. What is
-// longer than most is refused when that many bytes were inflated.
+// inflate returns what payload inflates to, at most most bytes. The result is in dst if it fits, else in buf, which is the caller's then.
+// What is longer than most is refused when that many bytes were inflated.
 func inflate(dst, payload []byte, most int) (data []byte, buf *pool.Buffer, err error) {
 	data = dst[:0]
 	if data == nil {
@@ -113,8 +113,8 @@ func inflate(dst, payload []byte, most int) (data []byte, buf *pool.Buffer, err 
 	}
 }
 
-// growOutput returns a larger buffer with what was inflated to data. It doubles, beginning at twice what is compressed, and has a byte more than
-// most at the end: that byte tells a message that is too long.
+// growOutput returns a larger buffer with what was inflated to data. It doubles, beginning at twice what is compressed, and has a byte more
+// than most at the end: that byte tells a message that is too long.
 func growOutput(buf *pool.Buffer, data []byte, compressed, most int) *pool.Buffer {
 	larger := pool.GetSize(min(max(pool.Small, 2*compressed, 2*len(data)), most+1))
 	larger.B = append(larger.B, data...)

@@ -2,8 +2,8 @@ package websocket
 
 import "time"
 
-// The clock of a layer. Only Expire tells the time, so the first deadline is the earliest there is: session asks for it, calls Expire, and the
-// interval begins. Then at is when the next ping is due or, with pongMissing, when the pong must have come.
+// The clock of a layer. Only Expire tells the time, so the first deadline is the earliest there is: session asks for it, calls Expire, and
+// the interval begins. Then at is when the next ping is due or, with pongMissing, when the pong must have come.
 
 // startNow is a deadline that has passed on any clock.
 const startNow = time.Duration(1)
@@ -19,8 +19,8 @@ func (l *Layer) NextAt() time.Duration {
 	return l.at
 }
 
-// Expire sends a ping, or returns an error that matches session.ErrIdle because the pong did not come. The time for the pong begins anew while the
-// ping itself has not left, and as long as bytes of a message come: a peer may send its pong behind it.
+// Expire sends a ping, or returns an error that matches session.ErrIdle because the pong did not come. The time for the pong begins anew
+// while the ping itself has not left, and as long as bytes of a message come: a peer may send its pong behind it.
 func (l *Layer) Expire(now time.Duration) error {
 	at := l.NextAt()
 	switch {
@@ -47,8 +47,8 @@ func (l *Layer) Expire(now time.Duration) error {
 	return nil
 }
 
-// Postpone begins the time for a pong anew, if it is over at now. It is for a session that has not read for a while, so that the pong may have come,
-// or whose peer still takes what stands before the ping: a caller asks itself before it calls Expire.
+// Postpone begins the time for a pong anew, if it is over at now. It is for a session that has not read for a while, so that the pong may
+// have come, or whose peer still takes what stands before the ping: a caller asks itself before it calls Expire.
 func (l *Layer) Postpone(now time.Duration) {
 	if l.is(pongMissing) && l.at <= now {
 		l.at = now + l.config.PongTimeout

@@ -8,8 +8,8 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// Layer is one side of a WebSocket connection. It belongs to one goroutine at a time. See session.Layer for what its methods promise; here is
-// what is particular.
+// Layer is one side of a WebSocket connection. It belongs to one goroutine at a time. See session.Layer for what its methods promise; here
+// is what is particular.
 type Layer struct {
 	config      *config
 	handshake   *handshake    // nil once its last byte has been given to Own
@@ -64,8 +64,8 @@ func (l *Layer) Start(func()) {}
 // Text reports whether the message that Open has returned last is text. It is valid until the next Open.
 func (l *Layer) Text() bool { return l.is(lastIsText) }
 
-// Framing makes the messages of Send: binary, or text with Options.Text. All established layers of a Server with the same compression share it,
-// so a Broadcast frames once for them. It is fixed once the layer is established.
+// Framing makes the messages of Send: binary, or text with Options.Text. All established layers of a Server with the same compression share
+// it, so a Broadcast frames once for them. It is fixed once the layer is established.
 func (l *Layer) Framing() *session.Framing {
 	if l.config.Text {
 		return l.framing(1)
@@ -87,15 +87,15 @@ func (l *Layer) Subprotocol() string {
 // Compressed reports whether permessage-deflate was agreed on.
 func (l *Layer) Compressed() bool { return l.compression() }
 
-// Request returns the request of the upgrade, as Options.Check saw it; nil for a client. Its body is empty. It is the largest part of an idle
-// layer's memory: a caller that has no use for it calls ForgetRequest.
+// Request returns the request of the upgrade, as Options.Check saw it; nil for a client. Its body is empty. It is the largest part of an
+// idle layer's memory: a caller that has no use for it calls ForgetRequest.
 func (l *Layer) Request() *http.Request { return l.request }
 
 // ForgetRequest drops the request.
 func (l *Layer) ForgetRequest() { l.request = nil }
 
-// Discard tells that the application gets nothing any more. Open then skips the payload of messages, whatever their size, and still answers pings
-// and reads the close frame.
+// Discard tells that the application gets nothing any more. Open then skips the payload of messages, whatever their size, and still answers
+// pings and reads the close frame.
 func (l *Layer) Discard() {
 	l.set(discarding)
 	if l.work != nil {

@@ -30,8 +30,8 @@ func xor(dst, src []byte, key uint32) uint32 {
 	return key
 }
 
-// newKey returns a key for one frame. The source is the runtime's ChaCha8, a generator of cryptographic quality that the system seeds; it takes
-// no lock and no system call. RFC 6455, section 5.3, asks for keys that the application cannot predict.
+// newKey returns a key for one frame. The source is the runtime's ChaCha8, a generator of cryptographic quality that the system seeds; it
+// takes no lock and no system call. RFC 6455, section 5.3, asks for keys that the application cannot predict.
 func newKey() uint32 { return rand.Uint32() }
 
 // appendFrame appends a frame with payload. A client's is masked, with a new key.

@@ -1,8 +1,8 @@
 package websocket
 
-// Open takes wire bytes, as session.Layer says. Before the upgrade is done it takes the header alone. data is not nil for an empty message. more
-// is true if data lies in the layer's memory: the next call, which needs no input, gives that memory back. An error is final: it is repeated,
-// and later input is discarded. It is one of
+// Open takes wire bytes, as session.Layer says. Before the upgrade is done it takes the header alone. data is not nil for an empty message.
+// more is true if data lies in the layer's memory: the next call, which needs no input, gives that memory back. An error is final: it is
+// repeated, and later input is discarded. It is one of
 //
 //	a *HandshakeError, ErrNotUpgrade   the upgrade was refused; Own brings the answer
 //	a *ProtocolError                   Finish sends its code

@@ -22,15 +22,15 @@ const maxSubprotocols = 255
 
 // Options are the settings of a server or a client. The zero value has the defaults named.
 type Options struct {
-	Path         string   // of the URL; "" = any. A server answers 404 to an upgrade of another one; a client takes its path from its URL
-	Origins      []string // patterns of path.Match for origins allowed besides the same host: of host and port, or of scheme://host and port
-	Subprotocols []string // in order of preference, at most 255
-	Compression  bool     // permessage-deflate without context takeover (RFC 7692)
-	MaxMessage   int      // bytes of one message received, after inflating; 0 = 1 MiB. A longer one ends the session with 1009
-	PingInterval time.Duration
-	PongTimeout  time.Duration             // 0 = 30 s and 10 s; negative = off. A pong that does not come ends the session with session.ErrIdle
+	Path         string                    // of the URL; "" = any. A server answers 404 for another one; a client uses its URL's
+	Origins      []string                  // patterns of path.Match for origins besides the same host: host:port or scheme://host:port
+	Subprotocols []string                  // in order of preference, at most 255
+	Compression  bool                      // permessage-deflate without context takeover (RFC 7692)
+	MaxMessage   int                       // bytes of a message received, inflated; 0 = 1 MiB. A longer one ends the session with 1009
+	PingInterval time.Duration             // 0 = 30 s; negative = off
+	PongTimeout  time.Duration             // 0 = 10 s; negative = off. Without a pong the session ends with session.ErrIdle
 	Text         bool                      // Framing makes text messages; default binary
-	Check        func(*http.Request) error // the server's last check: an error refuses, with 403 or its StatusCode() int; runs inside Open
+	Check        func(*http.Request) error // a server's last check: an error refuses, with 403 or its StatusCode() int; runs in Open
 	PassHTTP     bool                      // Open returns ErrNotUpgrade for what is not an upgrade to Path, in place of a refusal
 }
 
@@ -106,14 +106,14 @@ func NewServer(o Options) (*Server, error) {
 	return &Server{c}, nil
 }
 
-// Layer returns the layer of one accepted connection. It waits for the upgrade. prepare is given the request before Options.Check, to set its
-// RemoteAddr and TLS; nil for none. It runs inside Open.
+// Layer returns the layer of one accepted connection. It waits for the upgrade. prepare is given the request before Options.Check, to set
+// its RemoteAddr and TLS; nil for none. It runs inside Open.
 func (s *Server) Layer(prepare func(*http.Request)) *Layer {
 	return &Layer{config: s.config, bits: noBits, handshake: &handshake{prepare: prepare}}
 }
 
-// Upgrade returns the layer of a connection whose request a server of package net/http has read. It is established; Own brings the answer. With
-// an error, which is a *HandshakeError, the caller answers with its Status and Text.
+// Upgrade returns the layer of a connection whose request a server of package net/http has read. It is established; Own brings the answer.
+// With an error, which is a *HandshakeError, the caller answers with its Status and Text.
 func (s *Server) Upgrade(r *http.Request) (*Layer, error) {
 	l := s.Layer(nil)
 	if refused := l.accept(r); refused != nil {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// allowsOrigin reports whether a request may come from where its Origin header says. A request without one is no browser's and may; one with two
-// may not. The host of the request itself is allowed, with its port; then the patterns decide.
+// allowsOrigin reports whether a request may come from where its Origin header says. A request without one is no browser's and may; one
+// with two may not. The host of the request itself is allowed, with its port; then the patterns decide.
 func allowsOrigin(r *http.Request, patterns []string) bool {
 	origins := r.Header.Values("Origin")
 	if len(origins) == 0 {

@@ -2,8 +2,8 @@ package websocket
 
 import "unicode/utf8"
 
-// validPrefix returns how many bytes of b are whole characters, and whether all of b can be the beginning of UTF-8 text. The bytes behind n,
-// at most three, are the beginning of a character.
+// validPrefix returns how many bytes of b are whole characters, and whether all of b can be the beginning of UTF-8 text. The bytes behind
+// n, at most three, are the beginning of a character.
 func validPrefix(b []byte) (n int, ok bool) {
 	n = len(b)
 	for back := 1; back < utf8.UTFMax && back <= len(b); back++ {

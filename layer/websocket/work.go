@@ -6,8 +6,8 @@ import (
 	"github.com/servercore-go/servercore/pool"
 )
 
-// work is what a layer keeps while something is under way: a frame that has come in part, a message in pieces, pongs that wait. An idle layer
-// has none.
+// work is what a layer keeps while something is under way: a frame that has come in part, a message in pieces, pongs that wait. An idle
+// layer has none.
 type work struct {
 	head      [maxHeader]byte // the beginning of a header
 	headLen   uint8
