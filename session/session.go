@@ -117,6 +117,11 @@ func (s *Session) Err() error {
 func (s *Session) Pending() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.pending()
+}
+
+// pending is Pending for a caller that holds mu.
+func (s *Session) pending() int {
 	n, r := s.q.Size(), s.rare.Load()
 	if r == nil {
 		return n

@@ -25,10 +25,10 @@ type Writability interface {
 
 // backlog returns the bytes that HighWater and LowWater count: those that wait, or those that are Pending if that is more. The caller holds mu.
 func (s *Session) backlog() int {
-	if f := s.framed(); f != nil {
-		return max(s.waiting(), f.packets.Payload())
+	if s.rare.Load() == nil {
+		return s.q.Size()
 	}
-	return s.q.Size()
+	return max(s.waiting(), s.pending())
 }
 
 // checkHighWater notes which marks the queue has passed by n more bytes, and returns whether the loop has to be told. The caller holds mu.
