@@ -23,15 +23,24 @@ const both = offer + "; server_no_context_takeover; client_no_context_takeover"
 
 var compressing = websocket.Options{Compression: true}
 
+// writers are made once for each level: one has more than a megabyte.
+var writers = map[int]*flate.Writer{}
+
 // deflated is p as a peer compresses it, with the standard library.
 func deflated(t testing.TB, p string, level int) string {
 	t.Helper()
 	var b bytes.Buffer
-	w, err := flate.NewWriter(&b, level)
-	if err != nil {
-		t.Fatal(err)
+	w := writers[level]
+	if w == nil {
+		var err error
+		if w, err = flate.NewWriter(nil, level); err != nil {
+			t.Fatal(err)
+		}
+		writers[level] = w
 	}
-	if _, err = w.Write([]byte(p)); err == nil {
+	w.Reset(&b)
+	_, err := w.Write([]byte(p))
+	if err == nil {
 		err = w.Flush()
 	}
 	out, found := strings.CutSuffix(b.String(), "\x00\x00\xff\xff")
@@ -75,7 +84,10 @@ func compressedFrames(op byte, wire string, size int) []frame {
 func TestAutobahn12And13Compressed(t *testing.T) {
 	for i, size := range sizes {
 		for group, p := range bodies(size[0]) {
-			for _, client := range []bool{false, true} {
+			for side, client := range []bool{false, true} {
+				if size[0] > 4096 && side == i%2 {
+					continue // both sides for short messages, in turn for long ones
+				}
 				var frames []frame
 				var messages []string
 				for _, level := range []int{flate.BestSpeed, flate.DefaultCompression, flate.HuffmanOnly, flate.NoCompression} {
