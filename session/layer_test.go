@@ -493,3 +493,36 @@ func TestUseLayerWhileOthersSend(t *testing.T) {
 		wantSent(t, h, 200, 200)
 	})
 }
+
+// What came with the peer's last bytes of the handshake, and the layer has taken in, is delivered first. Nothing need follow it.
+func TestLayeredBytesBehindTheHandshake(t *testing.T) {
+	for _, paused := range []bool{false, true} {
+		l := newLoop(t, session.Limits{})
+		h := &testkit.Handler{Recv: answer}
+		p := newLayers(t, sealing, checksum.Options{})
+		p.bind(l, h, nil)
+		early := p.wire(nil, "early")
+		if data, used, more, err := p.ours.Open(nil, early); data != nil || used != len(early) || !more || err != nil {
+			t.Fatalf("Open without room: %q, used %d of %d, more %t, %v", data, used, len(early), more, err)
+		}
+		if paused {
+			h.PauseRecv()
+			p.send("late")
+		}
+		p.c.Connected()
+		l.Run()
+		if paused {
+			if len(h.Received) > 0 {
+				t.Errorf("OnRecv got %q while paused", h.Received)
+			}
+			h.ResumeRecv()
+		} else {
+			if string(h.Received) != "early" {
+				t.Errorf("OnRecv got %q", h.Received)
+			}
+			p.send("late")
+		}
+		l.Run()
+		p.want("earlylate", false)
+	}
+}

@@ -72,7 +72,7 @@ var inSessionToo = []mutant{
 	{"a peer has to take much more not to be stuck", "internal/budget/reap.go",
 		"	StuckProgress = 64 << 10\n", "	StuckProgress = 64 << 20\n", "./session TestBudgetTellsStuckFromSlow"},
 	{"the memory of what describes packets is not charged", "session/budget.go",
-		"int64(s.q.Held() + s.framed().held())", "int64(s.q.Held())", "./session TestMemoryOfPacketsIsBounded|TestBudget.*|TestSimulator"},
+		"int64(s.q.Held() + s.framed().held() + s.layered().held())", "int64(s.q.Held() + s.layered().held())", "./session TestMemoryOfPacketsIsBounded|TestBudget.*|TestSimulator"},
 	{"a queue of half-empty buffers is never compacted", "session/budget.go",
 		"	if s.blocked && s.q.Held() > sendqueue.Ceiling", "	if s.aborted && s.q.Held() > sendqueue.Ceiling", "./session TestMemoryOfASlowPeerIsBounded|TestBuffersWithLittleInThemAreCopied"},
 	{"a large buffer with little in it is kept", "internal/sendqueue/growth.go",
