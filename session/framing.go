@@ -125,7 +125,7 @@ func (s *Session) sendFramed(f *framed, payload []byte) error {
 		}
 		return err
 	}
-	if cap(wire) <= pool.Large {
+	if cap(wire) <= 2*pool.Large { // 64 KiB and a header too
 		*mem = wire
 	}
 	s.mu.Lock()
