@@ -1,6 +1,8 @@
 package session
 
 import (
+	"unsafe"
+
 	"github.com/servercore-go/servercore/internal/budget"
 	"github.com/servercore-go/servercore/pool"
 )
@@ -46,3 +48,6 @@ func Wrap(h Handler, wrap func(Transport) Transport) {
 	s := h.session()
 	s.conn = wrap(s.conn)
 }
+
+// Sizes returns the sizes in bytes of what sessions have that few need, and of what those with a layer have.
+func Sizes() (r, l uintptr) { return unsafe.Sizeof(rare{}), unsafe.Sizeof(layered{}) }
