@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/servercore-go/servercore/frame"
+	"github.com/servercore-go/servercore/internal/budget"
+	"github.com/servercore-go/servercore/internal/checksum"
 	"github.com/servercore-go/servercore/internal/sendqueue"
 	"github.com/servercore-go/servercore/internal/testkit"
 	"github.com/servercore-go/servercore/pool"
@@ -269,6 +271,84 @@ func TestTinyAnswersNeverMeetSendLimit(t *testing.T) {
 			if answered != 100_000 || string(c.Wire) != string(input) {
 				t.Errorf("%d of 100,000 answers, %d bytes of %d", answered, len(c.Wire), len(input))
 			}
+		})
+	}
+}
+
+// S5, I10: with a layer too, the memory of a peer that takes nothing is bounded: by what SendLimit allows a queue, and by one gathered write that was
+// sealed. It is charged to the budget.
+func TestMemoryOfALayeredPeerIsBounded(t *testing.T) {
+	const limit = 100 << 10
+	r := rand.New(rand.NewPCG(5, 5))
+	var g session.Group
+	for _, tt := range []struct {
+		name string
+		send func(h *testkit.Handler, left int) error
+	}{
+		{"tiny Sends", func(h *testkit.Handler, _ int) error { return h.Send(make([]byte, 1)) }},
+		{"Sends", func(h *testkit.Handler, left int) error { return h.Send(make([]byte, min(3000, left))) }},
+		{"large Sends", func(h *testkit.Handler, left int) error { return h.Send(make([]byte, min(60_000, left))) }},
+		{"one byte in 64 KiB", func(h *testkit.Handler, _ int) error { return h.SendBuffer(given(pool.Large, 1)) }},
+		{"33,000 of 64 KiB", func(h *testkit.Handler, left int) error { return h.SendBuffer(given(pool.Large, min(33_000, left))) }},
+		{"Broadcasts", func(_ *testkit.Handler, left int) error {
+			if g.Broadcast(make([]byte, min(1+r.IntN(20_000), left))) == 0 {
+				return session.ErrSendLimit
+			}
+			return nil
+		}},
+	} {
+		eachLayered(t, func(t *testing.T, k *layeredKind) {
+			budget := budget.New(1 << 30)
+			h := &testkit.Handler{Quiet: true}
+			l, p := connectLayered(t, k, session.Limits{SendLimit: limit, Budget: budget}, h)
+			p.c.Kernel = 1
+			p.c.Take = func([]byte) {}
+			g.Join(h)
+			defer g.Leave(h)
+			most, held := sendqueue.Ceiling(limit)+limit/8+2*pool.Page, 0
+			if k.shape == checksum.Sealing {
+				most += sendqueue.Ceiling(simWireMost)
+			}
+			look := func() {
+				l.Run()
+				n := memory(t, h)
+				if held = max(held, n); int(budget.Held()) != n {
+					t.Errorf("%d bytes are held, %d are charged", n, budget.Held())
+				}
+			}
+			fill := func() {
+				for i := 0; ; i++ {
+					left := limit - h.Pending()
+					if k.messages() {
+						left = min(left, 60_000)
+					}
+					if err := tt.send(h, max(left, 1)); err != nil {
+						if !errors.Is(err, session.ErrSendLimit) {
+							t.Fatal(err)
+						}
+						break
+					}
+					if i%3000 == 0 {
+						look()
+					}
+				}
+				look()
+			}
+			fill()
+			for range 3 {
+				p.c.PeerRead(1)
+				p.c.Kernel = limit/3 + r.IntN(5)
+				look()
+				p.probe("?")
+				p.c.PeerRead(limit)
+				p.c.Kernel = 1
+				look()
+				fill()
+			}
+			if held > most || held < limit/2 {
+				t.Errorf(tt.name+": %d bytes are held, want at most %d", held, most)
+			}
+			t.Logf(tt.name+": %d bytes held at the most for %d", held, limit)
 		})
 	}
 }
