@@ -39,7 +39,7 @@ func (s *Session) deliver(data, lasting []byte) {
 func (s *Session) steerReading(size int) (delivered bool) {
 	read := true
 	switch {
-	case s.peerFIN && s.peerEnded():
+	case s.peerEnded() && (s.peerFIN || s.phase != phaseOpen): // otherwise it waits behind what was kept
 		return false
 	case s.phase == phaseOpen && !s.peerFIN:
 		if above := s.loop.Limits.PauseAbove; above > 0 {
