@@ -107,6 +107,29 @@ func TestLayeredPeerFinishes(t *testing.T) {
 	})
 }
 
+// The peer's last word is not yet its FIN: without a linger, what it still sends would turn our close into a reset.
+func TestLayeredLingersForTheFIN(t *testing.T) {
+	eachLayered(t, func(t *testing.T, k *layeredKind) {
+		for _, fin := range []bool{true, false} {
+			h := &testkit.Handler{}
+			l, p := connectLayered(t, k, endLimits, h)
+			p.finish(nil)
+			l.Advance(9 * time.Second)
+			p.want("", true)
+			if p.c.Closed || !p.c.FINSent || !p.c.Reads {
+				t.Fatalf("closed %t, FIN sent %t, reads %t", p.c.Closed, p.c.FINSent, p.c.Reads)
+			}
+			if fin {
+				p.c.PeerFIN()
+				l.Run()
+			} else {
+				l.Advance(2 * time.Second)
+			}
+			wantClosed(t, p.c, false)
+		}
+	})
+}
+
 // FIN without the last word is ErrTruncated. What came before was delivered, and what is queued leaves.
 func TestLayeredTruncated(t *testing.T) {
 	eachLayered(t, func(t *testing.T, k *layeredKind) {

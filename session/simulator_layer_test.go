@@ -25,17 +25,18 @@ type simLayer struct {
 	seals  *checksum.Sealer // the same, nil if it does not seal
 
 	// Out.
-	made    []simUnit // by the write in the making
-	units   []simUnit // on the wire
-	partly  int       // bytes of the first unit that are out
-	sealed  int       // plain bytes that are units, or were
-	raw     []byte    // taken by the kernel and not opened
-	stream  []byte    // what the peer has to get, as far as Send has accepted it
-	sizes   []int     // of messages in stream, with shape Framing
-	opened  int       // bytes of stream that the peer has
-	word    bool      // the last word has come
-	dropped bool
-	lastOwn int // bytes of the Own that brought the last word
+	made     []simUnit // by the write in the making
+	units    []simUnit // on the wire
+	partly   int       // bytes of the first unit that are out
+	sealed   int       // plain bytes that are units, or were
+	raw      []byte    // taken by the kernel and not opened
+	stream   []byte    // what the peer has to get, as far as Send has accepted it
+	sizes    []int     // of messages in stream, with shape Framing
+	opened   int       // bytes of stream that the peer has
+	word     bool      // the last word has come
+	dropped  bool
+	lastOwn  int  // bytes of the Own that brought the last word
+	finished bool // it was asked for
 
 	// In.
 	unsent  []byte // sealed by the peer, and not sent yet
@@ -158,6 +159,10 @@ func (o simOurs) Finish(reason error) { // I14
 	if n := l.queued(); n > 0 || l.ours.Pending() {
 		l.failf("the last word is due with %d bytes waiting, its own %t", n, l.ours.Pending())
 	}
+	if l.finished {
+		l.failf("the last word is said twice")
+	}
+	l.finished = true
 	l.m.sim.stats.lastWords++
 	o.Layer.Finish(reason)
 }
