@@ -50,7 +50,7 @@ var rooms = []room{
 	{dir: "cmd", may: []string{"engine", "session", "bench", echoserver, sys}, tests: []string{"pool", testkit}},
 	{dir: "examples", may: []string{"engine", "session", "frame", "pool"}},
 	{dir: "docs", tests: []string{"engine", "session", "frame", "pool"}}, // the code of the guide: test files only
-	{dir: "engine", may: []string{"session", "pool", "frame", "internal/", sys}, tests: []string{gnet + "/pkg/logging"}},
+	{dir: "engine", may: []string{"layer/", "session", "pool", "frame", "internal/", sys}, tests: []string{gnet + "/pkg/logging"}},
 	{dir: "enginetest", may: []string{"engine", "session", "pool", "frame", enginekit}},
 	{dir: enginekit, may: []string{"engine", "session", "pool", sys}}, // for tests, and for enginetest
 	{dir: "session", may: []string{"pool", "frame", budget, sendqueue, reassembly, "internal/histogram", "internal/tokenbucket"}, tests: []string{"session", testkit, checksum},

@@ -16,6 +16,7 @@ import (
 	"github.com/servercore-go/servercore/internal/budget"
 	"github.com/servercore-go/servercore/internal/descriptors"
 	"github.com/servercore-go/servercore/internal/reactor"
+	layertls "github.com/servercore-go/servercore/layer/tls"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -62,6 +63,7 @@ type Engine struct {
 	accepted, acceptErrors atomic.Uint64
 	dialed, dialErrors     atomic.Uint64
 	offloaded              reactor.Offloaded
+	handshakes             layertls.Handshakes
 	refused                struct {
 		full, descriptors, factory, closing, failed                    atomic.Uint64
 		denied, perAddress, acceptRate, admit, untrusted, header, late atomic.Uint64
@@ -136,6 +138,9 @@ func (e *Engine) Listen(network, address string, f session.Factory, opts ...Opti
 	if en := o.entry; en != nil && network == "unix" && (en.guard != nil || en.trusted != nil) {
 		return nil, fmt.Errorf("engine: listen %s %s: Guard and ProxyProtocol are about addresses, which peers of a unix socket "+
 			"do not have", network, address)
+	}
+	if err := o.tls.check(false, address); err != nil {
+		return nil, fmt.Errorf("engine: listen %s %s: %w", network, address, err)
 	}
 	o.address = address
 	e.mu.Lock()

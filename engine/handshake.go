@@ -48,13 +48,14 @@ type handshake struct {
 	pending  pendingConn
 	layer    session.Handshaker
 	out      []byte // bytes of the layer's own that the kernel has not taken
+	more     bool   // what the Open has returned that has finished the handshake
 	deadline time.Duration
 	refused  bool // it lingers, so that the peer gets to read what it is told
 }
 
 // become makes a connection a session, after its handshake if it has a layer.
 func (l *loop) become(c *conn, p pendingConn) {
-	if p.origin.layer != nil {
+	if p.origin.layered() {
 		l.beginHandshake(c, p)
 		return
 	}
@@ -159,6 +160,10 @@ func (l *loop) serveHandshake(c *conn) {
 // stepHandshake gives the layer what was received, and sends what it has to say. It returns whether there may be more to do now.
 func (l *loop) stepHandshake(h *handshake) (more bool) {
 	c := h.conn
+	if h.layer.Established() { // and the kernel has not taken its last bytes
+		l.finishHandshake(h, h.more)
+		return false
+	}
 	in, readErr := c.Peek(reactor.ReadSize)
 	if readErr == unix.EAGAIN {
 		in, readErr = nil, nil
@@ -182,20 +187,32 @@ func (l *loop) stepHandshake(h *handshake) (more bool) {
 	case writeErr != nil:
 		l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(writeErr), handshakeFailed)
 	case h.layer.Established():
-		if len(h.out) > 0 {
-			return false // until the kernel takes the rest
-		}
-		l.forgetHandshake(h)
-		l.Disarm(c)
-		p := h.pending
-		p.layer, p.more, p.admitted = h.layer, again, true
-		l.open(c, p)
+		l.finishHandshake(h, again)
+	case readErr == io.ErrUnexpectedEOF && used == 0 && !again && l.awaitsNothing(h): // wake comes
 	case readErr != nil && used == 0 && !again:
 		l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(readErr), handshakeFailed)
 	default:
 		return used > 0 || again
 	}
 	return false
+}
+
+// finishHandshake makes a session of a connection whose handshake is done, as soon as everything that the layer had to say is out. more is what its
+// last Open has returned; it is not asked again before there is a session, because it may return data.
+func (l *loop) finishHandshake(h *handshake, more bool) {
+	h.more = more
+	if err := l.sendOwn(h); err != nil {
+		l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(err), handshakeFailed)
+		return
+	}
+	if len(h.out) > 0 {
+		return // an event follows
+	}
+	l.forgetHandshake(h)
+	l.Disarm(h.conn)
+	p := h.pending
+	p.layer, p.more, p.admitted = h.layer, h.more, true
+	l.open(h.conn, p)
 }
 
 // failHandshake refuses a connection whose layer cannot be asked any more.
@@ -310,6 +327,17 @@ func (l *loop) closeHandshake(h *handshake) {
 	l.refuse(h.conn, h.pending)
 }
 
+// awaitsNothing asks the layer of a peer that has sent FIN whether it can go on without more input.
+func (l *loop) awaitsNothing(h *handshake) (ok bool) {
+	returned := false
+	var err error
+	defer l.containLayer(&returned, &err)
+	l.scratch.Enter(session.CallLayer, nil)
+	ok = h.layer.Ended() == nil
+	returned = true
+	return ok
+}
+
 // callOpen gives a layer what was received, whatever its code does.
 func (l *loop) callOpen(layer session.Handshaker, in []byte) (used int, more bool, err error) {
 	returned := false
@@ -320,13 +348,21 @@ func (l *loop) callOpen(layer session.Handshaker, in []byte) (used int, more boo
 	return used, more, err
 }
 
+// newLayer makes the layer of a connection.
+func (e *Engine) newLayer(o *origin, h Handshake) session.Handshaker {
+	if o.tls != nil {
+		return o.tls.layer(e, h)
+	}
+	return o.layer(h)
+}
+
 // callLayered makes the layer of a pending connection, whatever the application's code does.
 func (l *loop) callLayered(p pendingConn) (layer session.Handshaker, ok bool) {
 	returned := false
 	var err error
 	defer l.containLayer(&returned, &err)
 	l.scratch.Enter(session.CallLayer, nil)
-	layer = p.origin.layer(Handshake{Dialed: p.attempt != nil, Address: p.origin.address, Local: p.local, Remote: p.remote})
+	layer = l.engine.newLayer(p.origin, Handshake{Dialed: p.attempt != nil, Address: p.origin.address, Local: p.local, Remote: p.remote})
 	returned = true
 	return layer, true
 }

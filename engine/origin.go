@@ -26,6 +26,7 @@ type origin struct {
 	rate    *session.Rate    // of RecvRate, nil without
 	entry   *entry           // of Admit, Guard and ProxyProtocol, nil without
 
+	tls   *tlsOption                         // of TLS, nil without
 	layer func(Handshake) session.Handshaker // of Layered, nil without
 
 	from syscall.Conn // of From, nil without
@@ -57,6 +58,9 @@ func once[T any](option string, field *T, value T, given bool) error {
 	*field = value
 	return nil
 }
+
+// layered reports whether there is a layer under the sessions.
+func (o *origin) layered() bool { return o.tls != nil || o.layer != nil }
 
 func newOrigin(network string, f session.Factory, opts []Option) (origin, error) {
 	o := origin{network: network, factory: f}

@@ -89,8 +89,8 @@ func (d *Driver) Connected() {
 	if s.timesSilence() {
 		s.lastActive = s.conn.Now()
 	}
-	if s.layered() != nil {
-		s.enforceLayer(s.conn.Now()) // its goroutine may be lost: OnDisconnected is not owed yet (L2)
+	if l := s.layered(); l != nil {
+		s.expireLayer(l, s.conn.Now()) // its goroutine may be lost: OnDisconnected is not owed yet (L2)
 	}
 	s.connected = true
 	s.lendScratch()

@@ -41,7 +41,8 @@ type Layer interface {
 	// CloseWrite: then Open goes on.
 	Finish(reason error)
 
-	// Ended tells that the peer has sent FIN, and returns nil if its last word came before, or else an error that matches ErrTruncated.
+	// Ended tells that the peer has sent FIN. It returns nil if the peer's last word came before, or else an error that matches
+	// ErrTruncated. In the handshake, nil says that the layer needs nothing more of the peer and will wake the loop.
 	Ended() error
 
 	// NextAt is the layer's next deadline, on the clock of Transport.Now; 0 is none.
@@ -54,6 +55,10 @@ type Layer interface {
 	// Drop gives back what the layer holds. It is called once, last.
 	Drop()
 }
+
+// A Postponer is a Layer whose deadlines wait for the peer. Postpone is called in place of Expire when the peer cannot be blamed: it is not being
+// read (S7), or its bytes wait to be read, or it still takes what was sent before (T4).
+type Postponer interface{ Postpone(now time.Duration) }
 
 // A Sealer is a Layer that changes what the application sends, as late as possible: when it is written.
 type Sealer interface {

@@ -55,9 +55,22 @@ func (s *Session) layerAt() time.Duration {
 	return 0
 }
 
-// enforceLayer has the layer act on its deadline.
+// enforceLayer has the layer act on its deadline, unless that is for the peer and the peer cannot be blamed.
 func (s *Session) enforceLayer(now time.Duration) {
-	if err, ok := s.callExpire(s.layered(), now); ok && err != nil {
+	l := s.layered()
+	unsent := int32(min(s.conn.Unsent(), 1<<30))
+	moves := unsent != s.lastUnsent
+	s.lastUnsent = unsent
+	if p, ok := l.layer.(Postponer); ok && (moves || !s.reading || s.conn.Unread()) {
+		p.Postpone(now)
+		return
+	}
+	s.expireLayer(l, now)
+}
+
+// expireLayer tells the layer the time.
+func (s *Session) expireLayer(l *layered, now time.Duration) {
+	if err, ok := s.callExpire(l, now); ok && err != nil {
 		s.DisconnectWith(err)
 	}
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"crypto/tls"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -97,6 +98,23 @@ func (s *Session) LocalAddr() net.Addr {
 		return nil
 	}
 	return s.local
+}
+
+// TLS returns what the handshake has negotiated, nil for a session without TLS. It is the same from OnConnected on, and each call makes a copy. Any
+// goroutine.
+func (s *Session) TLS() *tls.ConnectionState {
+	s.mu.Lock()
+	l := s.layered()
+	s.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	t, ok := l.layer.(interface{ ConnectionState() tls.ConnectionState })
+	if !ok {
+		return nil
+	}
+	state := t.ConnectionState()
+	return &state
 }
 
 // Err returns nil until the session begins to end, and then the first reason recorded. See the Err variables for what it can match.
