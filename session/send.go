@@ -162,9 +162,15 @@ func (s *Session) room() int {
 // waiting returns the bytes that wait, as limits and marks count them: those of packets as they travel, and the memory of what describes them
 // where that is more than an eighth of theirs. The caller holds mu.
 func (s *Session) waiting() int {
-	n := s.queued()
-	if f := s.framed(); f != nil {
-		n += f.packets.Excess(s.q.Size())
+	n, r := s.q.Size(), s.rare.Load()
+	if r == nil {
+		return n
+	}
+	if f := r.framed; f != nil {
+		n += f.packets.Excess(n)
+	}
+	if l := r.layered; l != nil {
+		n += l.wire.Waiting()
 	}
 	return n
 }

@@ -94,7 +94,7 @@ func TestStressLayered(t *testing.T) {
 		c.Chunk = 100
 		all[slot%2] = append(all[slot%2], x)
 		place[slot].Store(x) // others may know it before it has its layer
-		c.Driver.UseLayer(x.ofSession())
+		c.Driver.UseLayer(x.ofSession(), false)
 		c.Connected()
 	}
 	for i, l := range loops {
