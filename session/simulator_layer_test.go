@@ -292,11 +292,13 @@ func (l *simLayer) take(p []byte) {
 		l.partly, left = l.partly+n, left-n
 		if l.partly == u.wire {
 			l.m.taken += u.plain
+			l.m.leaving += u.wire
 			l.units, l.partly = l.units[1:], 0
 		}
 	}
 	if l.sealer == nil {
 		l.m.taken += left
+		l.m.leaving += left
 	} else if left > 0 {
 		l.failf("%d bytes left that were never sealed", left)
 	}

@@ -109,7 +109,6 @@ func (m *simSession) writable(h *testkit.Handler, writable bool) {
 func (m *simSession) take(p []byte) {
 	if m.layer != nil {
 		m.layer.take(p)
-		m.leaving += len(p)
 		return
 	}
 	at := m.taken
