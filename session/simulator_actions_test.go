@@ -137,13 +137,14 @@ func (s *sim) meanwhile() {
 	s.depth++
 	s.note("meanwhile")
 	s.disturbed = true
-	var before [simSessions]struct{ paused, ending bool }
+	var before [simSessions]struct{ paused, ending, finished bool }
 	for i, m := range s.sessions {
-		before[i].paused, before[i].ending = m.paused, m.ending
+		before[i].paused, before[i].ending, before[i].finished = m.paused, m.ending, m.finished
 	}
 	s.sessions[s.IntN(len(s.sessions))].act()
 	for i, m := range s.sessions { // one may speak in a group and end the others
 		m.late = m.late || m.paused && !before[i].paused || m.ending && !before[i].ending
+		m.lateFIN = m.lateFIN || m.finished && !before[i].finished
 	}
 	s.depth--
 }

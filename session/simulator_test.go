@@ -232,7 +232,7 @@ func (s *sim) visit(m *simSession, v testkit.Visit) {
 	}
 	s.disturbed = false
 	for _, o := range s.sessions {
-		o.late = false
+		o.late, o.lateFIN = false, false
 	}
 	s.depth++
 	m.c.Serve(v)
