@@ -477,6 +477,49 @@ func TestLayeredDeadlinesEnd(t *testing.T) {
 	})
 }
 
+// A deadline of the layer that has ended the session does not come again while that drains: the loop would do nothing else.
+func TestLayeredDeadlineWhileDraining(t *testing.T) {
+	eachLayered(t, func(t *testing.T, k *layeredKind) {
+		h := &testkit.Handler{}
+		limits := endLimits
+		limits.Write = 0
+		l, p := connectLayeredWith(t, k, limits, h, checksum.Options{ProbeEvery: 5 * time.Second, AnswerWithin: 2 * time.Second})
+		l.Advance(6 * time.Second)
+		p.c.Kernel = p.c.Held() + 10
+		mustSend(t, h, strings.Repeat("x", 1000))
+		l.Advance(2 * time.Second)
+		if !errors.Is(h.Err(), session.ErrIdle) || p.c.Closed || p.c.Armed <= l.Now() {
+			t.Errorf("Err %v, closed %t, armed at %v, now %v", h.Err(), p.c.Closed, p.c.Armed, l.Now())
+		}
+		l.Advance(time.Minute)
+		wantClosed(t, p.c, true)
+		if !errors.Is(h.Err(), session.ErrDrainTimeout) {
+			t.Errorf("Err %v", h.Err())
+		}
+	})
+}
+
+// S6: a peer that asks and never reads the answers is ended like one that does not read what the application sends. Until then it costs one answer.
+func TestLayeredPeerThatOnlyAsks(t *testing.T) {
+	eachLayered(t, func(t *testing.T, k *layeredKind) {
+		h := &testkit.Handler{}
+		l, p := connectLayered(t, k, endLimits, h)
+		p.c.Kernel = 2000
+		for range 1000 {
+			p.probe(strings.Repeat("?", 1000))
+			l.Run()
+		}
+		if n := memory(t, h); n > 8<<10 || h.Pending() != 0 || h.Err() != nil {
+			t.Errorf("%d bytes are held, %d wait, Err %v", n, h.Pending(), h.Err())
+		}
+		l.Advance(11 * time.Second)
+		wantClosed(t, p.c, true)
+		if !errors.Is(h.Err(), session.ErrWriteStall) {
+			t.Errorf("Err %v", h.Err())
+		}
+	})
+}
+
 // What Open finds wrong ends the session in good order, whatever it is about just then.
 func TestLayeredGarbage(t *testing.T) {
 	garbage := strings.Repeat("\xff", 100)

@@ -278,7 +278,7 @@ func TestTinyAnswersNeverMeetSendLimit(t *testing.T) {
 // S5, I10: with a layer too, the memory of a peer that takes nothing is bounded: by what SendLimit allows a queue, and by one gathered write that was
 // sealed. It is charged to the budget.
 func TestMemoryOfALayeredPeerIsBounded(t *testing.T) {
-	const limit = 100 << 10
+	const limit = 40 << 10
 	r := rand.New(rand.NewPCG(5, 5))
 	var g session.Group
 	for _, tt := range []struct {
@@ -287,9 +287,9 @@ func TestMemoryOfALayeredPeerIsBounded(t *testing.T) {
 	}{
 		{"tiny Sends", func(h *testkit.Handler, _ int) error { return h.Send(make([]byte, 1)) }},
 		{"Sends", func(h *testkit.Handler, left int) error { return h.Send(make([]byte, min(3000, left))) }},
-		{"large Sends", func(h *testkit.Handler, left int) error { return h.Send(make([]byte, min(60_000, left))) }},
+		{"large Sends", func(h *testkit.Handler, left int) error { return h.Send(make([]byte, min(15_000, left))) }},
 		{"one byte in 64 KiB", func(h *testkit.Handler, _ int) error { return h.SendBuffer(given(pool.Large, 1)) }},
-		{"33,000 of 64 KiB", func(h *testkit.Handler, left int) error { return h.SendBuffer(given(pool.Large, min(33_000, left))) }},
+		{"17,000 of 64 KiB", func(h *testkit.Handler, left int) error { return h.SendBuffer(given(pool.Large, min(17_000, left))) }},
 		{"Broadcasts", func(_ *testkit.Handler, left int) error {
 			if g.Broadcast(make([]byte, min(1+r.IntN(20_000), left))) == 0 {
 				return session.ErrSendLimit

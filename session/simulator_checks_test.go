@@ -83,7 +83,7 @@ func (m *simSession) check() {
 		m.layer.check()
 	}
 	m.mayMiss = m.mayMiss || m.broken && (m.paused || m.rate != nil)
-	if errors.Is(err, session.ErrIdle) && !m.idle { // T4
+	if errors.Is(err, session.ErrIdle) && !m.idle && !strings.Contains(err.Error(), "no answer to the probe") { // T4
 		m.idle = true
 		if silent := s.loop.Now() - m.heard(); m.silence() == 0 || silent < m.silence() || c.Backlog() > 0 && m.layer == nil {
 			s.failf("%d: idle after %v, of %v, with %d bytes to be read", m.n, silent, m.silence(), c.Backlog())

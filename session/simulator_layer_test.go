@@ -67,7 +67,7 @@ func (s *sim) newLayer(m *simSession) *simLayer {
 	l := &simLayer{m: m, shape: checksum.Sealing}
 	o := checksum.Options{Server: true}
 	if s.IntN(4) == 0 {
-		o.ProbeEvery, o.AnswerWithin = 20*time.Second, 1000*time.Hour
+		o.ProbeEvery, o.AnswerWithin = 20*time.Second, []time.Duration{50 * time.Second, 1000 * time.Hour}[s.IntN(2)]
 	}
 	if s.IntN(2) == 0 {
 		l.shape, m.framing = checksum.Framing, simMessages
@@ -364,7 +364,8 @@ func (l *simLayer) answered() bool {
 // endsWell checks an end in good order.
 func (l *simLayer) endsWell(err error) bool {
 	m := l.m
-	truncated, spoilt := errors.Is(err, session.ErrTruncated), strings.Contains(m.c.Driver.Reason().Error(), "checksum: ")
+	reason := m.c.Driver.Reason()
+	truncated, spoilt := errors.Is(err, session.ErrTruncated), strings.Contains(reason.Error(), "checksum: ") && !errors.Is(reason, session.ErrIdle)
 	switch {
 	case l.opened != len(l.stream):
 		l.failf("the peer has %d of %d bytes after an orderly end, Err %v", l.opened, len(l.stream), err)
