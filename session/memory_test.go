@@ -288,7 +288,7 @@ func TestMemoryOfALayeredPeerIsBounded(t *testing.T) {
 		{"tiny Sends", func(h *testkit.Handler, _ int) error { return h.Send(make([]byte, 1)) }},
 		{"Sends", func(h *testkit.Handler, left int) error { return h.Send(make([]byte, min(3000, left))) }},
 		{"large Sends", func(h *testkit.Handler, left int) error { return h.Send(make([]byte, min(15_000, left))) }},
-		{"one byte in 64 KiB", func(h *testkit.Handler, _ int) error { return h.SendBuffer(given(pool.Large, 1)) }},
+		{"100 bytes in 64 KiB", func(h *testkit.Handler, left int) error { return h.SendBuffer(given(pool.Large, min(100, left))) }},
 		{"17,000 of 64 KiB", func(h *testkit.Handler, left int) error { return h.SendBuffer(given(pool.Large, min(17_000, left))) }},
 		{"Broadcasts", func(_ *testkit.Handler, left int) error {
 			if g.Broadcast(make([]byte, min(1+r.IntN(20_000), left))) == 0 {
