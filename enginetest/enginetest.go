@@ -53,27 +53,58 @@ type Variant struct {
 	// Options returns more options of Listen or Dial, new ones for each engine. Default: none.
 	Options func() []engine.Option
 
-	// New makes an engine, not yet started, that listens on the address and makes a session with f for each connection; it returns a
-	// function for the real address. The options o have Loops and Logger set. Default: engine.New and Listen. Dialled variants need an
-	// Engine with the Dial method of engine.Engine, and get the address "".
-	New func(o engine.Options, network, address string, f session.Factory, opts ...engine.Option) (e Engine, addr func() net.Addr, err error)
+	// New makes a server, not yet started, that listens on the address and makes a session with f for each connection; it returns a
+	// function for the real address. The options o have Loops and Logger set. Default: engine.New and Listen. Dialled variants need a
+	// Server with the Dial method of engine.Engine, and get the address "".
+	New func(o engine.Options, network, address string, f session.Factory, opts ...engine.Option) (s Server, addr func() net.Addr, err error)
 
-	// Except has the promises that the variant cannot keep, each with the reason. A key is a number ("T2"), which stands for all subtests
-	// of that number, or the name of one subtest. The list must be exact: a promise in it that holds is an error, and so is a key that
-	// names no subtest.
-	Except map[string]string
+	// NoEngine says that what New returns is a Server and no Engine: another event loop drives the sessions, and has an end of its own.
+	// Promises about the end of an engine are not tested, those about its sessions' end are.
+	NoEngine bool
+
+	// Except has the promises that the variant does not keep, each with the reason. A key is a number ("T2"), which stands for all
+	// subtests of that number, or the name of one subtest. A key that names no subtest is an error.
+	Except map[string]Exception
 }
 
-// Engine is what the suite uses of an engine. *engine.Engine is one.
-type Engine interface {
+// Exception is why a variant does not keep a promise: Fails or NotPromised.
+type Exception struct {
+	why     string
+	untried bool
+}
+
+// Fails is the exception of a promise that is broken each time. The subtest runs and must fail: that the promise holds is an error.
+func Fails(why string) Exception { return Exception{why: why} }
+
+// NotPromised is the exception of a promise that holds or not as time and the kernel's buffers have it, or that takes more down than its
+// own server when it is broken. The subtest does not run; the log of Run names it.
+func NotPromised(why string) Exception { return Exception{why: why, untried: true} }
+
+// Server is what the suite needs of whatever drives sessions.
+type Server interface {
+	// Start returns when connections are accepted, or with the reason why they cannot be.
 	Start() error
-	Run(ctx context.Context) error
+
+	// Shutdown ends every session as Disconnect does, with session.ErrShutdown, aborts what is left when ctx ends, and returns ctx's error
+	// then. Nobody listens any more when it returns.
 	Shutdown(ctx context.Context) error
+
+	// Close aborts every session, and waits until all is over unless a callback does not return. It may be called any number of times.
 	Close() error
+
+	// Stats counts sessions, what was refused, and what the loops do. Loops is nil before Start.
+	Stats() engine.Stats
+
+	// Sessions is a snapshot of the open ones.
+	Sessions() iter.Seq[session.Handler]
+}
+
+// Engine is what the suite uses besides of an engine. *engine.Engine is one.
+type Engine interface {
+	Server
+	Run(ctx context.Context) error
 	Done() <-chan struct{}
 	Err() error
-	Stats() engine.Stats
-	Sessions() iter.Seq[session.Handler]
 }
 
 // Run tests the engines of v, most promises in parallel subtests, and checks that no buffer, goroutine or descriptor is left. No other

@@ -32,7 +32,7 @@ func TestABrokenEngineIsFound(t *testing.T) {
 			return func() session.Handler { return &hasty{f().(*kit.Session)} }
 		},
 	} {
-		v := Variant{New: func(o engine.Options, network, address string, f session.Factory, opts ...engine.Option) (Engine, func() net.Addr, error) {
+		v := Variant{New: func(o engine.Options, network, address string, f session.Factory, opts ...engine.Option) (Server, func() net.Addr, error) {
 			return new(Variant).newEngine(o, network, address, damage(f), opts...)
 		}}
 		v.fillIn()
@@ -108,8 +108,26 @@ func TestExcept(t *testing.T) {
 	holds := func(testing.TB, *Variant) {}
 	all := []promise{{"X1", "first", 0, fails}, {"X1", "second", 0, fails}, {"X2", "third", 0, fails}, {"X2", "fourth", 0, holds},
 		{"X3", "of accepting", accepting, fails}}
-	v := Variant{Dialled: true, Except: map[string]string{"X1": "for a reason", "X2 third": "for another"}}
+	v := Variant{Dialled: true, Except: map[string]Exception{"X1": Fails("for a reason"), "X2 third": Fails("for another")}}
 	v.run(t, all)
+}
+
+// What is not promised does not run, whether it would hold or not.
+func TestNotPromised(t *testing.T) {
+	ran := 0
+	counts := func(testing.TB, *Variant) { ran++ }
+	all := []promise{{"X1", "first", alone, counts}, {"X2", "second", alone, counts}, {"X2", "third", alone, counts}}
+	v := Variant{Except: map[string]Exception{"X1": NotPromised("for a reason"), "X2 third": NotPromised("for another")}}
+	if v.run(t, all); ran != 1 {
+		t.Errorf("%d promises were tested of 3, 2 of which are not promised", ran)
+	}
+}
+
+// Promises about an engine's own end need one.
+func TestNoEngine(t *testing.T) {
+	fails := func(t testing.TB, _ *Variant) { t.Error("there is no engine") }
+	v := Variant{NoEngine: true}
+	v.run(t, []promise{{"X1", "of the end of an engine", engines, fails}})
 }
 
 func TestExceptIsExact(t *testing.T) {
@@ -117,14 +135,14 @@ func TestExceptIsExact(t *testing.T) {
 	fails := func(t testing.TB, _ *Variant) { t.Error("no") }
 	for name, tt := range map[string]struct {
 		check  func(testing.TB, *Variant)
-		except map[string]string
+		except map[string]Exception
 		want   string
 	}{
 		"a promise that is kept":               {holds, nil, ""},
 		"a promise that is not":                {fails, nil, "no"},
-		"an exception":                         {fails, map[string]string{"X1": "why"}, ""},
-		"an exception by name":                 {fails, map[string]string{"X1 it": "why"}, ""},
-		"an exception that holds nevertheless": {holds, map[string]string{"X1": "why"}, "this promise holds, and Except says: why"},
+		"an exception":                         {fails, map[string]Exception{"X1": Fails("why")}, ""},
+		"an exception by name":                 {fails, map[string]Exception{"X1 it": Fails("why")}, ""},
+		"an exception that holds nevertheless": {holds, map[string]Exception{"X1": Fails("why")}, "this promise holds, and Except says: why"},
 	} {
 		p := promise{"X1", "it", 0, tt.check}
 		v := Variant{Except: tt.except}
@@ -132,7 +150,7 @@ func TestExceptIsExact(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, said, tt.want)
 		}
 	}
-	v := Variant{Except: map[string]string{"X1": "why", "X3": "misspelt"}}
+	v := Variant{Except: map[string]Exception{"X1": Fails("why"), "X3": NotPromised("misspelt")}}
 	if left := v.unused([]promise{{"X1", "it", 0, holds}}); len(left) != 1 || left[0] != "X3" {
 		t.Errorf("keys that name nothing: %q, want X3", left)
 	}

@@ -35,7 +35,7 @@ func (v *Variant) fillIn() {
 }
 
 // newEngine is the default of New.
-func (v *Variant) newEngine(o engine.Options, network, address string, f session.Factory, opts ...engine.Option) (Engine, func() net.Addr, error) {
+func (v *Variant) newEngine(o engine.Options, network, address string, f session.Factory, opts ...engine.Option) (Server, func() net.Addr, error) {
 	e, err := engine.New(o)
 	if err != nil || v.Dialled {
 		return e, nil, err
@@ -61,9 +61,9 @@ func (v *Variant) options() (opts []engine.Option) {
 	return opts
 }
 
-// server is an engine of the variant, all of whose sessions are watched over.
+// server is a server of the variant, all of whose sessions are watched over.
 type server struct {
-	Engine
+	Server
 	*kit.Watch
 	v    *Variant
 	addr func() net.Addr
@@ -113,8 +113,19 @@ func (v *Variant) serveUnwatched(t testing.TB, o engine.Options, f session.Facto
 // end closes the server and waits until it has ended.
 func (s *server) end() {
 	_ = s.Close()
-	kit.Await(s.T, s.Done(), "the engine ends")
+	s.awaitDone()
 	s.dials.Wait()
+}
+
+// engine returns the server of a promise that needs the trait engines.
+func (s *server) engine() Engine { return s.Server.(Engine) }
+
+// awaitDone waits until the server has ended. The Close of one that is no Engine has waited.
+func (s *server) awaitDone() {
+	s.T.Helper()
+	if e, ok := s.Server.(Engine); ok {
+		kit.Await(s.T, e.Done(), "the engine ends")
+	}
 }
 
 // build makes a server that is not started.
@@ -129,7 +140,7 @@ func (v *Variant) build(t testing.TB, o engine.Options, w *kit.Watch, f session.
 		address = v.Address(t)
 	}
 	var err error
-	s.Engine, s.addr, err = v.New(o, v.Network, address, f, s.opts...)
+	s.Server, s.addr, err = v.New(o, v.Network, address, f, s.opts...)
 	kit.Must(t, err)
 	return s
 }
@@ -196,7 +207,7 @@ func (s *server) dialled(d net.Dialer) net.Conn {
 	l, err := (&net.ListenConfig{Control: d.Control}).Listen(context.Background(), network, s.v.Address(s.T))
 	kit.Must(s.T, err)
 	defer l.Close()
-	e := s.Engine.(interface {
+	e := s.Server.(interface {
 		Dial(ctx context.Context, network, address string, f session.Factory, opts ...engine.Option) (session.Handler, error)
 	})
 	s.dials.Go(func() {
