@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/servercore-go/servercore/internal/budget"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -239,6 +240,20 @@ const (
 	maxUserTimeout    = (1<<31 - 1) * time.Millisecond // an int of the kernel's has it
 	maxTimeout        = 100 * 365 * 24 * time.Hour     // no deadline overflows
 )
+
+// Limits checks the options, and returns those that bound a session, defaults filled in. Each call makes a budget of its own if there is a
+// SendBudget. It is for event loops other than the engine's, such as those of package ongnet.
+func (o Options) Limits() (session.Limits, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return session.Limits{}, err
+	}
+	limits := o.limits()
+	if o.SendBudget > 0 {
+		limits.Budget = budget.New(o.SendBudget)
+	}
+	return limits, nil
+}
 
 func (o Options) limits() session.Limits {
 	return session.Limits{

@@ -113,16 +113,23 @@ func (e *Engine) Stats() Stats {
 	e.mu.Unlock()
 	for i := range s.Loops {
 		s.Loops[i] = loops[i].stats()
-		s.Total.add(s.Loops[i])
+		s.Total.Add(s.Loops[i])
 	}
 	return s
 }
 
 func (l *loop) stats() LoopStats {
-	c := &l.shared.Counters
+	s := LoopStatsOf(&l.shared.Counters)
+	s.Sessions, s.WakeUps = l.Len(), l.WakeUps()
+	s.Stalls, s.Stalled = l.stalls.Load(), time.Duration(l.stalled.Load())
+	return s
+}
+
+// LoopStatsOf returns what the counters of a loop's sessions tell: all but Sessions, WakeUps, Stalls and Stalled. It is for event loops other
+// than the engine's, such as those of package ongnet.
+func LoopStatsOf(c *session.Counters) LoopStats {
 	ended := func(cause session.Cause) uint64 { return c.Ended[cause].Load() }
 	return LoopStats{
-		Sessions:     l.Len(),
 		BytesIn:      c.BytesIn.Load(),
 		BytesOut:     c.BytesOut.Load(),
 		BytesDropped: c.BytesDropped.Load(),
@@ -131,10 +138,7 @@ func (l *loop) stats() LoopStats {
 		MessagesOut:  c.MessagesOut.Load(),
 		Writes:       c.Writes.Load(),
 		WouldBlock:   c.WouldBlock.Load(),
-		WakeUps:      l.WakeUps(),
 		Pauses:       c.Pauses.Load(),
-		Stalls:       l.stalls.Load(),
-		Stalled:      time.Duration(l.stalled.Load()),
 		Ended: Ended{
 			PeerClosed:   ended(session.CausePeerClosed),
 			PeerReset:    ended(session.CausePeerReset),
@@ -153,7 +157,8 @@ func (l *loop) stats() LoopStats {
 	}
 }
 
-func (s *LoopStats) add(o LoopStats) {
+// Add adds each figure of o.
+func (s *LoopStats) Add(o LoopStats) {
 	s.Sessions += o.Sessions
 	s.BytesIn += o.BytesIn
 	s.BytesOut += o.BytesOut

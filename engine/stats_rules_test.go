@@ -49,7 +49,7 @@ func TestTotalIsTheSum(t *testing.T) {
 	next *= 1000
 	distinct(reflect.ValueOf(&b).Elem(), &next)
 	sum := a
-	sum.add(b)
+	sum.Add(b)
 	first, second := numbers(reflect.ValueOf(a), "", map[string]uint64{}), numbers(reflect.ValueOf(b), "", map[string]uint64{})
 	for name, got := range numbers(reflect.ValueOf(sum), "", map[string]uint64{}) {
 		if want := first[name] + second[name]; got != want {

@@ -1,0 +1,186 @@
+package ongnet
+
+import (
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"github.com/panjf2000/gnet/v2/pkg/socket"
+	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/internal/reactor"
+	"github.com/servercore-go/servercore/internal/wheel"
+	"github.com/servercore-go/servercore/session"
+)
+
+// conn is a connection as its session sees it: a session.Transport, whose methods that ask the system are the Socket's. It is its loop's own,
+// but for due.
+type conn struct {
+	reactor.Socket           // gnet's descriptor, or a duplicate when gnet has given the connection up
+	gnet           gnet.Conn // nil then
+	loop           *loop
+	driver         *session.Driver
+	place          wheel.Position
+	due            atomic.Uint32 // why the loop is to look at it
+	watched        bool          // by the watcher
+	closed         bool
+	paused         bool
+	kept           int // bytes received while paused
+}
+
+// Why a loop is to look at a connection.
+const (
+	dueTurn uint32 = 1 << iota // its session has asked
+	dueRoom                    // the kernel takes bytes again, or the connection has broken
+)
+
+var _ session.Transport = (*conn)(nil)
+
+// action answers gnet's events. A second close does nothing, and keeps gnet from reading a descriptor that is closed.
+func (c *conn) action() gnet.Action {
+	if c == nil || c.closed {
+		return gnet.Close
+	}
+	return gnet.None
+}
+
+// receive brings what gnet has read to the session, which keeps it while it is not to be read, up to SendLimit.
+func (c *conn) receive(data []byte) {
+	if c.paused {
+		c.kept += len(data)
+		if limit := c.loop.shared.Limits.SendLimit; limit > 0 && c.kept > limit {
+			c.end(ErrNotHeld)
+			return
+		}
+	}
+	c.driver.Receive(data)
+}
+
+// serve looks at what was asked for.
+func (c *conn) serve() {
+	if c.due.Swap(0)&dueRoom != 0 && !c.closed {
+		if c.gnet == nil { // gnet would have told of a reset
+			if err := c.Error(); err != nil {
+				c.driver.PeerClosed(err)
+			}
+		}
+		c.driver.Writable()
+	}
+	c.driver.Turn()
+}
+
+// end aborts the session now.
+func (c *conn) end(why error) {
+	c.driver.Kill(why)
+	c.driver.Turn()
+}
+
+// outlive takes the connection over from gnet, which is about to close its descriptor. There is nothing left to read. Whether it has room, or
+// has broken, is the watcher's to tell.
+func (c *conn) outlive() {
+	c.loop.adapter.watcher.remove(c)
+	fd, err := c.gnet.Dup()
+	if err == nil {
+		c.gnet, c.Socket = nil, reactor.Socket(fd)
+		err = c.loop.adapter.watcher.add(c)
+	}
+	if err != nil {
+		c.end(err)
+	}
+}
+
+// WheelPosition implements wheel.Item.
+func (c *conn) WheelPosition() *wheel.Position { return &c.place }
+
+// Wake implements session.Transport, and so do the others.
+func (c *conn) Wake() { c.WakeAll([]session.Transport{c}) }
+
+// WakeAll has gnet make one turn for all of them.
+func (c *conn) WakeAll(all []session.Transport) {
+	for _, other := range all {
+		c.loop.post(other.(*conn), dueTurn)
+	}
+	if c.loop.wake() {
+		c.loop.wakeUps.Add(1)
+	}
+}
+
+// Again waits for the timer: what a task of gnet's asks for is done before gnet looks at its connections.
+func (c *conn) Again() {
+	c.loop.post(c, dueTurn)
+	c.loop.wakeAt(c.Now())
+}
+
+func (c *conn) Now() time.Duration { return c.loop.adapter.clock.Now() }
+
+func (c *conn) Scratch() *session.Scratch { return c.loop.scratch }
+
+func (c *conn) Arm(at time.Duration) {
+	c.loop.wheel.Arm(c, at)
+	c.loop.wakeAt(at)
+}
+
+// Write goes around gnet's own, which keeps what the kernel does not take, and tells nobody when it does.
+func (c *conn) Write(bufs [][]byte) (int, error) {
+	n, err := c.Socket.Write(&c.loop.memory, bufs)
+	switch {
+	case err == reactor.ErrWouldBlock && c.loop.adapter.watcher.add(c) == nil:
+		err = session.ErrWouldBlock
+	case err == reactor.ErrWouldBlock, err == reactor.ErrNoMemory:
+		err = session.ErrNoMemory // it tries again soon
+	}
+	return n, err
+}
+
+// Reading stops nothing: see receive.
+func (c *conn) Reading(on bool) error {
+	c.paused, c.kept = !on, 0
+	return nil
+}
+
+func (c *conn) Close(reset bool) {
+	c.closed = true
+	c.loop.adapter.watcher.remove(c)
+	c.loop.wheel.Disarm(c)
+	if reset {
+		c.ResetOnClose()
+	}
+	if c.gnet != nil {
+		_ = c.loop.gnet.Close(c.gnet)
+	} else {
+		c.Socket.Close()
+	}
+}
+
+func (c *conn) Done() {
+	a := c.loop.adapter
+	a.mu.Lock()
+	delete(a.conns, c)
+	a.mu.Unlock()
+	c.loop.sessions.Add(-1)
+	a.free()
+}
+
+func (c *conn) Failed(callback string, value any, stack []byte) {
+	if value == nil {
+		value = "runtime.Goexit"
+	}
+	s := c.driver.Session()
+	c.loop.adapter.log.LimitedError(panicLine, "callback failed, the session is reset", "callback", callback, "panic", value, "session", s.ID(),
+		"remote", s.RemoteAddr(), "loop", c.loop.index, "stack", string(stack))
+}
+
+// addresses returns addresses to keep. gnet's local one is the listener's, as it was configured, and a zone in the remote one goes
+// back to a pool of gnet's with the connection.
+func addresses(g gnet.Conn) (local, remote net.Addr) {
+	local, remote = g.LocalAddr(), g.RemoteAddr()
+	if a, ok := remote.(*net.TCPAddr); ok {
+		remote = &net.TCPAddr{IP: a.IP, Port: a.Port, Zone: strings.Clone(a.Zone)}
+		if sa, err := unix.Getsockname(g.Fd()); err == nil {
+			local = socket.SockaddrToTCPOrUnixAddr(sa)
+		}
+	}
+	return local, remote
+}

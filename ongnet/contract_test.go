@@ -1,0 +1,129 @@
+package ongnet_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"testing"
+
+	"github.com/panjf2000/gnet/v2"
+	"github.com/panjf2000/gnet/v2/pkg/logging"
+
+	"github.com/servercore-go/servercore/engine"
+	"github.com/servercore-go/servercore/enginetest"
+	"github.com/servercore-go/servercore/ongnet"
+	"github.com/servercore-go/servercore/session"
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given { // the tests wait most of the time
+		_ = flag.Set("test.parallel", "6")
+	}
+	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil { // the runtime's own descriptors exist from here on
+		_ = l.Close()
+	}
+	os.Exit(m.Run())
+}
+
+// The contract holds on gnet's own loops, but for what except has.
+func TestContract(t *testing.T) {
+	for _, network := range []string{"tcp4", "unix"} {
+		for _, loops := range []int{1, 4} {
+			if testing.Short() && (network == "tcp4") != (loops == 4) {
+				continue
+			}
+			v := enginetest.Variant{Network: network, Loops: loops, NoEngine: true, New: newServer}
+			t.Run(fmt.Sprintf("%s,loops=%d", network, loops), func(t *testing.T) { enginetest.Run(t, v) })
+		}
+	}
+}
+
+// server runs an adapter under gnet.
+type server struct {
+	*ongnet.Adapter
+	address string
+	options []gnet.Option
+	booted  chan struct{}
+	engine  gnet.Engine
+	addr    net.Addr
+	start   sync.Once
+	ran     chan struct{} // closed when gnet.Run has returned
+	err     error         // of gnet.Run
+}
+
+func newServer(o engine.Options, network, address string, f session.Factory, _ ...engine.Option) (enginetest.Server, func() net.Addr, error) {
+	a := ongnet.Handler(f, o).(*ongnet.Adapter)
+	s := &server{Adapter: a, address: network + "://" + address, booted: make(chan struct{}), ran: make(chan struct{}),
+		options: []gnet.Option{gnet.WithNumEventLoop(o.Loops), gnet.WithLogger(quiet{}), gnet.WithReuseAddr(true)}}
+	return s, func() net.Addr { return s.addr }, nil
+}
+
+// OnBoot notes where the engine listens.
+func (s *server) OnBoot(e gnet.Engine) gnet.Action {
+	defer close(s.booted)
+	if fd, err := e.Dup(); err == nil {
+		f := os.NewFile(uintptr(fd), "listener")
+		if l, err := net.FileListener(f); err == nil {
+			s.addr = l.Addr()
+			if u, ok := l.(*net.UnixListener); ok {
+				u.SetUnlinkOnClose(false)
+			}
+			_ = l.Close()
+		}
+		_ = f.Close()
+	}
+	s.engine = e
+	return s.Adapter.OnBoot(e)
+}
+
+func (s *server) Start() (err error) {
+	s.start.Do(func() {
+		go func() {
+			defer close(s.ran)
+			s.err = gnet.Run(s, s.address, s.options...)
+		}()
+		select {
+		case <-s.booted:
+		case <-s.ran:
+			err = s.err
+		}
+	})
+	return err
+}
+
+func (s *server) Shutdown(ctx context.Context) error {
+	s.start.Do(func() { close(s.ran) }) // it never ran
+	select {
+	case <-s.ran:
+		return nil
+	default:
+	}
+	err := s.Adapter.Shutdown(ctx)
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	_ = s.engine.Stop(over) // it would look each half second
+	<-s.ran
+	return err
+}
+
+func (s *server) Close() error {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = s.Shutdown(over)
+	return nil
+}
+
+// quiet is a logger of gnet's.
+type quiet struct{ logging.Logger }
+
+func (quiet) Debugf(string, ...any) {}
+func (quiet) Infof(string, ...any)  {}
+func (quiet) Warnf(string, ...any)  {}
+func (quiet) Errorf(string, ...any) {}
+func (quiet) Fatalf(string, ...any) {}

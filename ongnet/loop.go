@@ -1,0 +1,204 @@
+package ongnet
+
+import (
+	"cmp"
+	"context"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"github.com/servercore-go/servercore/internal/asynclog"
+	"github.com/servercore-go/servercore/internal/reactor"
+	"github.com/servercore-go/servercore/internal/wheel"
+	"github.com/servercore-go/servercore/session"
+)
+
+// The kinds of log lines, each of which is written once a second at most.
+const (
+	fullLine asynclog.Kind = iota
+	failedLine
+	panicLine
+)
+
+// loop is what the sessions of one of gnet's event loops share. It is the one task that gnet runs for all of them.
+type loop struct {
+	adapter *Adapter
+	gnet    gnet.EventLoop
+	index   int
+	shared  *session.Loop
+
+	// The loop's own.
+	scratch *session.Scratch
+	memory  reactor.WriteMemory
+	wheel   *wheel.Wheel[*conn]
+	timer   *time.Timer
+	timerAt time.Duration // 0 if it is not set
+	expired []*conn
+
+	// Any goroutine.
+	sessions, wakeUps atomic.Int64
+	woken             atomic.Bool // a turn is on its way
+	mu                sync.Mutex
+	mail              []*conn // those with something due
+}
+
+// loopOf returns what we keep of a loop of gnet's.
+func (a *Adapter) loopOf(g gnet.EventLoop) *loop {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, l := range a.loops {
+		if l.gnet == g {
+			return l
+		}
+	}
+	l := &loop{adapter: a, gnet: g, index: len(a.loops), shared: session.NewLoop(a.limits), scratch: session.NewScratch(),
+		wheel: wheel.New[*conn](reactor.Tick, reactor.TickSlots)}
+	l.scratch.Watched(false)
+	l.timer = time.AfterFunc(time.Hour, func() { l.wake() })
+	a.loops = append(a.loops, l)
+	return l
+}
+
+// open makes a connection a session. It returns nil if the connection is refused.
+func (l *loop) open(g gnet.Conn) *conn {
+	a, c := l.adapter, &conn{Socket: reactor.Socket(g.Fd()), gnet: g, loop: l}
+	cause := a.admit()
+	defer func() {
+		if c.driver == nil {
+			if value := recover(); value != nil {
+				a.log.LimitedError(panicLine, "session factory failed, the connection is refused", "panic", value, "stack", string(debug.Stack()))
+			}
+			cause.Add(1)
+			_ = l.gnet.Close(g) // also if the factory has ended the goroutine
+			a.free()
+		}
+	}()
+	if cause != &a.failed {
+		return nil
+	}
+	local, remote := addresses(g)
+	d, err := session.Bind(a.factory(), c, l.shared, nil, local, remote)
+	if err != nil {
+		a.log.Limited(failedLine, "connection refused: its session cannot be made", "err", err, "remote", remote)
+		return nil
+	}
+	if a.options.SendBuffer >= 0 && remote.Network() == "tcp" {
+		_ = g.SetWriteBuffer(cmp.Or(a.options.SendBuffer, 256<<10))
+	}
+	c.driver = d
+	g.SetContext(c)
+	a.accepted.Add(1)
+	l.sessions.Add(1)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.conns[c] = true; a.stopping { // Shutdown need not have seen it
+		d.Kill(errKilled)
+	}
+	return c
+}
+
+// admit takes a place among the sessions. It returns the counter of connections that are refused for want of one, and if there is one, of
+// those whose session cannot be made.
+func (a *Adapter) admit() (refused *atomic.Int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch most := a.options.MaxSessions; {
+	case a.sessions.Add(1) > int64(most) && most > 0:
+		a.log.Limited(fullLine, "refusing connections: MaxSessions reached", "max", most)
+		return &a.full
+	case a.stopping:
+		return &a.closing
+	}
+	return &a.failed
+}
+
+// free gives a place back.
+func (a *Adapter) free() {
+	a.sessions.Add(-1)
+	select {
+	case a.left <- struct{}{}:
+	default:
+	}
+}
+
+// post has the next turn serve a connection. Any goroutine.
+func (l *loop) post(c *conn, why uint32) {
+	if c.due.Or(why) == 0 {
+		l.mu.Lock()
+		l.mail = append(l.mail, c)
+		l.mu.Unlock()
+	}
+}
+
+// wake has gnet make a turn, and returns false if one is on its way. Any goroutine.
+func (l *loop) wake() bool { return !l.woken.Swap(true) && l.gnet.Execute(context.Background(), l) == nil }
+
+// wakeAt has the timer wake the loop.
+func (l *loop) wakeAt(at time.Duration) {
+	if l.timerAt == 0 || at < l.timerAt {
+		l.timerAt = at
+		l.timer.Reset(max(at-l.adapter.clock.Now(), 0))
+	}
+}
+
+// Run implements gnet.Runnable. It is a turn.
+func (l *loop) Run(context.Context) error {
+	l.call(-1, l.turn)
+	return nil
+}
+
+func (l *loop) turn() {
+	l.woken.Store(false) // before anything is looked at
+	l.timerAt = 0
+	l.mu.Lock()
+	mail := l.mail
+	l.mail = nil
+	l.mu.Unlock()
+	for _, c := range mail {
+		c.serve()
+	}
+	now := l.adapter.clock.Now()
+	l.wheel.Expire(now, func(c *conn) { l.expired = append(l.expired, c) })
+	for _, c := range l.expired {
+		c.driver.Expire(now)
+	}
+	clear(l.expired)
+	l.expired = l.expired[:0]
+	if at, ok := l.wheel.Next(); ok {
+		l.wakeAt(at)
+	}
+}
+
+// call runs what gnet has called us for. A callback that calls runtime.Goexit ends gnet's loop: its sessions are ended then, and gnet after them.
+// fd is a descriptor that gnet was about to close.
+func (l *loop) call(fd int, f func()) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if value := recover(); value != nil {
+			panic(value) // not the application's
+		}
+		defer reactor.Socket(fd).Close()
+		l.adapter.log.Error("gnet's event loop has ended: its sessions are reset, and gnet stops", errGoexit, "loop", l.index)
+		go func() { _ = l.adapter.engine.Stop(context.Background()) }()
+		l.endAll(l.adapter.open())
+	}()
+	f()
+	returned = true
+}
+
+// endAll ends those of a list that are the loop's, also if callbacks end the goroutine again.
+func (l *loop) endAll(list []*conn) {
+	for i, c := range list {
+		if c.loop == l {
+			defer l.endAll(list[i+1:])
+			c.end(errGoexit)
+			return
+		}
+	}
+}
