@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/servercore-go/servercore/internal/reactor"
-	"github.com/servercore-go/servercore/internal/wheel"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -22,8 +21,9 @@ type conn struct {
 	gnet           gnet.Conn // nil then
 	loop           *loop
 	driver         *session.Driver
-	place          wheel.Position
 	due            atomic.Uint32 // why the loop is to look at it
+	timer          *time.Timer   // nil before the first deadline
+	timerAt        time.Duration // 0 if it is not set
 	watched        bool          // by the watcher
 	closed         bool
 	paused         bool
@@ -34,6 +34,7 @@ type conn struct {
 const (
 	dueTurn uint32 = 1 << iota // its session has asked
 	dueRoom                    // the kernel takes bytes again, or the connection has broken
+	dueTime                    // a deadline may have passed
 )
 
 var _ session.Transport = (*conn)(nil)
@@ -60,7 +61,12 @@ func (c *conn) receive(data []byte) {
 
 // serve looks at what was asked for.
 func (c *conn) serve() {
-	if c.due.Swap(0)&dueRoom != 0 && !c.closed {
+	due := c.due.Swap(0)
+	if due&dueTime != 0 {
+		c.timerAt = 0
+		c.driver.Expire(c.Now())
+	}
+	if due&dueRoom != 0 && !c.closed {
 		if c.gnet == nil { // gnet would have told of a reset
 			if err := c.Error(); err != nil {
 				c.driver.PeerClosed(err)
@@ -77,6 +83,21 @@ func (c *conn) end(why error) {
 	c.driver.Turn()
 }
 
+// post has the loop's next turn serve the connection. Any goroutine.
+func (c *conn) post(why uint32) {
+	if c.due.Or(why) == 0 {
+		c.loop.mu.Lock()
+		c.loop.mail = append(c.loop.mail, c)
+		c.loop.mu.Unlock()
+	}
+}
+
+// ask is post, and wakes the loop. Any goroutine.
+func (c *conn) ask(why uint32) {
+	c.post(why)
+	c.loop.wake()
+}
+
 // outlive takes the connection over from gnet, which is about to close its descriptor. There is nothing left to read. Whether it has room, or
 // has broken, is the watcher's to tell.
 func (c *conn) outlive() {
@@ -91,35 +112,36 @@ func (c *conn) outlive() {
 	}
 }
 
-// WheelPosition implements wheel.Item.
-func (c *conn) WheelPosition() *wheel.Position { return &c.place }
-
 // Wake implements session.Transport, and so do the others.
 func (c *conn) Wake() { c.WakeAll([]session.Transport{c}) }
 
 // WakeAll has gnet make one turn for all of them.
 func (c *conn) WakeAll(all []session.Transport) {
 	for _, other := range all {
-		c.loop.post(other.(*conn), dueTurn)
+		other.(*conn).post(dueTurn)
 	}
 	if c.loop.wake() {
 		c.loop.wakeUps.Add(1)
 	}
 }
 
-// Again waits for the timer: what a task of gnet's asks for is done before gnet looks at its connections.
-func (c *conn) Again() {
-	c.loop.post(c, dueTurn)
-	c.loop.wakeAt(c.Now())
-}
+// Again waits for a timer: what a task of gnet's asks for is done before gnet looks at its connections.
+func (c *conn) Again() { c.Arm(c.Now()) }
 
 func (c *conn) Now() time.Duration { return c.loop.adapter.clock.Now() }
 
 func (c *conn) Scratch() *session.Scratch { return c.loop.scratch }
 
 func (c *conn) Arm(at time.Duration) {
-	c.loop.wheel.Arm(c, at)
-	c.loop.wakeAt(at)
+	if c.timerAt > 0 && c.timerAt <= at {
+		return
+	}
+	c.timerAt = at
+	if in := max(at-c.Now(), 0); c.timer == nil {
+		c.timer = time.AfterFunc(in, func() { c.ask(dueTime) })
+	} else {
+		c.timer.Reset(in)
+	}
 }
 
 // Write goes around gnet's own, which keeps what the kernel does not take, and tells nobody when it does.
@@ -143,7 +165,9 @@ func (c *conn) Reading(on bool) error {
 func (c *conn) Close(reset bool) {
 	c.closed = true
 	c.loop.adapter.watcher.remove(c)
-	c.loop.wheel.Disarm(c)
+	if c.timer != nil {
+		c.timer.Stop()
+	}
 	if reset {
 		c.ResetOnClose()
 	}

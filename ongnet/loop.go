@@ -6,13 +6,11 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/panjf2000/gnet/v2"
 
 	"github.com/servercore-go/servercore/internal/asynclog"
 	"github.com/servercore-go/servercore/internal/reactor"
-	"github.com/servercore-go/servercore/internal/wheel"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -33,16 +31,12 @@ type loop struct {
 	// The loop's own.
 	scratch *session.Scratch
 	memory  reactor.WriteMemory
-	wheel   *wheel.Wheel[*conn]
-	timer   *time.Timer
-	timerAt time.Duration // 0 if it is not set
-	expired []*conn
 
 	// Any goroutine.
 	sessions, wakeUps atomic.Int64
 	woken             atomic.Bool // a turn is on its way
 	mu                sync.Mutex
-	mail              []*conn // those with something due
+	mail, spare       []*conn // those with something due
 }
 
 // loopOf returns what we keep of a loop of gnet's.
@@ -54,10 +48,8 @@ func (a *Adapter) loopOf(g gnet.EventLoop) *loop {
 			return l
 		}
 	}
-	l := &loop{adapter: a, gnet: g, index: len(a.loops), shared: session.NewLoop(a.limits), scratch: session.NewScratch(),
-		wheel: wheel.New[*conn](reactor.Tick, reactor.TickSlots)}
+	l := &loop{adapter: a, gnet: g, index: len(a.loops), shared: session.NewLoop(a.limits), scratch: session.NewScratch()}
 	l.scratch.Watched(false)
-	l.timer = time.AfterFunc(time.Hour, func() { l.wake() })
 	a.loops = append(a.loops, l)
 	return l
 }
@@ -124,52 +116,25 @@ func (a *Adapter) free() {
 	}
 }
 
-// post has the next turn serve a connection. Any goroutine.
-func (l *loop) post(c *conn, why uint32) {
-	if c.due.Or(why) == 0 {
-		l.mu.Lock()
-		l.mail = append(l.mail, c)
-		l.mu.Unlock()
-	}
-}
-
 // wake has gnet make a turn, and returns false if one is on its way. Any goroutine.
-func (l *loop) wake() bool { return !l.woken.Swap(true) && l.gnet.Execute(context.Background(), l) == nil }
-
-// wakeAt has the timer wake the loop.
-func (l *loop) wakeAt(at time.Duration) {
-	if l.timerAt == 0 || at < l.timerAt {
-		l.timerAt = at
-		l.timer.Reset(max(at-l.adapter.clock.Now(), 0))
-	}
+func (l *loop) wake() bool {
+	return !l.woken.Swap(true) && l.gnet.Execute(context.Background(), l) == nil
 }
 
-// Run implements gnet.Runnable. It is a turn.
+// Run implements gnet.Runnable. It is a turn: it serves the connections that were posted.
 func (l *loop) Run(context.Context) error {
-	l.call(-1, l.turn)
-	return nil
-}
-
-func (l *loop) turn() {
 	l.woken.Store(false) // before anything is looked at
-	l.timerAt = 0
 	l.mu.Lock()
 	mail := l.mail
-	l.mail = nil
+	l.mail, l.spare = l.spare[:0], mail
 	l.mu.Unlock()
-	for _, c := range mail {
-		c.serve()
-	}
-	now := l.adapter.clock.Now()
-	l.wheel.Expire(now, func(c *conn) { l.expired = append(l.expired, c) })
-	for _, c := range l.expired {
-		c.driver.Expire(now)
-	}
-	clear(l.expired)
-	l.expired = l.expired[:0]
-	if at, ok := l.wheel.Next(); ok {
-		l.wakeAt(at)
-	}
+	l.call(-1, func() {
+		for i, c := range mail {
+			mail[i] = nil
+			c.serve()
+		}
+	})
+	return nil
 }
 
 // call runs what gnet has called us for. A callback that calls runtime.Goexit ends gnet's loop: its sessions are ended then, and gnet after them.

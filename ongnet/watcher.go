@@ -59,8 +59,7 @@ func (w *watcher) event(fd int, _ netpoll.IOEvent, _ netpoll.IOFlags) error {
 	c := w.conns[fd]
 	w.mu.Unlock()
 	if c != nil {
-		c.loop.post(c, dueRoom)
-		c.loop.wake()
+		c.ask(dueRoom)
 	}
 	return nil
 }
