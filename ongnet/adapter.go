@@ -42,10 +42,10 @@ type Adapter struct {
 	limits  session.Limits
 	log     *asynclog.Logger
 	clock   reactor.Clock
-	watcher watcher
-
-	ending sync.Mutex    // one Shutdown at a time
-	left   chan struct{} // a session has ended
+	watcher reactor.Watcher[*conn]
+	ending  sync.Mutex    // one Shutdown at a time
+	left    chan struct{} // a session has ended
+	halting chan struct{} // closed when OnShutdown begins
 
 	mu       sync.Mutex
 	engine   gnet.Engine
@@ -70,7 +70,8 @@ func Handler(f session.Factory, o Options) gnet.EventHandler {
 		o.Logger = slog.Default()
 	}
 	return &Adapter{factory: f, options: o, limits: limits, log: asynclog.New(o.Logger.Handler()), clock: reactor.NewClock(),
-		conns: make(map[*conn]bool), left: make(chan struct{}, 1)}
+		watcher: reactor.Watcher[*conn]{Tell: func(c *conn) { c.ask(dueRoom) }}, conns: make(map[*conn]bool),
+		left: make(chan struct{}, 1), halting: make(chan struct{})}
 }
 
 // OnBoot implements gnet.EventHandler.
@@ -127,61 +128,69 @@ func (a *Adapter) OnClose(g gnet.Conn, err error) gnet.Action {
 
 // OnShutdown implements gnet.EventHandler: Shutdown within DrainTimeout. gnet waits for it, and its loops still run.
 func (a *Adapter) OnShutdown(gnet.Engine) {
+	close(a.halting)
 	ctx, cancel := context.Background(), func() {}
 	if d := a.limits.Drain; d > 0 {
 		ctx, cancel = context.WithTimeout(ctx, d)
 	}
 	defer cancel()
 	_ = a.Shutdown(ctx)
-	a.watcher.close()
+	a.watcher.Close()
 }
 
-// Shutdown ends accepting, disconnects every session as Session.Disconnect does, and returns when all have ended. When ctx ends, what is left
-// is aborted, and ctx's error returned. gnet itself goes on: gnet.Engine.Stop follows. Shutdown waits for callbacks, so it is not to be
-// called in one.
-func (a *Adapter) Shutdown(ctx context.Context) error {
+// Shutdown ends accepting, disconnects every session as Session.Disconnect does, and returns when all have ended and gnet is about to. When
+// ctx ends, what is left is aborted, and ctx's error returned. It returns gnet's error if gnet does not run. Shutdown waits for
+// callbacks, so it is not to be called in one. Any other goroutine, any number of times.
+func (a *Adapter) Shutdown(ctx context.Context) (err error) {
 	a.ending.Lock()
 	defer a.ending.Unlock()
 	a.mu.Lock()
-	first := !a.stopping
+	e, first := a.engine, !a.stopping
 	a.stopping = true
-	e := a.engine
 	a.mu.Unlock()
-	if first {
-		stopListening(e)
+	if err := e.Validate(); err != nil {
+		return fmt.Errorf("ongnet: %w", err)
 	}
+	if first && !stopListening(e) {
+		go func() { _ = e.Stop(context.Background()) }()
+	}
+	<-a.halting // by now nothing is accepted
 	for _, c := range a.open() {
 		c.driver.End(session.ErrShutdown)
 	}
-	err := a.awaitEmpty(ctx)
-	for _, c := range a.open() {
-		c.driver.Kill(errKilled)
-	}
-	_ = a.awaitEmpty(context.Background())
-	return err
-}
-
-// stopListening ends accepting where one acceptor serves one listener, by an error of accept, which gnet logs. With a listener for each
-// loop (WithReusePort) that would end the loops: there, and with several listeners, connections are accepted and closed.
-func stopListening(e gnet.Engine) {
-	if fd, err := e.Dup(); err == nil {
-		if shared, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT); err == nil && shared == 0 {
-			_ = unix.Shutdown(fd, unix.SHUT_RD)
-		}
-		_ = unix.Close(fd)
-	}
-}
-
-// awaitEmpty returns when no session is left, or with ctx's error.
-func (a *Adapter) awaitEmpty(ctx context.Context) error {
 	for a.sessions.Load() > 0 {
 		select {
 		case <-a.left:
 		case <-ctx.Done():
-			return ctx.Err()
+			for _, c := range a.open() {
+				c.driver.Kill(errKilled)
+			}
+			ctx, err = context.Background(), ctx.Err()
 		}
 	}
-	return nil
+	return err
+}
+
+// stopListening ends an acceptor that serves one listener by an error of accept, which gnet logs, and returns true: now gnet stops. It returns
+// false for a unix socket, whose accept has no such error, and where it would end loops (WithReusePort) or cannot reach the sockets
+// (several listeners). There, connections are accepted and closed until gnet has stopped.
+func stopListening(e gnet.Engine) bool {
+	fd, err := e.Dup()
+	if err != nil {
+		return false
+	}
+	defer reactor.Socket(fd).Close()
+	shared, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT)
+	if err != nil || shared != 0 || unix.Shutdown(fd, unix.SHUT_RD) != nil {
+		return false
+	}
+	for {
+		pending, _, err := unix.Accept(fd)
+		if err != nil {
+			return err == unix.EINVAL
+		}
+		_ = unix.Close(pending)
+	}
 }
 
 // Stats counts as engine.Engine.Stats does, as far as gnet tells: no errors of accept, no stalls, and the loops that have had a

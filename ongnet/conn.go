@@ -24,7 +24,7 @@ type conn struct {
 	due            atomic.Uint32 // why the loop is to look at it
 	timer          *time.Timer   // nil before the first deadline
 	timerAt        time.Duration // 0 if it is not set
-	watched        bool          // by the watcher
+	watched        bool
 	closed         bool
 	paused         bool
 	kept           int // bytes received while paused
@@ -59,7 +59,21 @@ func (c *conn) receive(data []byte) {
 	c.driver.Receive(data)
 }
 
-// serve looks at what was asked for.
+// post has the loop's next turn serve the connection. Any goroutine.
+func (c *conn) post(why uint32) {
+	if c.due.Or(why) == 0 {
+		c.loop.mu.Lock()
+		c.loop.mail = append(c.loop.mail, c)
+		c.loop.mu.Unlock()
+	}
+}
+
+// ask is post, and wakes the loop. Any goroutine.
+func (c *conn) ask(why uint32) {
+	c.post(why)
+	c.loop.wake()
+}
+
 func (c *conn) serve() {
 	due := c.due.Swap(0)
 	if due&dueTime != 0 {
@@ -83,37 +97,42 @@ func (c *conn) end(why error) {
 	c.driver.Turn()
 }
 
-// post has the loop's next turn serve the connection. Any goroutine.
-func (c *conn) post(why uint32) {
-	if c.due.Or(why) == 0 {
-		c.loop.mu.Lock()
-		c.loop.mail = append(c.loop.mail, c)
-		c.loop.mu.Unlock()
-	}
-}
-
-// ask is post, and wakes the loop. Any goroutine.
-func (c *conn) ask(why uint32) {
-	c.post(why)
-	c.loop.wake()
-}
-
 // outlive takes the connection over from gnet, which is about to close its descriptor. There is nothing left to read. Whether it has room, or
 // has broken, is the watcher's to tell.
 func (c *conn) outlive() {
-	c.loop.adapter.watcher.remove(c)
+	c.unwatch()
 	fd, err := c.gnet.Dup()
 	if err == nil {
 		c.gnet, c.Socket = nil, reactor.Socket(fd)
-		err = c.loop.adapter.watcher.add(c)
+		err = c.watch()
 	}
 	if err != nil {
 		c.end(err)
 	}
 }
 
-// Wake implements session.Transport, and so do the others.
-func (c *conn) Wake() { c.WakeAll([]session.Transport{c}) }
+// watch has the loop told when the connection takes bytes again.
+func (c *conn) watch() (err error) {
+	if !c.watched {
+		err = c.loop.adapter.watcher.Add(int(c.Socket), c)
+		c.watched = err == nil
+	}
+	return err
+}
+
+func (c *conn) unwatch() {
+	if c.watched {
+		c.watched = false
+		c.loop.adapter.watcher.Remove(int(c.Socket))
+	}
+}
+
+// The methods of session.Transport.
+
+func (c *conn) Wake()                     { c.WakeAll([]session.Transport{c}) }
+func (c *conn) Now() time.Duration        { return c.loop.adapter.clock.Now() }
+func (c *conn) Scratch() *session.Scratch { return c.loop.scratch }
+func (c *conn) Done()                     { c.loop.forget(c) }
 
 // WakeAll has gnet make one turn for all of them.
 func (c *conn) WakeAll(all []session.Transport) {
@@ -127,10 +146,6 @@ func (c *conn) WakeAll(all []session.Transport) {
 
 // Again waits for a timer: what a task of gnet's asks for is done before gnet looks at its connections.
 func (c *conn) Again() { c.Arm(c.Now()) }
-
-func (c *conn) Now() time.Duration { return c.loop.adapter.clock.Now() }
-
-func (c *conn) Scratch() *session.Scratch { return c.loop.scratch }
 
 func (c *conn) Arm(at time.Duration) {
 	if c.timerAt > 0 && c.timerAt <= at {
@@ -148,7 +163,7 @@ func (c *conn) Arm(at time.Duration) {
 func (c *conn) Write(bufs [][]byte) (int, error) {
 	n, err := c.Socket.Write(&c.loop.memory, bufs)
 	switch {
-	case err == reactor.ErrWouldBlock && c.loop.adapter.watcher.add(c) == nil:
+	case err == reactor.ErrWouldBlock && c.watch() == nil:
 		err = session.ErrWouldBlock
 	case err == reactor.ErrWouldBlock, err == reactor.ErrNoMemory:
 		err = session.ErrNoMemory // it tries again soon
@@ -164,27 +179,18 @@ func (c *conn) Reading(on bool) error {
 
 func (c *conn) Close(reset bool) {
 	c.closed = true
-	c.loop.adapter.watcher.remove(c)
+	c.unwatch()
 	if c.timer != nil {
 		c.timer.Stop()
 	}
 	if reset {
 		c.ResetOnClose()
 	}
-	if c.gnet != nil {
-		_ = c.loop.gnet.Close(c.gnet)
-	} else {
+	if c.gnet == nil {
 		c.Socket.Close()
+		return
 	}
-}
-
-func (c *conn) Done() {
-	a := c.loop.adapter
-	a.mu.Lock()
-	delete(a.conns, c)
-	a.mu.Unlock()
-	c.loop.sessions.Add(-1)
-	a.free()
+	_ = c.loop.gnet.Close(c.gnet)
 }
 
 func (c *conn) Failed(callback string, value any, stack []byte) {

@@ -31,6 +31,27 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// except is what stock gnet does not allow us to promise: the list of the package's comment. See docs/decisions/0003-reactor.md.
+func except(network string) map[string]enginetest.Exception {
+	const reads = "gnet cannot stop reading a connection: the session ends when SendLimit bytes are kept (ErrNotHeld), early or late"
+	list := map[string]enginetest.Exception{
+		"S7 PauseRecv holds the peer, ResumeRecv delivers all of it":  enginetest.NotPromised(reads),
+		"S7 an echo of a client that does not read loses nothing":     enginetest.NotPromised(reads),
+		"L4 a factory that calls Goexit refuses that connection only": enginetest.Fails(goexit),
+		"L4 Goexit in a callback loses no other session's end":        enginetest.Fails(goexit),
+	}
+	for _, where := range []string{"OnConnected", "OnRecv", "OnSend", "OnDisconnected", "Post"} {
+		list["L4 Goexit in "+where+" ends that session only"] = enginetest.Fails(goexit)
+	}
+	if network == "unix" {
+		list["E4 Shutdown in a rush leaves nothing behind"] = enginetest.NotPromised("gnet goes on accepting while its loops end, and nobody closes " +
+			"a connection that no loop hears of; on TCP an error of accept ends it before")
+	}
+	return list
+}
+
+const goexit = "the goroutine that Goexit ends is gnet's event loop: all its sessions end with it, and gnet stops"
+
 // The contract holds on gnet's own loops, but for what except has.
 func TestContract(t *testing.T) {
 	for _, network := range []string{"tcp4", "unix"} {
@@ -38,7 +59,7 @@ func TestContract(t *testing.T) {
 			if testing.Short() && (network == "tcp4") != (loops == 4) {
 				continue
 			}
-			v := enginetest.Variant{Network: network, Loops: loops, NoEngine: true, New: newServer}
+			v := enginetest.Variant{Network: network, Loops: loops, NoEngine: true, New: newServer, Except: except(network)}
 			t.Run(fmt.Sprintf("%s,loops=%d", network, loops), func(t *testing.T) { enginetest.Run(t, v) })
 		}
 	}
@@ -50,7 +71,6 @@ type server struct {
 	address string
 	options []gnet.Option
 	booted  chan struct{}
-	engine  gnet.Engine
 	addr    net.Addr
 	start   sync.Once
 	ran     chan struct{} // closed when gnet.Run has returned
@@ -78,7 +98,6 @@ func (s *server) OnBoot(e gnet.Engine) gnet.Action {
 		}
 		_ = f.Close()
 	}
-	s.engine = e
 	return s.Adapter.OnBoot(e)
 }
 
@@ -105,9 +124,6 @@ func (s *server) Shutdown(ctx context.Context) error {
 	default:
 	}
 	err := s.Adapter.Shutdown(ctx)
-	over, cancel := context.WithCancel(ctx)
-	cancel()
-	_ = s.engine.Stop(over) // it would look each half second
 	<-s.ran
 	return err
 }

@@ -27,8 +27,6 @@ type loop struct {
 	gnet    gnet.EventLoop
 	index   int
 	shared  *session.Loop
-
-	// The loop's own.
 	scratch *session.Scratch
 	memory  reactor.WriteMemory
 
@@ -36,7 +34,7 @@ type loop struct {
 	sessions, wakeUps atomic.Int64
 	woken             atomic.Bool // a turn is on its way
 	mu                sync.Mutex
-	mail, spare       []*conn // those with something due
+	mail, spare       []*conn // those to be served, and the memory of the last turn's
 }
 
 // loopOf returns what we keep of a loop of gnet's.
@@ -57,18 +55,18 @@ func (a *Adapter) loopOf(g gnet.EventLoop) *loop {
 // open makes a connection a session. It returns nil if the connection is refused.
 func (l *loop) open(g gnet.Conn) *conn {
 	a, c := l.adapter, &conn{Socket: reactor.Socket(g.Fd()), gnet: g, loop: l}
-	cause := a.admit()
-	defer func() {
+	refusals := a.admit()
+	defer func() { // also if the factory has ended the goroutine
 		if c.driver == nil {
 			if value := recover(); value != nil {
 				a.log.LimitedError(panicLine, "session factory failed, the connection is refused", "panic", value, "stack", string(debug.Stack()))
 			}
-			cause.Add(1)
-			_ = l.gnet.Close(g) // also if the factory has ended the goroutine
+			refusals.Add(1)
+			_ = l.gnet.Close(g)
 			a.free()
 		}
 	}()
-	if cause != &a.failed {
+	if refusals != &a.failed {
 		return nil
 	}
 	local, remote := addresses(g)
@@ -92,17 +90,17 @@ func (l *loop) open(g gnet.Conn) *conn {
 	return c
 }
 
-// admit takes a place among the sessions. It returns the counter of connections that are refused for want of one, and if there is one, of
-// those whose session cannot be made.
-func (a *Adapter) admit() (refused *atomic.Int64) {
+// admit takes a place among the sessions, and returns where to count a refusal: for want of a place, or of a session.
+func (a *Adapter) admit() *atomic.Int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	switch most := a.options.MaxSessions; {
-	case a.sessions.Add(1) > int64(most) && most > 0:
-		a.log.Limited(fullLine, "refusing connections: MaxSessions reached", "max", most)
-		return &a.full
+	most := int64(a.options.MaxSessions)
+	switch n := a.sessions.Add(1); {
 	case a.stopping:
 		return &a.closing
+	case most > 0 && n > most:
+		a.log.Limited(fullLine, "refusing connections: MaxSessions reached", "max", most)
+		return &a.full
 	}
 	return &a.failed
 }
@@ -114,6 +112,15 @@ func (a *Adapter) free() {
 	case a.left <- struct{}{}:
 	default:
 	}
+}
+
+// forget takes a session off the books that has ended.
+func (l *loop) forget(c *conn) {
+	l.adapter.mu.Lock()
+	delete(l.adapter.conns, c)
+	l.adapter.mu.Unlock()
+	l.sessions.Add(-1)
+	l.adapter.free()
 }
 
 // wake has gnet make a turn, and returns false if one is on its way. Any goroutine.
