@@ -49,6 +49,8 @@ var rooms = []room{
 	{dir: ".", tests: []string{"engine", "enginetest", "session", "frame", checksum}},
 	{dir: "cmd", may: []string{"engine", "session", "bench", echoserver, sys}, tests: []string{"pool", testkit}},
 	{dir: "examples", may: []string{"engine", "session", "frame", "pool"}},
+	{dir: "examples/ongnet", may: []string{"ongnet", "session", gnet}}, // all of gnet: here and in ongnet only
+	{dir: "ongnet", may: []string{"engine", "session", "internal/asynclog", "internal/reactor", gnet, gnet + "/pkg/", sys}, tests: []string{"enginetest", "internal/"}},
 	{dir: "docs", tests: []string{"engine", "session", "frame", "pool"}}, // the code of the guide: test files only
 	{dir: "engine", may: []string{"layer/", "session", "pool", "frame", "internal/", sys}, tests: []string{gnet + "/pkg/logging"}},
 	{dir: "enginetest", may: []string{"engine", "session", "pool", "frame", enginekit}},
@@ -243,6 +245,13 @@ func TestImportRule(t *testing.T) {
 		{"cmd/netbench/main.go", module + "/cmd/netbench/part", true},
 		{"engine/loop.go", gnet, false},
 		{"engine/loop.go", gnet + "/pkg/errors", false},
+		{"ongnet/adapter.go", gnet, true},
+		{"ongnet/conn.go", gnet + "/pkg/socket", true},
+		{"ongnet/loop.go", module + "/internal/wheel", false},
+		{"ongnet/contract_test.go", module + "/enginetest", true},
+		{"examples/ongnet/main.go", gnet, true},
+		{"examples/echo/main.go", gnet, false},
+		{"engine/loop.go", module + "/ongnet", false},
 		{"engine/gnetlog_test.go", gnet + "/pkg/logging", true},
 		{"engine/loop.go", module + "/internal/reactor", true},
 		{"internal/reactor/run.go", gnet + "/pkg/netpoll", true},
