@@ -54,14 +54,13 @@ const goexit = "the goroutine that Goexit ends is gnet's event loop: all its ses
 
 // The contract holds on gnet's own loops, but for what except has.
 func TestContract(t *testing.T) {
-	for _, network := range []string{"tcp4", "unix"} {
-		for _, loops := range []int{1, 4} {
-			if testing.Short() && (network == "tcp4") != (loops == 4) {
-				continue
-			}
-			v := enginetest.Variant{Network: network, Loops: loops, NoEngine: true, New: newServer, Except: except(network)}
-			t.Run(fmt.Sprintf("%s,loops=%d", network, loops), func(t *testing.T) { enginetest.Run(t, v) })
-		}
+	variants := []enginetest.Variant{{Network: "tcp4", Loops: 4}, {Network: "unix", Loops: 4}, {Network: "tcp4", Loops: 1}}
+	if testing.Short() {
+		variants = variants[:1]
+	}
+	for _, v := range variants {
+		v.NoEngine, v.New, v.Except = true, newServer, except(v.Network)
+		t.Run(fmt.Sprintf("%s,loops=%d", v.Network, v.Loops), func(t *testing.T) { enginetest.Run(t, v) })
 	}
 }
 
@@ -71,6 +70,7 @@ type server struct {
 	address string
 	options []gnet.Option
 	booted  chan struct{}
+	engine  gnet.Engine
 	addr    net.Addr
 	start   sync.Once
 	ran     chan struct{} // closed when gnet.Run has returned
@@ -98,6 +98,7 @@ func (s *server) OnBoot(e gnet.Engine) gnet.Action {
 		}
 		_ = f.Close()
 	}
+	s.engine = e
 	return s.Adapter.OnBoot(e)
 }
 
