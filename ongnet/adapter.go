@@ -144,15 +144,8 @@ func (a *Adapter) OnShutdown(gnet.Engine) {
 func (a *Adapter) Shutdown(ctx context.Context) (err error) {
 	a.ending.Lock()
 	defer a.ending.Unlock()
-	a.mu.Lock()
-	e, first := a.engine, !a.stopping
-	a.stopping = true
-	a.mu.Unlock()
-	if err := e.Validate(); err != nil {
+	if err := a.halt(); err != nil {
 		return fmt.Errorf("ongnet: %w", err)
-	}
-	if first && !stopListening(e) {
-		go func() { _ = e.Stop(context.Background()) }()
 	}
 	<-a.halting // by now nothing is accepted
 	for _, c := range a.open() {
@@ -167,6 +160,19 @@ func (a *Adapter) Shutdown(ctx context.Context) (err error) {
 			}
 			ctx, err = context.Background(), ctx.Err()
 		}
+	}
+	return err
+}
+
+// halt ends accepting and has gnet stop, without waiting for it.
+func (a *Adapter) halt() error {
+	a.mu.Lock()
+	e, first := a.engine, !a.stopping
+	a.stopping = true
+	a.mu.Unlock()
+	err := e.Validate()
+	if err == nil && first && !stopListening(e) {
+		go func() { _ = e.Stop(context.Background()) }()
 	}
 	return err
 }

@@ -157,7 +157,7 @@ func (l *loop) call(fd int, f func()) {
 		}
 		defer reactor.Socket(fd).Close()
 		l.adapter.log.Error("gnet's event loop has ended: its sessions are reset, and gnet stops", errGoexit, "loop", l.index)
-		go func() { _ = l.adapter.engine.Stop(context.Background()) }()
+		_ = l.adapter.halt() // first: what is accepted for this loop now is lost
 		l.endAll(l.adapter.open())
 	}()
 	f()
