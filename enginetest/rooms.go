@@ -41,6 +41,7 @@ func roomHearsInOneOrder(t testing.TB, v *Variant) {
 		c, p := s.connect()
 		conns, peers = append(conns, c), append(peers, p)
 	}
+	kit.Eventually(t, "all have joined", func() bool { return g.Len() == members })
 	// Some speak, each in his callbacks and from a goroutine of his own; the rest listens.
 	var speaking sync.WaitGroup
 	for i := range speakers {
@@ -79,6 +80,7 @@ func roomWakesOncePerLoop(t testing.TB, v *Variant) {
 		c, p := s.connect()
 		conns, peers = append(conns, c), append(peers, p)
 	}
+	kit.Eventually(t, "all have joined", func() bool { return g.Len() == members }) // the last is told of before it joins
 	speak := func(most int) {
 		t.Helper()
 		before := s.Stats().Total.WakeUps
@@ -185,6 +187,7 @@ func membersLeaveByThemselves(t testing.TB, v *Variant) {
 		},
 	})
 	witness, _ := s.connect()
+	kit.Eventually(t, "the witness has joined", func() bool { return g.Len() == 1 })
 	ends := []func(c net.Conn, p *kit.Session){
 		func(c net.Conn, _ *kit.Session) { _ = c.Close() },
 		func(c net.Conn, _ *kit.Session) { kit.Reset(t, c) },
