@@ -22,7 +22,11 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given { // the tests wait most of the time
+	switch { // the tests wait most of the time; -short is for the race detector, which makes everything beside a test slow
+	case given:
+	case testing.Short():
+		_ = flag.Set("test.parallel", "4")
+	default:
 		_ = flag.Set("test.parallel", "6")
 	}
 	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil { // the runtime's own descriptors exist from here on

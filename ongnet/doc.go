@@ -30,7 +30,7 @@
 //
 // # What it costs
 //
-// Echo of 64 bytes takes the CPU time of plain gnet (docs/decisions/0003-reactor.md has the figures, bench/peers the means). A session has 216
-// bytes besides gnet's connection. One that is full is in a second poller. One whose peer has finished, and that still owes it bytes, moves
+// Echo of 64 bytes takes the CPU time of plain gnet (docs/decisions/0003-reactor.md has the figures, bench/peers the means). A session has 80
+// bytes besides gnet's connection and its own. One that is full is in a second poller. One whose peer has finished, and that still owes it bytes, moves
 // to a duplicate of its descriptor. One with a deadline has a timer of the runtime's.
 package ongnet
