@@ -38,6 +38,7 @@ type layeredPeer struct {
 	ours   *checksum.Layer  // the session's
 	sealer *checksum.Sealer // the same, nil if it does not seal
 	layer  *checksum.Layer  // the peer's
+	more   bool             // what its last Open has returned, for bind
 	seals  *checksum.Sealer // the same, nil if it does not seal
 
 	opened   int      // bytes of c.Wire
@@ -85,7 +86,7 @@ func (p *layeredPeer) bind(l *testkit.Loop, h session.Handler, layer session.Lay
 	if layer == nil {
 		layer = p.ofSession()
 	}
-	c, err := l.BindLayer(h, p.kind.framing, layer)
+	c, err := l.BindLayer(h, p.kind.framing, layer, p.more)
 	if err != nil {
 		p.t.Fatal(err)
 	}

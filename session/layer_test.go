@@ -500,11 +500,12 @@ func TestLayeredBytesBehindTheHandshake(t *testing.T) {
 		l := newLoop(t, session.Limits{})
 		h := &testkit.Handler{Recv: answer}
 		p := newLayers(t, sealing, checksum.Options{})
-		p.bind(l, h, nil)
 		early := p.wire(nil, "early")
 		if data, used, more, err := p.ours.Open(nil, early); data != nil || used != len(early) || !more || err != nil {
 			t.Fatalf("Open without room: %q, used %d of %d, more %t, %v", data, used, len(early), more, err)
 		}
+		p.more = true
+		p.bind(l, h, nil)
 		if paused {
 			h.PauseRecv()
 			p.send("late")

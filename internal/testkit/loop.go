@@ -80,11 +80,11 @@ func (l *Loop) Bind(h session.Handler, framing *session.Framing) (*Conn, error) 
 	return c, nil
 }
 
-// BindLayer is Bind for a session with a layer whose handshake is done and whose own bytes are out.
-func (l *Loop) BindLayer(h session.Handler, framing *session.Framing, layer session.Layer) (*Conn, error) {
+// BindLayer is Bind for a session with a layer whose handshake is done and whose own bytes are out. more is as for Driver.UseLayer.
+func (l *Loop) BindLayer(h session.Handler, framing *session.Framing, layer session.Layer, more bool) (*Conn, error) {
 	c, err := l.Bind(h, framing)
 	if err == nil {
-		c.Driver.UseLayer(layer, false)
+		c.Driver.UseLayer(layer, more)
 	}
 	return c, err
 }
