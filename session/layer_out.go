@@ -98,6 +98,9 @@ func (s *Session) fillWire(l *layered, m *layerScratch, b []byte) (iov [][]byte)
 	f := s.framed()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.aborted { // meanwhile: nothing is written any more (E3)
+		return nil
+	}
 	for _, u := range m.units {
 		s.q.Consume(u.plain)
 		payload := u.plain
