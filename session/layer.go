@@ -14,8 +14,8 @@ import (
 // the end is in order only when the layer's last word is out.
 //
 // The session calls a layer on its loop, one method at a time, with no lock held (I3). The loop may change its goroutine between two calls. A
-// layer must not call the session. A panic in one of its methods ends the session as one in a callback does, but for Pending and NextAt, which only
-// look.
+// layer must not call the session. A panic in one of its methods ends the session as one in a callback does. Pending and NextAt only look, and
+// must not panic.
 type Layer interface {
 	// Open takes wire bytes. It returns bytes for the application, at most one message if the layer has messages, and how much of in it has
 	// used. data is in dst, from its beginning and up to its length, or in memory of the layer that stays as it is until the next Open. nil is

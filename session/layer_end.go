@@ -47,8 +47,8 @@ func (s *Session) startLayeredDrain(l *layered) {
 	}
 }
 
-// layerAt returns the layer's next deadline, 0 if there is none. A session that drains has deadlines of its own; one of the layer's that has ended it
-// would come again and again.
+// layerAt returns the layer's next deadline, 0 if there is none. A session that drains has deadlines of its own; one of the layer's that has
+// ended it would come again and again.
 func (s *Session) layerAt() time.Duration {
 	if l := s.layered(); l != nil && s.phase == phaseOpen && !l.finished && !s.severed {
 		return l.layer.NextAt()

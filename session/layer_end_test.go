@@ -290,7 +290,8 @@ func TestLayeredProbeWhileDraining(t *testing.T) {
 			p.send("discarded")
 			l.Run()
 			if len(h.Received) > 0 || p.c.Took != took || !p.c.FINSent || p.c.Backlog() > 0 {
-				t.Errorf("OnRecv got %q, %d bytes written after the last word, FIN sent %t, %d bytes not read", h.Received, p.c.Took-took, p.c.FINSent, p.c.Backlog())
+				t.Errorf("OnRecv got %q, %d bytes written after the last word, FIN sent %t, %d bytes not read",
+					h.Received, p.c.Took-took, p.c.FINSent, p.c.Backlog())
 			}
 		}
 	})
@@ -324,7 +325,8 @@ func TestLayeredCloseError(t *testing.T) {
 		l.Advance(time.Second)
 		wantClosed(t, p.c, false)
 		var c *session.CloseError
-		if err := h.Err(); !errors.As(err, &c) || c.Code != 4001 || c.Reason != "enough" || !errors.Is(err, session.ErrPeerClosed) || !errors.Is(err, io.EOF) {
+		err := h.Err()
+		if !errors.As(err, &c) || c.Code != 4001 || c.Reason != "enough" || !errors.Is(err, session.ErrPeerClosed) || !errors.Is(err, io.EOF) {
 			t.Errorf("Err %v", err)
 		}
 		h = &testkit.Handler{}
@@ -499,7 +501,8 @@ func TestLayeredDeadlineWhileDraining(t *testing.T) {
 	})
 }
 
-// S6: a peer that asks and never reads the answers is ended like one that does not read what the application sends. Until then it costs one answer.
+// S6: a peer that asks and never reads the answers is ended like one that does not read what the application sends. Until then it costs one
+// answer.
 func TestLayeredPeerThatOnlyAsks(t *testing.T) {
 	eachLayered(t, func(t *testing.T, k *layeredKind) {
 		h := &testkit.Handler{}

@@ -167,8 +167,8 @@ func failOnce(t *testing.T, k *layeredKind, method string, at int, goexit bool, 
 	tripped[method] = tripped[method] || f.failed
 }
 
-// Data may come with an error of Open. It is delivered first, also by a session whose connection is broken, and also the part of it that waits for the
-// application.
+// Data may come with an error of Open. It is delivered first, also by a session whose connection is broken, and also the part of it that
+// waits for the application.
 func TestLayeredDataWithAnError(t *testing.T) {
 	for _, severed := range []bool{false, true} {
 		l := newLoop(t, endLimits)
@@ -223,7 +223,8 @@ func TestLayeredSealFailsInTheMidst(t *testing.T) {
 			sealed = 30_000
 		}
 		wantSent(t, h, sealed, sealed)
-		if n := int(l.Shared.Counters.BytesDropped.Load()); p.err != nil || p.word == nil || n != 100_000-h.SentSum || h.Pending() != 0 || !errors.Is(h.Err(), errTest) {
+		n := int(l.Shared.Counters.BytesDropped.Load())
+		if p.err != nil || p.word == nil || n != 100_000-h.SentSum || h.Pending() != 0 || !errors.Is(h.Err(), errTest) {
 			t.Errorf("the peer found %v, last word %v; %d sent, %d dropped, %d wait, Err %v", p.err, p.word, h.SentSum, n, h.Pending(), h.Err())
 		}
 		p.wantAnswered(1)

@@ -309,7 +309,8 @@ func TestLayeredPauseKeepsInput(t *testing.T) {
 					t.Errorf("OnRecv got %.80q (%d bytes)", h.Received, len(h.Received))
 				}
 				p.want(strings.Join(want, ""), true)
-				if got, truncated := h.Err(), end == "FIN"; !truncated && !errors.Is(got, session.ErrPeerClosed) || truncated != errors.Is(got, session.ErrTruncated) {
+				got, truncated := h.Err(), end == "FIN"
+				if !truncated && !errors.Is(got, session.ErrPeerClosed) || truncated != errors.Is(got, session.ErrTruncated) {
 					t.Errorf("Err %v", got)
 				}
 				p.c.PeerFIN()

@@ -170,7 +170,7 @@ func (m *simSession) atRest() {
 		s.failf("%d: %d of %d posts ran", m.n, m.ran, m.posted)
 	case m.h.Err() == nil && !m.paused && !m.layer.cut() && m.got < len(m.sent):
 		s.failf("%d: OnRecv brought %d of %d bytes", m.n, m.got, len(m.sent))
-	case m.h.Err() == nil && !m.paused && !m.layer.cut() && m.garbled:
+	case m.h.Err() == nil && !m.paused && m.garbled && !m.layer.cut():
 		s.failf("%d: garbage goes unnoticed", m.n)
 	case m.nextTimer() > 0:
 		s.failf("%d: a timer waits at rest", m.n)
