@@ -243,3 +243,30 @@ func TestLayeredReceiveAfterTheEnd(t *testing.T) {
 		t.Errorf("failures %q, OnRecv got %q", p.c.Failures, h.Received)
 	}
 }
+
+// E3: Abort is heeded that comes while the loop seals. What was sealed is dropped and counted.
+func TestLayeredAbortWhileSealing(t *testing.T) {
+	for _, k := range []*layeredKind{sealing, sealingFramed} {
+		for _, own := range []bool{false, true} {
+			l := newLoop(t, endLimits)
+			h := &testkit.Handler{Framed: k.messages()}
+			p := newLayers(t, k, checksum.Options{})
+			method := "Seal"
+			if own {
+				method = "Own"
+			}
+			layer, f := newFaulty(p, method, 1)
+			f.fail = h.Abort
+			p.bind(l, h, layer).Connected()
+			mustSend(t, h, strings.Repeat("x", 50_000))
+			if own {
+				p.probe("?")
+			}
+			l.Run()
+			wantClosed(t, p.c, true)
+			if n := l.Shared.Counters.BytesDropped.Load(); !f.failed || p.c.Took > 0 || h.SentSum > 0 || n != 50_000 || !errors.Is(h.Err(), session.ErrAborted) {
+				t.Errorf("%d bytes written, %d told, %d dropped, Err %v", p.c.Took, h.SentSum, n, h.Err())
+			}
+		}
+	}
+}
