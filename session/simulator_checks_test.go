@@ -115,7 +115,7 @@ func (m *simSession) checkForgotten(size int, err error) {
 		s.failf("%d: forgets a timer", m.n)
 	case m.finished && size == 0 && !c.FINSent:
 		s.failf("%d: forgets the FIN", m.n)
-	case m.finished && m.halved && size == 0 && c.Armed == 0 && (m.layer == nil || m.layer.wireFIN && c.Wants() == 0): // otherwise it is looked whether the peer has everything
+	case m.finished && m.halved && size == 0 && c.Armed == 0 && (m.layer == nil || m.layer.wireFIN && c.Wants()&testkit.FIN == 0): // otherwise it is looked whether the peer has everything
 		s.failf("%d: both sides have finished, and it is open", m.n)
 	case size > 0 && !c.Full() && (!c.Retry() || c.Armed == 0):
 		s.failf("%d: forgets %d bytes", m.n, size)
