@@ -50,7 +50,8 @@ func (s *Session) seal(v *view) (ok bool) {
 		units = append(units, unit{wire: len(b)})
 	}
 	var err error
-	plain := v.iov
+	gathered := v.iov
+	plain := gathered
 	for len(plain) > 0 && err == nil {
 		var piece []byte
 		piece, plain = nextPiece(m.join, plain)
@@ -65,6 +66,7 @@ func (s *Session) seal(v *view) (ok bool) {
 	}
 	m.units = units
 	v.iov = s.fillWire(l, m, b)
+	clear(gathered)
 	if err != nil {
 		s.failSeal(err)
 	}

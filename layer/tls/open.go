@@ -15,7 +15,7 @@ const scratchSize = 512
 
 // Open opens records, until dst is full or a record is not whole. What comes out begins where dst does; nil is nothing. During the
 // handshake nothing comes out, and Open may use less than all of in: wake comes when there is room for the rest. The call that finds the
-// handshake done uses nothing, and more is true.
+// handshake done uses nothing.
 //
 // After close_notify Open returns io.EOF. Other errors are crypto/tls's, its alert waits in Own then, or errFlood.
 func (l *Layer) Open(dst, in []byte) (data []byte, used int, more bool, err error) {
@@ -94,5 +94,6 @@ func (l *Layer) openHandshake(in []byte) (data []byte, used int, more bool, err 
 	l.handshake = nil
 	l.left, l.leftAt, l.own = hs.in, hs.at, hs.own
 	l.whole = 1 // unknown: crypto/tls is asked
-	return nil, 0, true, nil
+	more = len(in) > 0 || l.left != nil && l.leftAt < len(l.left.B) // crypto/tls has used all that it was given
+	return nil, 0, more, nil
 }
