@@ -466,6 +466,9 @@ func (m *simSession) peerFinishes(mayForget bool) {
 		m.c.PeerFIN()
 		return
 	}
+	if m.broken { // a peer that has reset the connection says nothing more
+		return
+	}
 	forgets := mayForget && !l.closed && s.IntN(3) == 0
 	switch {
 	case l.wireFIN || l.dropped:
