@@ -72,15 +72,17 @@ func received() (list []promise) {
 	} {
 		list = append(list, promise{"E2c", "what the peer sent before it went is received: the session " + kind.name, 0, func(t testing.TB, v *Variant) {
 			for how, leave := range leave {
-				gate := make(chan struct{})
+				connected, gate := make(chan struct{}), make(chan struct{})
 				s := v.serve(t, kind.o, kit.Hooks{Recv: kind.recv, Connected: func(p *kit.Session) {
 					if kind.connected != nil {
 						kind.connected(p)
 					}
+					close(connected)
 					<-gate
 				}})
 				c := s.smallClient()
 				p := kit.Await(t, s.Arrivals, "OnConnected")
+				kit.Await(t, connected, "a pause in OnConnected")
 				kit.Write(t, c, lastWords)
 				leave(t, c)
 				close(gate)
