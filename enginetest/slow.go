@@ -53,10 +53,17 @@ func softLimitEndsTheSession(t testing.TB, v *Variant) {
 		s := v.serve(t, engine.Options{SoftLimit: 100_000, SoftLimitFor: soft, SendBuffer: 16 << 10}, kit.Hooks{})
 		c, p = s.session(s.smallClient())
 		began = time.Now()
-		for full := 0; full < 20; { // for good, not only for the moment
+		for full := 0; full < 20 && p.Err() == nil; { // for good, not only for the moment
 			if p.Send(kit.Stream()[:10_000]) != nil {
 				full++
-				p.Run(t, func() {})
+				turned := make(chan struct{})
+				if p.Post(func() { close(turned) }) != nil {
+					break // on a busy machine the time may be over by now
+				}
+				select {
+				case <-turned:
+				case <-p.Ended:
+				}
 			}
 		}
 		return p, c, began
