@@ -66,7 +66,6 @@ func variants() (all []enginetest.Variant) {
 		enginetest.Variant{Network: "tcp4", Loops: 1, Dialled: true},
 		enginetest.Variant{Network: "unix", Loops: 4, Dialled: true, Offloaded: true, Framed: true})
 	all = append(all,
-		layered(enginetest.Variant{Network: "tcp4", Loops: 1}),
 		layered(enginetest.Variant{Network: "unix", Loops: 4, Offloaded: true}),
 		layered(enginetest.Variant{Network: "tcp4", Loops: 4, Framed: true}),
 		layered(enginetest.Variant{Network: "tcp4", Loops: 4, Dialled: true}))
