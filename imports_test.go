@@ -57,7 +57,9 @@ var rooms = []room{
 	{dir: enginekit, may: []string{"engine", "session", "pool", sys}}, // for tests, and for enginetest
 	{dir: "session", may: []string{"pool", "frame", budget, sendqueue, reassembly, "internal/histogram", "internal/tokenbucket"}, tests: []string{"session", testkit, checksum},
 		// It opens no socket and asks no operating system: the loop does.
-		not: []string{"syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
+		not: []string{"syscall", "os/exec", "os/signal", "net/rpc", "net/smtp"}}, // net/http is for the type of Session.Request
+	{dir: "layer", may: []string{"session"}, tests: []string{"layer/", "pool", checksum}, // one layer on top of another: no I/O either
+		not: []string{"syscall", "os", "os/exec", "os/signal", "net/rpc", "net/smtp"}},
 	{dir: "layer/websocket", may: []string{"session", "pool", "frame", deflate}, tests: []string{"layer/websocket"},
 		// No I/O: bytes in, bytes out. net/http is for the types of the upgrade.
 		not: []string{"syscall", "os", "os/exec", "os/signal", "net/rpc", "net/smtp"}},
