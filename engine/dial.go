@@ -64,7 +64,7 @@ func (e *Engine) Dial(ctx context.Context, network, address string, f session.Fa
 		return nil, fmt.Errorf("engine: dial %s %s: Admit, Guard and ProxyProtocol are options of Listen", network, address)
 	}
 	a := &attempt{}
-	if err := o.tls.check(true, address); err != nil {
+	if err := o.checkLayers(true, network, address); err != nil {
 		return nil, fmt.Errorf("engine: dial %s %s: %w", network, address, err)
 	}
 	o.address = address

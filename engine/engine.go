@@ -139,7 +139,7 @@ func (e *Engine) Listen(network, address string, f session.Factory, opts ...Opti
 		return nil, fmt.Errorf("engine: listen %s %s: Guard and ProxyProtocol are about addresses, which peers of a unix socket "+
 			"do not have", network, address)
 	}
-	if err := o.tls.check(false, address); err != nil {
+	if err := o.checkLayers(false, network, address); err != nil {
 		return nil, fmt.Errorf("engine: listen %s %s: %w", network, address, err)
 	}
 	o.address = address

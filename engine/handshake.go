@@ -348,14 +348,6 @@ func (l *loop) callOpen(layer session.Handshaker, in []byte) (used int, more boo
 	return used, more, err
 }
 
-// newLayer makes the layer of a connection.
-func (e *Engine) newLayer(o *origin, h Handshake) session.Handshaker {
-	if o.tls != nil {
-		return o.tls.layer(e, h)
-	}
-	return o.layer(h)
-}
-
 // callLayered makes the layer of a pending connection, whatever the application's code does.
 func (l *loop) callLayered(p pendingConn) (layer session.Handshaker, ok bool) {
 	returned := false

@@ -30,6 +30,7 @@ var goroutineNames = goroutines.Names[session.Callback]{
 	Calls: map[string]session.Callback{
 		sessionPath + "(*Session).callConnected":    session.CallConnected,
 		sessionPath + "(*Session).callRecv":         session.CallRecv,
+		sessionPath + "(*Session).callText":         session.CallText,
 		sessionPath + "(*Session).callSend":         session.CallSend,
 		sessionPath + "(*Session).callDisconnected": session.CallDisconnected,
 		sessionPath + "(*Session).callPost":         session.CallPost,

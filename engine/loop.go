@@ -168,7 +168,7 @@ func (l *loop) bind(c *conn, p pendingConn) session.Handler {
 		l.noteRefused(p, &e.refused.failed, err)
 		return nil
 	}
-	d, err := session.Bind(h, (*transport)(c), l.shared, p.origin.framing, p.local, p.remote)
+	d, err := session.Bind(h, (*transport)(c), l.shared, p.origin.framingFor(p.layer, p.attempt == nil), p.local, p.remote)
 	if err != nil {
 		l.noteRefused(p, &e.refused.factory, err)
 		return nil

@@ -20,13 +20,16 @@ type origin struct {
 	network string
 	address string // as it was given
 	factory session.Factory
-	framing *session.Framing // nil for plain bytes
+	framer  frame.Framer     // of Framed, nil without
+	framing *session.Framing // its, nil for plain bytes
 	policy  *Policy          // of Reconnect, nil without
 	workers *workers         // of Offload, nil without
 	rate    *session.Rate    // of RecvRate, nil without
 	entry   *entry           // of Admit, Guard and ProxyProtocol, nil without
 
-	tls   *tlsOption                         // of TLS, nil without
+	tls       *tlsOption       // of TLS, nil without
+	websocket *webSocketOption // of WebSocket, nil without
+
 	layer func(Handshake) session.Handshaker // of Layered, nil without
 
 	from syscall.Conn // of From, nil without
@@ -60,7 +63,7 @@ func once[T any](option string, field *T, value T, given bool) error {
 }
 
 // layered reports whether there is a layer under the sessions.
-func (o *origin) layered() bool { return o.tls != nil || o.layer != nil }
+func (o *origin) layered() bool { return o.tls != nil || o.websocket != nil || o.layer != nil }
 
 func newOrigin(network string, f session.Factory, opts []Option) (origin, error) {
 	o := origin{network: network, factory: f}
@@ -89,7 +92,7 @@ func Framed(f frame.Framer) Option {
 		if _, _, err := f.Split(nil); err != nil {
 			return fmt.Errorf("Framed: %w", err)
 		}
-		o.framing = framing
+		o.framer, o.framing = f, framing
 		return nil
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"net"
 
 	layertls "github.com/servercore-go/servercore/layer/tls"
-	"github.com/servercore-go/servercore/session"
 )
 
 // TLS has the sessions of a listener, or of a Dial, speak TLS, by package crypto/tls. Everything that holds for a session holds above it:
@@ -41,8 +40,11 @@ func (t *tlsOption) check(dialed bool, address string) error {
 	return layertls.CheckServer(t.config)
 }
 
+// tlsLayer is the layer that TLS puts under a session.
+type tlsLayer = *layertls.Layer
+
 // layer makes the layer of one connection.
-func (t *tlsOption) layer(e *Engine, h Handshake) session.Handshaker {
+func (t *tlsOption) layer(e *Engine, h Handshake) tlsLayer {
 	if h.Dialed {
 		return layertls.Client(t.config, serverName(h.Address), &e.handshakes, h.Local, h.Remote)
 	}

@@ -188,7 +188,9 @@ func kinds(t testing.TB) []kind {
 		},
 	}, {
 		"WebSocket on TLS",
-		func(t testing.TB) (*layer.Stacked, *layer.Stacked) { return secure(t, server, client, websocket.Options{}) },
+		func(t testing.TB) (*layer.Stacked, *layer.Stacked) {
+			return secure(t, server, client, websocket.Options{})
+		},
 		func(server bool, payload string) []byte { return message(0x81, !server, payload) },
 	}}
 }

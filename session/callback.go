@@ -18,6 +18,7 @@ const (
 	CallTimer
 	CallHalfClose
 	CallWritable
+	CallText
 	CallSplit
 	CallLayer
 	CallFactory // by the engine
@@ -26,7 +27,7 @@ const (
 )
 
 var callbackNames = [Callbacks]string{
-	"OnConnected", "OnRecv", "OnSend", "OnDisconnected", "Post", "AfterFunc", "OnHalfClose", "OnWritable", "Framer.Split", "Layer", "Factory",
+	"OnConnected", "OnRecv", "OnSend", "OnDisconnected", "Post", "AfterFunc", "OnHalfClose", "OnWritable", "OnText", "Framer.Split", "Layer", "Factory",
 	"Admit",
 }
 
@@ -44,6 +45,13 @@ func (s *Session) callRecv(data []byte) {
 	defer s.containFailure()
 	began := s.enterCallback(CallRecv)
 	s.handler.OnRecv(data)
+	s.leaveCallback(began)
+}
+
+func (s *Session) callText(h TextReceiver, data []byte) {
+	defer s.containFailure()
+	began := s.enterCallback(CallText)
+	h.OnText(data)
 	s.leaveCallback(began)
 }
 
@@ -93,7 +101,7 @@ func (s *Session) callTimer(f func()) {
 func (s *Session) callSplit(f *framed, data []byte) (packet []byte, n int, err error) {
 	defer s.containFailure()
 	began := s.enterCallback(CallSplit)
-	packet, n, err = f.stream.Next(f.framer, data)
+	packet, n, err = f.stream.Next(f.splitter, data)
 	s.leaveCallback(began)
 	return packet, n, err
 }

@@ -11,16 +11,49 @@ import (
 
 // Framing is a framer that sessions share. A Broadcast frames its payload once for all of them.
 type Framing struct {
-	framer   frame.Framer
-	sendOnly bool // what is received is not cut: the layer has messages
+	framer   frame.Framer // makes what is sent
+	splitter frame.Framer // cuts what is received
+	text     frame.Framer // makes what SendText sends, nil for framer
+	sendOnly bool         // what is received is not cut: the layer has messages
 }
 
 // NewFraming returns a Framing for f. One is enough for all sessions of a listener.
-func NewFraming(f frame.Framer) *Framing { return &Framing{framer: f} }
+func NewFraming(f frame.Framer) *Framing { return &Framing{framer: f, splitter: f} }
 
 // NewSendFraming returns a Framing for sessions whose layer has messages, as WebSocket does: f makes what is sent, and OnRecv gets what the layer's
 // Open returns.
-func NewSendFraming(f frame.Framer) *Framing { return &Framing{framer: f, sendOnly: true} }
+func NewSendFraming(f frame.Framer) *Framing { return NewMessageFraming(f, f) }
+
+// NewMessageFraming is NewSendFraming for a layer whose messages are of two kinds: text makes those of SendText.
+func NewMessageFraming(f, text frame.Framer) *Framing {
+	return &Framing{framer: f, splitter: f, text: text, sendOnly: true}
+}
+
+// Carry returns a Framing whose packets, those of f, travel as a stream in the messages of m, which comes from NewSendFraming or
+// NewMessageFraming: a packet is sent as one message, and received however the peer has cut it.
+func (m *Framing) Carry(f frame.Framer) *Framing {
+	return &Framing{framer: carrier{f, m.framer}, splitter: f}
+}
+
+// carrier makes messages of packets.
+type carrier struct{ packets, messages frame.Framer }
+
+// Append makes a packet of payload, and appends a message with it.
+func (c carrier) Append(dst, payload []byte) ([]byte, error) {
+	mem := framePool.Get().(*[]byte)
+	defer framePool.Put(mem)
+	packet, err := c.packets.Append((*mem)[:0], payload)
+	if err != nil {
+		return dst, err
+	}
+	if cap(packet) <= 2*pool.Large {
+		*mem = packet
+	}
+	return c.messages.Append(dst, packet)
+}
+
+// Split is that of the packets.
+func (c carrier) Split(data []byte) (packet []byte, n int, err error) { return c.packets.Split(data) }
 
 // framed is what a session with a framer has besides. Its bytes travel in frames: OnRecv gets packets, and Send makes them. OnSend and Pending
 // count payload, while the queue and SendLimit count what travels.
@@ -116,8 +149,13 @@ var framePool = sync.Pool{New: func() any { return new([]byte) }}
 
 // sendFramed queues one packet.
 func (s *Session) sendFramed(f *framed, payload []byte) error {
+	return s.sendPacket(f, f.framer, payload)
+}
+
+// sendPacket queues one packet that framer makes, which is one of f.
+func (s *Session) sendPacket(f *framed, framer frame.Framer, payload []byte) error {
 	mem := framePool.Get().(*[]byte)
-	wire, err := f.framer.Append((*mem)[:0], payload) // not under mu: the framer may be the application's (I3)
+	wire, err := framer.Append((*mem)[:0], payload) // not under mu: the framer may be the application's (I3)
 	if err != nil {
 		framePool.Put(mem)
 		if s.refusesSends() {

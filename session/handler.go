@@ -9,7 +9,7 @@ import "net"
 // for a database, a channel or another session: it holds the loop and every session on it, unless the listener has engine.Offload. A
 // panic or runtime.Goexit in a callback ends that session alone, by a reset, and Err matches ErrPanic.
 //
-// A handler may have more callbacks: [Writability], [HalfCloser].
+// A handler may have more callbacks: [Writability], [HalfCloser], [TextReceiver].
 type Handler interface {
 	// OnConnected is the first callback. remote stays valid for good.
 	OnConnected(remote net.Addr)
@@ -29,6 +29,13 @@ type Handler interface {
 	OnDisconnected(remote net.Addr)
 
 	session() *Session
+}
+
+// A TextReceiver is a handler that gets the text messages of a WebSocket apart. Without OnText they come to OnRecv, as binary ones do. With a
+// framer everything comes to OnRecv.
+type TextReceiver interface {
+	// OnText brings one text message, which is UTF-8. What holds for OnRecv holds for it.
+	OnText(p []byte)
 }
 
 // Factory makes the handler of a new connection. It is called once per admitted connection, on the loop that the session will live on, so it

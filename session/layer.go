@@ -1,6 +1,7 @@
 package session
 
 import (
+	"net/http"
 	"time"
 
 	"github.com/servercore-go/servercore/internal/sendqueue"
@@ -23,8 +24,8 @@ type Layer interface {
 	//
 	// more: it can return data again without more input. With no data and more false it needs more input, and has used all of in.
 	//
-	// An error that matches io.EOF is the peer's last word. Any other error ends the session as DisconnectWith does. data may come with
-	// either.
+	// An error that matches io.EOF is the peer's last word, and one that matches ErrTruncated its end without one. Any other error ends the
+	// session as DisconnectWith does. data may come with each.
 	Open(dst, in []byte) (data []byte, used int, more bool, err error)
 
 	// Discard tells that the application gets nothing any more. Open goes on, for what the layer has to answer, and need not return data.
@@ -104,6 +105,8 @@ type layered struct {
 	wire       sendqueue.Wire
 	peerReason error // why the session ends that the peer ends
 
+	request *http.Request // of the upgrade, fixed before OnConnected; nil without
+
 	// The loop's own.
 	input    *pool.Buffer // wire bytes that were not opened, nil if there are none
 	opened   int          // bytes of input that were
@@ -121,11 +124,37 @@ type layered struct {
 func (d *Driver) UseLayer(layer Layer, more bool) {
 	l := &layered{layer: layer, inside: more}
 	l.sealer, _ = layer.(Sealer)
+	if r, ok := layer.(interface{ Request() *http.Request }); ok {
+		l.request = r.Request()
+	}
 	s := (*Session)(d)
 	r := s.ensureRare()
 	s.mu.Lock() // others may send already
 	r.layered = l
 	s.mu.Unlock()
+}
+
+// Preload gives the session what was received before it was one: wire bytes, for its layer, and plain bytes that a layer has opened, which come
+// before. It copies them. It is called after Bind, and UseLayer, and before Connected.
+func (d *Driver) Preload(plain, wire []byte) {
+	s := (*Session)(d)
+	if len(plain) > 0 {
+		s.receivedAny = true
+		s.stash(plain)
+	}
+	if len(wire) > 0 {
+		s.receivedAny = true
+		s.layered().keep(wire)
+	}
+}
+
+// FramingOf returns the Framing that a layer brings for what Send makes, nil for none: that of its method Framing. It is asked when the handshake
+// is done.
+func FramingOf(layer Layer) *Framing {
+	if f, ok := layer.(interface{ Framing() *Framing }); ok {
+		return f.Framing()
+	}
+	return nil
 }
 
 // layered returns what UseLayer has set, nil without a layer. Any goroutine.

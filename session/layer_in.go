@@ -131,7 +131,7 @@ func (s *Session) deliverOpened(data, lasting []byte) {
 	f := s.framed()
 	if f == nil || f.sendOnly {
 		if r := s.rated(); r == nil || !r.End || s.rateAllows(len(data)) {
-			s.deliver(data, lasting)
+			s.deliverMessage(f, data, lasting)
 		}
 		return
 	}
@@ -140,7 +140,27 @@ func (s *Session) deliverOpened(data, lasting []byte) {
 	}
 }
 
-// endInput acts on an error of Open: the peer's last word, which is its FIN for the application, or a fault that ends the session.
+// deliverMessage delivers a message of the layer's, or a piece of its stream. f is nil for that.
+func (s *Session) deliverMessage(f *framed, data, lasting []byte) {
+	if f != nil {
+		if h, ok := s.handler.(TextReceiver); ok && s.openedText() {
+			if s.beginDelivery(data, lasting) {
+				s.callText(h, data)
+			}
+			return
+		}
+	}
+	s.deliver(data, lasting)
+}
+
+// openedText reports whether the message that Open has returned last is text.
+func (s *Session) openedText() bool {
+	t, ok := s.layered().layer.(interface{ Text() bool })
+	return ok && t.Text()
+}
+
+// endInput acts on an error of Open: the peer's last word, which is its FIN for the application; the same without the last word; or a fault that
+// ends the session.
 func (s *Session) endInput(l *layered, err error) {
 	l.dropInput()
 	switch {
@@ -151,6 +171,12 @@ func (s *Session) endInput(l *layered, err error) {
 			l.peerReason = fmt.Errorf("%w: %w", ErrPeerClosed, err)
 			s.mu.Unlock()
 		}
+		s.takeFIN()
+	case errors.Is(err, ErrTruncated):
+		s.mu.Lock()
+		l.peerReason = err
+		s.mu.Unlock()
+		l.peerDone = true
 		s.takeFIN()
 	case s.severed: // nothing can be said
 		l.peerDone = true

@@ -23,6 +23,13 @@ func (s *Session) ResumeRecv() {
 // deliver calls OnRecv, unless the end was decided. lasting is data if it stays as it is until the turn is over, nil if its memory is given up
 // before.
 func (s *Session) deliver(data, lasting []byte) {
+	if s.beginDelivery(data, lasting) {
+		s.callRecv(data)
+	}
+}
+
+// beginDelivery precedes the callback that gets data. It returns false if the end was decided.
+func (s *Session) beginDelivery(data, lasting []byte) bool {
 	scratch := s.conn.Scratch()
 	s.mu.Lock()
 	ending := s.ending
@@ -31,8 +38,8 @@ func (s *Session) deliver(data, lasting []byte) {
 	if !ending {
 		s.spendTokens(len(data), 1)
 		s.loop.Counters.MessagesIn.Add(1)
-		s.callRecv(data)
 	}
+	return !ending
 }
 
 // steerReading decides whether the connection is read. If it is and input was kept, that is delivered first, and the result is true.

@@ -40,6 +40,18 @@ func (s *Session) Send(p []byte) error {
 	return nil
 }
 
+// SendText is Send for a text message of a WebSocket: p must be UTF-8, or else an error that matches frame.ErrMalformed is returned and nothing is
+// queued. Without WebSocket, and with a framer, it is Send. Any goroutine.
+func (s *Session) SendText(p []byte) error {
+	if !s.bound.Load() {
+		return ErrClosed
+	}
+	if f := s.framed(); f != nil && f.text != nil {
+		return s.sendPacket(f, f.text, p)
+	}
+	return s.Send(p)
+}
+
 // SendBuffer is Send without the copy. It takes over the caller's reference, also when it fails, and releases it when the last byte has left or
 // will not leave any more. To send one buffer to many sessions, Retain it for each. Nobody may write to b.B from here on. Any goroutine.
 //

@@ -3,6 +3,7 @@ package session
 import (
 	"crypto/tls"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -114,7 +115,21 @@ func (s *Session) TLS() *tls.ConnectionState {
 		return nil
 	}
 	state := t.ConnectionState()
+	if !state.HandshakeComplete { // two layers, and neither is TLS
+		return nil
+	}
 	return &state
+}
+
+// Request returns the request that has asked for WebSocket, with its URL, header and cookies, RemoteAddr and TLS. Its body is empty. It is read-only,
+// and the same from OnConnected on. It is nil for a session that was dialled, or is no WebSocket. Any goroutine.
+func (s *Session) Request() *http.Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.layered(); l != nil {
+		return l.request
+	}
+	return nil
 }
 
 // Err returns nil until the session begins to end, and then the first reason recorded. See the Err variables for what it can match.

@@ -38,7 +38,25 @@ type Options struct {
 type config struct {
 	Options
 	client   bool
-	framings [2][noBits + 1]*session.Framing // by kind (text is 1) and by window bits
+	framings *framings
+}
+
+// framings are what makes messages, by kind (text is 1) and by window bits.
+type framings [2][noBits + 1]*session.Framing
+
+// serverFramings are those of all servers: a server's frames have no masks, so a Broadcast makes one for all that share the kind and the window.
+var serverFramings = newFramings(false, true)
+
+func newFramings(client, compression bool) *framings {
+	f := new(framings)
+	for bits := uint8(minBits); bits <= noBits; bits++ {
+		if compression || bits == noBits {
+			text := framer{text: true, bits: bits, client: client}
+			f[0][bits] = session.NewMessageFraming(framer{bits: bits, client: client}, text)
+			f[1][bits] = session.NewMessageFraming(text, text)
+		}
+	}
+	return f
 }
 
 // Window sizes, in bits, that a peer may ask our compressor for: RFC 7692, section 7.1.2. noBits stands for no compression.
@@ -75,19 +93,11 @@ func newConfig(o Options, client bool) (*config, error) {
 		o.PongTimeout = DefaultPongTimeout
 	}
 	o.Origins, o.Subprotocols = slices.Clone(o.Origins), slices.Clone(o.Subprotocols)
-	c := &config{Options: o, client: client}
-	for kind := range c.framings {
-		for bits := minBits; bits <= noBits; bits++ {
-			if o.Compression || bits == noBits {
-				c.framings[kind][bits] = session.NewSendFraming(c.framer(kind, uint8(bits)))
-			}
-		}
+	c := &config{Options: o, client: client, framings: serverFramings}
+	if client {
+		c.framings = newFramings(true, o.Compression)
 	}
 	return c, nil
-}
-
-func (c *config) framer(kind int, bits uint8) framer {
-	return framer{text: kind == 1, bits: bits, client: c.client}
 }
 
 // maxCompressed returns the most bytes that the compressed form of a message of MaxMessage bytes may have: deflate at its worst, with fixed
