@@ -53,7 +53,7 @@ var rooms = []room{
 	{dir: "examples/ongnet", may: []string{"ongnet", "session", gnet}}, // all of gnet: here and in ongnet only
 	{dir: "ongnet", may: []string{"engine", "session", "internal/asynclog", "internal/reactor", gnet, gnet + "/pkg/", sys}, tests: []string{"enginetest", "internal/"}},
 	{dir: "docs", tests: []string{"engine", "session", "frame", "pool"}}, // the code of the guide: test files only
-	{dir: "engine", may: []string{"layer/", "session", "pool", "frame", "internal/", sys}, tests: []string{gnet + "/pkg/logging"}},
+	{dir: "engine", may: []string{"layer", "layer/", "session", "pool", "frame", "internal/", sys}, tests: []string{gnet + "/pkg/logging"}},
 	{dir: "enginetest", may: []string{"engine", "session", "pool", "frame", enginekit}},
 	{dir: enginekit, may: []string{"engine", "session", "pool", sys}}, // for tests, and for enginetest
 	{dir: "session", may: []string{"pool", "frame", budget, sendqueue, reassembly, "internal/histogram", "internal/tokenbucket"}, tests: []string{"session", testkit, checksum},

@@ -19,6 +19,8 @@ type pendingConn struct {
 	attempt       *attempt      // of Dial, nil for an accepted one
 	layer         session.Layer // whose handshake is done, nil without
 	more          bool          // what its last Open has returned
+	http          *httpConn     // its handler, of a connection for net/http; nil for the factory's
+	early         []byte        // plain bytes that were received already
 	admitted      bool          // Admit was asked
 	source        *guard.Source // the address as a Guard counts it, nil without
 	clientUnknown bool          // its PROXY header tells of no client: remote is the proxy

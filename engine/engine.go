@@ -142,6 +142,9 @@ func (e *Engine) Listen(network, address string, f session.Factory, opts ...Opti
 	if err := o.checkLayers(false, network, address); err != nil {
 		return nil, fmt.Errorf("engine: listen %s %s: %w", network, address, err)
 	}
+	if w := o.websocket; w != nil && w.options.HTTP != nil {
+		w.http = e.newHTTPServer(w.options.HTTP)
+	}
 	o.address = address
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -287,7 +290,7 @@ func (e *Engine) Sessions() iter.Seq[session.Handler] {
 	return func(yield func(session.Handler) bool) {
 		for _, l := range e.running() {
 			for _, c := range l.Conns() {
-				if !yield(c.Context.Handler()) {
+				if h := c.Context.Handler(); !isHTTP(h) && !yield(h) {
 					return
 				}
 			}

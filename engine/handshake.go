@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/servercore-go/servercore/internal/reactor"
+	"github.com/servercore-go/servercore/layer/websocket"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -176,8 +177,16 @@ func (l *loop) stepHandshake(h *handshake) (more bool) {
 			readErr = discardErr
 		}
 	}
-	if errors.Is(err, session.ErrPanic) {
+	switch {
+	case errors.Is(err, session.ErrPanic):
 		l.failHandshake(h, err)
+		return false
+	case errors.Is(err, websocket.ErrNotUpgrade) && h.pending.origin.servesHTTP():
+		if err := c.Discard(in[:used]); err != nil {
+			l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(err), handshakeFailed)
+			return false
+		}
+		l.serveHTTP(h)
 		return false
 	}
 	writeErr := l.sendOwn(h)

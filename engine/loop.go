@@ -44,6 +44,7 @@ type loop struct {
 	headers map[*conn]*headerReader // connections that await their PROXY header
 
 	handshakes map[*conn]*handshake // connections whose layer's handshake is not done
+	served     *session.Loop        // what the connections for net/http share, nil before the first one
 	fault      error                // why it has ended by itself
 }
 
@@ -126,14 +127,16 @@ func (l *loop) open(c *conn, p pendingConn) {
 	if handler == nil {
 		return
 	}
-	if p.origin.workers != nil {
+	if p.origin.workers != nil && p.http == nil {
 		l.Offload(c, p.origin.workers)
 	}
 	if p.origin.network == "unix" {
 		c.ReadsEndShort()
 	}
 	if p.attempt == nil {
-		l.engine.accepted.Add(1)
+		if p.http == nil {
+			l.engine.accepted.Add(1)
+		}
 		l.Open(c, nil)
 		return
 	}
@@ -158,8 +161,12 @@ func (l *loop) bind(c *conn, p pendingConn) session.Handler {
 		p.origin.entry.sendRefusal(p.fd)
 		return nil
 	}
-	h, err := l.callFactory(p)
-	if err != nil {
+	var h session.Handler = p.http
+	shared, framing := l.shared, p.origin.framingFor(p.layer, p.attempt == nil)
+	var err error
+	if p.http != nil {
+		shared, framing = l.loopOfServed(), nil
+	} else if h, err = l.callFactory(p); err != nil {
 		l.noteRefused(p, &e.refused.factory, err)
 		return nil
 	}
@@ -168,7 +175,7 @@ func (l *loop) bind(c *conn, p pendingConn) session.Handler {
 		l.noteRefused(p, &e.refused.failed, err)
 		return nil
 	}
-	d, err := session.Bind(h, (*transport)(c), l.shared, p.origin.framingFor(p.layer, p.attempt == nil), p.local, p.remote)
+	d, err := session.Bind(h, (*transport)(c), shared, framing, p.local, p.remote)
 	if err != nil {
 		l.noteRefused(p, &e.refused.factory, err)
 		return nil
@@ -179,6 +186,7 @@ func (l *loop) bind(c *conn, p pendingConn) session.Handler {
 	if p.layer != nil {
 		d.UseLayer(p.layer, p.more)
 	}
+	d.Preload(p.early, nil)
 	c.Context = d
 	return h
 }

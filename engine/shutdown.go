@@ -93,7 +93,11 @@ func (e *Engine) endLate(d *session.Driver) {
 
 // drain ends the engine that has begun to end.
 func (e *Engine) drain(ctx context.Context) error {
-	e.eachSession(func(d *session.Driver) { d.End(session.ErrShutdown) })
+	e.eachSession(func(d *session.Driver) {
+		if !endsItself(d) {
+			d.End(session.ErrShutdown)
+		}
+	})
 	err := e.awaitEmpty(ctx)
 	if err != nil {
 		e.abort()

@@ -74,10 +74,11 @@ type HandshakeError = websocket.HandshakeError
 //
 // An idle session has some 2 KB of memory besides, most of which is its request.
 //
-// With WebSocketOptions.HTTP other requests are served by a server of package net/http, each connection on a goroutine of its own. Such a connection
-// counts for MaxSessions and Stats.Sessions until it ends, and is no session otherwise: no factory, no callback, not in Sessions. What Options say of
-// limits and timeouts holds for it, and Shutdown ends it when it has sent what it was given. Its requests' headers have HandshakeTimeout. The TLS config must not
-// offer "h2" in NextProtos.
+// With WebSocketOptions.HTTP other requests are served by a server of package net/http, each connection on a goroutine of its own, with keep-alive.
+// Request.TLS is set, and a handler may hijack. Such a connection counts for MaxSessions and Stats.Sessions until it ends, and is no session otherwise: no
+// factory, no callback, not in Sessions, not in the other statistics. The limits and timeouts of Options hold for it; the header of each request has
+// HandshakeTimeout, and the wait for the next request IdleTimeout, or a minute if that is off. Shutdown waits for requests that are being served. The TLS
+// config must not offer "h2" in NextProtos.
 func WebSocket(o WebSocketOptions) Option {
 	server, err := websocket.NewServer(o.layer())
 	return func(or *origin) error {
@@ -104,8 +105,13 @@ type webSocketOption struct {
 	url     string      // what a Dial asks for
 	host    http.Header // of a Dial: the Host that it sends
 
+	http *httpServer // of a listener with HTTP, nil without
+
 	framings sync.Map // of a listener with Framed: what carries its packets, by the Framing of the layer
 }
+
+// servesHTTP reports whether requests that are no upgrade are served.
+func (o *origin) servesHTTP() bool { return o.websocket != nil && o.websocket.http != nil }
 
 // checkLayers refuses what cannot work of the options for layers, for a listener or a dial to that address.
 func (o *origin) checkLayers(dialed bool, network, address string) error {

@@ -263,13 +263,12 @@ func (s *Stacked) Drop() {
 	s.use(len(s.plain))
 }
 
-// Lower drops the layer above and returns the one below, for a connection that turns out not to be for the other: rest is what the layer below has
-// opened and the other has not used, in memory of the caller's, and more what its last Open has returned. The stack must not be used any more.
-func (s *Stacked) Lower() (below Below, rest []byte, more bool) {
-	s.above.Drop()
+// Split gives the two layers back, for a connection that turns out not to be for the one above: rest is what the layer below has opened and the
+// other has not used, in memory of the caller's, and more what the last Open of the layer below has returned. The stack must not be used any more.
+func (s *Stacked) Split() (below Below, above session.Handshaker, rest []byte, more bool) {
 	rest = slices.Clone(s.plain)
 	s.use(len(s.plain))
-	return s.below, rest, s.belowMore || s.belowErr != nil
+	return s.below, s.above, rest, s.belowMore || s.belowErr != nil
 }
 
 // ConnectionState is that of the layer below, if it is TLS; zero, with HandshakeComplete false, if not. Any goroutine, once the handshake is

@@ -328,7 +328,8 @@ func TestStackRefusesAnUpgrade(t *testing.T) {
 			t.Fatalf("the error is %v", s.err)
 		}
 		if passes {
-			below, rest, more := both.Lower()
+			below, above, rest, more := both.Split()
+			above.Drop()
 			if string(rest) != "body" || more {
 				t.Errorf("behind the header is %q, more %v", rest, more)
 			}
