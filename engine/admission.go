@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/servercore-go/servercore/internal/guard"
+	"github.com/servercore-go/servercore/layer/websocket"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -16,15 +17,17 @@ type pendingConn struct {
 	origin        *origin
 	fd            int
 	local, remote net.Addr
-	attempt       *attempt      // of Dial, nil for an accepted one
-	layer         session.Layer // whose handshake is done, nil without
-	more          bool          // what its last Open has returned
-	http          *httpConn     // its handler, of a connection for net/http; nil for the factory's
-	early         []byte        // plain bytes that were received already
-	admitted      bool          // Admit was asked
-	source        *guard.Source // the address as a Guard counts it, nil without
-	clientUnknown bool          // its PROXY header tells of no client: remote is the proxy
-	shared        bool          // accepted on a socket that others have too: it may have inherited any option
+	attempt       *attempt         // of Dial, nil for an accepted one
+	layer         session.Layer    // whose handshake is done, nil without
+	more          bool             // what its last Open has returned
+	http          *httpConn        // its handler, of a connection for net/http; nil for the factory's
+	early         []byte           // plain bytes that were received already
+	earlyWire     []byte           // likewise, for the layer
+	upgrade       *websocket.Layer // of Upgrade: the layer, which is established; nil otherwise
+	admitted      bool             // Admit was asked
+	source        *guard.Source    // the address as a Guard counts it, nil without
+	clientUnknown bool             // its PROXY header tells of no client: remote is the proxy
+	shared        bool             // accepted on a socket that others have too: it may have inherited any option
 }
 
 // admit decides about a connection that was accepted. It hands the connection to a loop, or refuses it, counts that and closes it. lp is nil if the

@@ -115,7 +115,7 @@ func (e *Engine) attempt(ctx context.Context, o *origin, address string, a *atte
 
 // connect connects and hands the connection to a loop. On an error nothing is left of it.
 func (e *Engine) connect(ctx context.Context, o *origin, address string, a *attempt) error {
-	if err := e.beginDial(); err != nil {
+	if err := e.beginDial("Dial"); err != nil {
 		return err
 	}
 	defer e.dials.Done()
@@ -134,7 +134,7 @@ func (e *Engine) connect(ctx context.Context, o *origin, address string, a *atte
 }
 
 // beginDial begins what must be over before the loops may go; dials.Done ends it. It must not wait for a callback.
-func (e *Engine) beginDial() error {
+func (e *Engine) beginDial(method string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch e.state {
@@ -142,7 +142,7 @@ func (e *Engine) beginDial() error {
 		e.dials.Add(1)
 		return nil
 	case fresh:
-		return errors.New("Start must come before Dial")
+		return errors.New("Start must come before " + method)
 	}
 	return ErrClosed
 }

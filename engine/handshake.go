@@ -71,6 +71,9 @@ func (l *loop) beginHandshake(c *conn, p pendingConn) {
 	if p.source != nil {
 		l.sources[c] = p.source
 	}
+	if p.upgrade != nil {
+		h.layer = p.upgrade
+	}
 	e, admit := l.engine, p.origin.entry != nil && p.origin.entry.admit != nil
 	switch {
 	case e.stopping() || l.fault != nil:
@@ -81,8 +84,10 @@ func (l *loop) beginHandshake(c *conn, p pendingConn) {
 		l.closeHandshake(h)
 		return
 	}
-	layer, ok := l.callLayered(p)
-	if h.layer = layer; !ok || layer == nil {
+	if h.layer == nil {
+		h.layer = l.callLayered(p)
+	}
+	if h.layer == nil {
 		err := errors.New("Layered: the function must return a layer")
 		l.refuseHandshake(h, &e.refused.handshake, fmt.Errorf("%w: %w", session.ErrHandshake, err), handshakeFailed)
 		return
@@ -91,7 +96,7 @@ func (l *loop) beginHandshake(c *conn, p pendingConn) {
 	if p.attempt != nil {
 		p.attempt.wake.Store(&wake)
 	}
-	layer.Start(wake)
+	h.layer.Start(wake)
 	if err := l.Register(c); err != nil { // tells also of what has come since
 		l.refuseHandshake(h, &e.refused.failed, err, handshakeFailed)
 		return
@@ -357,15 +362,15 @@ func (l *loop) callOpen(layer session.Handshaker, in []byte) (used int, more boo
 	return used, more, err
 }
 
-// callLayered makes the layer of a pending connection, whatever the application's code does.
-func (l *loop) callLayered(p pendingConn) (layer session.Handshaker, ok bool) {
+// callLayered makes the layer of a pending connection, whatever the application's code does. It is nil if there is none.
+func (l *loop) callLayered(p pendingConn) (layer session.Handshaker) {
 	returned := false
 	var err error
 	defer l.containLayer(&returned, &err)
 	l.scratch.Enter(session.CallLayer, nil)
 	layer = l.engine.newLayer(p.origin, Handshake{Dialed: p.attempt != nil, Address: p.origin.address, Local: p.local, Remote: p.remote})
 	returned = true
-	return layer, true
+	return layer
 }
 
 // containLayer is deferred around a layer's code before there is a session.

@@ -186,7 +186,7 @@ func (l *loop) bind(c *conn, p pendingConn) session.Handler {
 	if p.layer != nil {
 		d.UseLayer(p.layer, p.more)
 	}
-	d.Preload(p.early, nil)
+	d.Preload(p.early, p.earlyWire)
 	c.Context = d
 	return h
 }

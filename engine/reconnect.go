@@ -187,7 +187,7 @@ func (l *link) restore() {
 
 // rest waits, and tells whether to go on.
 func (l *link) rest(d time.Duration) bool {
-	if l.engine.beginDial() != nil {
+	if l.engine.beginDial("Dial") != nil {
 		return false
 	}
 	defer l.engine.dials.Done()
