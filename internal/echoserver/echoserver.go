@@ -6,6 +6,9 @@
 //	modes.go        the handlers of -mode
 //	service.go      the life of the process: serving, restart, stop
 //	signals.go      which signal does what
+//	tls.go          TLS: the settings, the certificate of -tls-self-signed
+//	certfiles.go    a certificate in files that may change
+//	tickets.go      the keys of session tickets, and their hand-over
 //	restart.go      the hand-over from one process to the next (SIGUSR2)
 //	manager.go      the service manager: readiness, watchdog, sockets
 //	supervise.go    the first process of a container after a restart
@@ -114,6 +117,9 @@ func prepare(args, environ []string, before *predecessor, screen *screen) (*serv
 			return nil, exitFault
 		}
 	}
+	if s.tls, err = newTLS(cfg, s.secrets, log); err != nil {
+		return nil, usage(screen.err, err)
+	}
 	if err := s.listen(); err != nil {
 		return nil, usage(screen.err, err)
 	}
@@ -147,6 +153,8 @@ type config struct {
 	stats            time.Duration
 	logLevel         slog.Level
 	drain            time.Duration
+	tlsCert, tlsKey  string
+	tlsSelfSigned    bool
 	file             string
 }
 
@@ -207,6 +215,11 @@ func flagSet(c *config) *flag.FlagSet {
 	fs.Func("drain",
 		fmt.Sprintf("`time` after a restart (SIGUSR2) for which the sessions of the old process may go on before they\nare disconnected, such as 90s. The default is %v; 0 stands for at once.", defaultDrain),
 		duration(&c.drain, "0 (at once) or a time with its unit, such as 90s"))
+	fs.StringVar(&c.tlsCert, "tls-cert", "",
+		"PEM `file` with a certificate, and those between it and its root: the server speaks TLS. The file,\nand that of -tls-key, are read again when they have changed; a pair that does not fit is refused\nwith a line in the log, and the one before stays.")
+	fs.StringVar(&c.tlsKey, "tls-key", "", "PEM `file` with the key of -tls-cert.")
+	fs.BoolVar(&c.tlsSelfSigned, "tls-self-signed", false,
+		"speak TLS with a new certificate for localhost, 127.0.0.1, ::1 and the name of this machine, valid\nfor a year. The log has its SHA-256, which netbench -tls-pin takes. A restart keeps it.")
 	fs.StringVar(&c.file, configFlag, "",
 		"TOML `file` with settings. Its keys are the names of these flags, such as max-sessions = 1000 or\nidle = \"90s\".")
 	return fs
@@ -291,6 +304,7 @@ func helpText() string {
   echoserver -addr unix:/tmp/echo.sock        echo on a unix socket
   echoserver -mode broadcast -stats 1s        a chat for nc, with a status line
   nc 127.0.0.1 7777                           a client
+  echoserver -tls-self-signed                 TLS, with a certificate made for this machine
 
 Signals:
   SIGINT (Ctrl-C), SIGTERM, SIGHUP   stop accepting, deliver what is queued, and exit within ` + drainTimeout.String() + `
@@ -301,11 +315,12 @@ Signals:
 A restart starts the program again with the same arguments. The new process takes the listening sockets over. When it
 accepts, the old process stops accepting, serves its sessions for up to -drain, and exits. If the new process does not
 start, the old one logs the reason and goes on. The first process of a container stays until the new one has ended.
+With TLS, the new process gets the keys of the session tickets, so that clients resume their sessions.
 
 Under systemd, the server reports readiness, restarts and stops, and serves the watchdog. It may get its listening
 sockets from a socket unit; then -addr is not used.
 
-Exit codes: 0 stopped on request; 1 could not listen, failed, or was aborted; 2 bad flags.
+Exit codes: 0 stopped on request; 1 could not listen, failed, or was aborted; 2 bad flags, or a bad certificate.
 
 A setting comes from its flag, or else from its environment variable (ECHOSERVER_MAX_SESSIONS for -max-sessions), or
 else from the file of -config.

@@ -66,6 +66,7 @@ type predecessor struct {
 	addr    string // the -addr for which the sockets were opened; "" if a service manager has opened them
 	files   []*os.File
 	channel *os.File
+	environ []string
 	answer  chan byte // released, refused, died or silent
 }
 
@@ -81,7 +82,7 @@ func findPredecessor(environ []string) (*predecessor, error) {
 		return nil, fmt.Errorf("cannot take over from a predecessor: %s=%q, want a number of sockets, a space and an address; unset it", inheritance, value)
 	}
 	_ = syscall.SetNonblock(firstInherited, true) // so that Close ends a Read
-	p := &predecessor{addr: addr, channel: inherited(firstInherited, "channel to the predecessor"), answer: make(chan byte, 1)}
+	p := &predecessor{addr: addr, environ: environ, channel: inherited(firstInherited, "channel to the predecessor"), answer: make(chan byte, 1)}
 	for i := range n {
 		p.files = append(p.files, inherited(firstInherited+1+i, fmt.Sprintf("socket %d of the predecessor", i+1)))
 	}
@@ -163,8 +164,8 @@ type successor struct {
 	chain    *os.File // reading end of the chain; nil except in the first process of a container
 }
 
-// start starts the program with the listening sockets. addr is the -addr for which they were opened.
-func (p program) start(children *children, c *chain, listeners []*engine.Listener, addr string) (*successor, error) {
+// start starts the program with the listening sockets and the secrets for TLS. addr is the -addr for which the sockets were opened.
+func (p program) start(children *children, c *chain, listeners []*engine.Listener, addr string, tls *tlsServer) (*successor, error) {
 	if errHome != nil {
 		return nil, errHome
 	}
@@ -197,6 +198,15 @@ func (p program) start(children *children, c *chain, listeners []*engine.Listene
 		env = append(env, fmt.Sprintf("%s=%d", chained, firstInherited+len(files)))
 		files = append(files, up)
 	}
+	secrets, err := tls.handOver()
+	if err != nil {
+		n.close()
+		return nil, err
+	}
+	if secrets != nil {
+		env = append(env, fmt.Sprintf("%s=%d", secretsFD, firstInherited+len(files)))
+		files = append(files, secrets)
+	}
 	// Start it in the folder with the name of homeDir, as a start by hand would. If that fails, in the folder of this process.
 	for _, dir := range []string{homeDir, ""} {
 		cmd := exec.Command(homePath, p.args...)
@@ -214,7 +224,7 @@ func inheritedEnviron(environ []string) (kept []string) {
 	watched := lookup(environ, "WATCHDOG_PID")
 	for _, v := range environ {
 		switch name, _, _ := strings.Cut(v, "="); name {
-		case inheritance, chained, "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES":
+		case inheritance, chained, secretsFD, "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES":
 		case "WATCHDOG_PID": // the watchdog follows the main process
 		case "WATCHDOG_USEC":
 			if watched == "" || watched == strconv.Itoa(os.Getpid()) { // otherwise it is for another process

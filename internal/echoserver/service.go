@@ -27,6 +27,8 @@ type service struct {
 	sockets     []socket     // listening sockets passed to this process
 	managed     bool         // the sockets were opened by a service manager, for this process or for a predecessor
 	listeners   []*engine.Listener
+	secrets     *secrets   // handed over by the predecessor; nil for none
+	tls         *tlsServer // nil without TLS
 	program     program
 	stopStatus  func()
 	main        bool     // this process is the main one: the service manager listens to it, and it may restart
@@ -43,6 +45,9 @@ func (s *service) inherit() (err error) {
 		return err
 	}
 	s.managed = p.addr == ""
+	if s.secrets, err = takeSecrets(p.environ); err != nil {
+		return err
+	}
 	if s.sockets, err = takeSockets(p.files); err != nil || s.managed || p.addr == s.config.addr {
 		return err
 	}
@@ -56,15 +61,19 @@ func (s *service) inherit() (err error) {
 // listen adds a listener to the engine for -addr, or for each inherited socket.
 func (s *service) listen() error {
 	factory := modes[s.config.mode].factory(s.log)
+	var opts []engine.Option
+	if s.tls != nil {
+		opts = append(opts, engine.TLS(s.tls.config))
+	}
 	if len(s.sockets) == 0 {
-		l, err := s.Listen(s.config.network, s.config.address, factory)
+		l, err := s.Listen(s.config.network, s.config.address, factory, opts...)
 		if err != nil {
 			return fmt.Errorf("-addr %s: %w", s.config.addr, err)
 		}
 		s.listeners = append(s.listeners, l)
 	}
 	for _, socket := range s.sockets {
-		l, err := s.Listen(socket.network, "", factory, engine.From(socket.file))
+		l, err := s.Listen(socket.network, "", factory, append(opts[:len(opts):len(opts)], engine.From(socket.file))...)
 		if err != nil {
 			return fmt.Errorf("%s: %w", socket.file.Name(), err)
 		}
@@ -175,7 +184,7 @@ func (s *service) restart(ctx context.Context) {
 	s.tell(reloading()...)
 	go func() {
 		defer cancel()
-		next, err := s.program.start(s.children, s.chain, s.listeners, s.inheritedAddr())
+		next, err := s.program.start(s.children, s.chain, s.listeners, s.inheritedAddr(), s.tls)
 		if err == nil {
 			err = next.accepts(ctx, a.killNow)
 		}

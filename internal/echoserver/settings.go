@@ -108,10 +108,10 @@ func parseFile(data []byte, names []string) (map[string]string, error) {
 		case nil:
 		case string:
 			values[name] = v
-		case int64:
+		case int64, bool:
 			values[name] = fmt.Sprint(v)
 		default:
-			return nil, fmt.Errorf("key %q: want text in quotes, or a whole number", name)
+			return nil, fmt.Errorf("key %q: want text in quotes, a whole number, true or false", name)
 		}
 	}
 	return values, nil

@@ -66,7 +66,8 @@ func TestSettingsPrecedence(t *testing.T) {
 // The environment can set every flag, and the file every flag but -config.
 func TestSettingsKnowEveryFlag(t *testing.T) {
 	values := map[string]string{"addr": "127.0.0.1:1", "loops": "2", "mode": "game", "max-sessions": "3", "send-limit": "131072",
-		"idle": "4s", "stats": "5s", "log-level": "warn", "drain": "6s"}
+		"idle": "4s", "stats": "5s", "log-level": "warn", "drain": "6s",
+		"tls-cert": "/c", "tls-key": "/k", "tls-self-signed": "true"}
 	var file strings.Builder
 	var environ []string
 	flagSet(new(config)).VisitAll(func(f *flag.Flag) {
@@ -103,7 +104,7 @@ func TestBadSettings(t *testing.T) {
 		{"twice", "idle = '1s'\nidle = '2s'\n", "", "idle"},
 		{"bad value", "idle = 'soon'\n", "", `idle = "soon": use 0 (never) or a time with its unit`},
 		{"a number without unit", "idle = 90\n", "", `idle = "90": use 0 (never)`},
-		{"bad kind", "loops = [1]\n", "", `"loops": want text in quotes, or a whole number`},
+		{"bad kind", "loops = [1]\n", "", `"loops": want text in quotes, a whole number, true or false`},
 		{"bad variable", "", "ECHOSERVER_LOOPS=many", `ECHOSERVER_LOOPS="many": use 0 (one for each CPU)`},
 		{"bad address", "addr = '7777'\n", "", "use host:port"},
 		{"no file", "", "ECHOSERVER_CONFIG=/does/not/exist", "-config: open /does/not/exist"},
