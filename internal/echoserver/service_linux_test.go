@@ -2,7 +2,6 @@ package echoserver
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -68,22 +67,6 @@ func call(a net.Addr) error {
 	}
 	defer c.Close()
 	return echoed(c)
-}
-
-func echoed(c net.Conn) error {
-	c.SetDeadline(time.Now().Add(patience))
-	said := noise(64)
-	if _, err := c.Write(said); err != nil {
-		return err
-	}
-	heard := make([]byte, len(said))
-	if _, err := io.ReadFull(c, heard); err != nil {
-		return err
-	}
-	if string(heard) != string(said) {
-		return errors.New("another echo")
-	}
-	return nil
 }
 
 // The program serves the sockets of a service manager, also connections that came before it started, and between two processes.

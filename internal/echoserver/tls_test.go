@@ -7,6 +7,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -49,6 +51,23 @@ func (p pair) write(t *testing.T, path string, data []byte, version int) {
 	if err := os.Chtimes(path, at, at); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// echoed checks the echo of 64 bytes.
+func echoed(c net.Conn) error {
+	c.SetDeadline(time.Now().Add(patience))
+	said := noise(64)
+	if _, err := c.Write(said); err != nil {
+		return err
+	}
+	heard := make([]byte, len(said))
+	if _, err := io.ReadFull(c, heard); err != nil {
+		return err
+	}
+	if string(heard) != string(said) {
+		return errors.New("another echo")
+	}
+	return nil
 }
 
 // tlsCall connects, checks an echo, and returns what was negotiated.
