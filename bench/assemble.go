@@ -8,13 +8,14 @@ import (
 
 // distributionTexts are the names and descriptions of the distributions of a result, those of single modes first.
 var distributionTexts = [distributions]struct{ name, about string }{
-	replyTime:    {"reply", "from the send to the reply"},
-	plannedTime:  {"planned", "from the planned send to the reply: what a user who does not wait for others sees"},
-	pacingLag:    {"pacing_lag", "from the planned send to the actual one where nothing stood in its way: the client's own lateness"},
-	connectTime:  {"connect", "from connect to connected"},
-	cycleTime:    {"cycle", "from connect to the last byte of the reply"},
-	deliveryTime: {"delivery", "from the publisher's send to one subscriber"},
-	roundTime:    {"round", "from the publisher's send to the last subscriber"},
+	replyTime:     {"reply", "from the send to the reply"},
+	plannedTime:   {"planned", "from the planned send to the reply: what a user who does not wait for others sees"},
+	pacingLag:     {"pacing_lag", "from the planned send to the actual one where nothing stood in its way: the client's own lateness"},
+	connectTime:   {"connect", "from connect to connected"},
+	cycleTime:     {"cycle", "from connect to the last byte of the reply"},
+	deliveryTime:  {"delivery", "from the publisher's send to one subscriber"},
+	roundTime:     {"round", "from the publisher's send to the last subscriber"},
+	handshakeTime: {"handshake", "from connected to the end of the TLS handshake"},
 }
 
 // busyPct is the CPU use, in percent of its cores, from which the client counts as the limit of a run.
@@ -43,6 +44,7 @@ func (r *run) result(c *collector, m marks) (*Result, error) {
 		MeasuredS: s, AskedPerS: per(t.planned), SentPerS: per(t.offered), Messages: t.messages, MessagesPerS: per(t.messages),
 		BytesPerS: per(t.bytes), Planned: t.planned, AfterEnd: t.afterEnd, Sent: t.sent, Unanswered: t.cut, Cycles: t.cycles, CyclesPerS: per(t.cycles),
 		ConnsOpened: t.opened, ConnsInTime: t.inTime, ConnsAtStart: int(m.connected), BytesVerified: t.bytes,
+		Handshakes: t.handshakes, Resumed: t.resumed,
 	}
 	if p.Mode == Rate {
 		out.Totals.AskedPerS = p.Rate
@@ -224,6 +226,10 @@ func (r *run) warn(out *Result) {
 			add("the client sent late by itself: by %s at the 99th percentile", duration(lag.P99))
 		}
 	}
+	if p.TLS && (p.Mode == Churn || p.Mode == Ramp) && p.Conns > p.Threads {
+		add("the client's handshakes wait for each other on its %d thread(s), and so do replies: all times include that; for latency alone use as many -conns as -threads",
+			p.Threads)
+	}
 	if h := int(t.ConnsAtStart); p.Mode != Churn && p.Mode != Ramp && h < p.total() && t.MeasuredS > 0 {
 		add("only %d of %d connections could be made", h, p.total())
 	}
@@ -241,7 +247,7 @@ func (p *Plan) parameters() Parameters {
 		Threads: p.Threads, Sources: p.Sources, TimeoutS: p.Timeout.Seconds(), Seed: p.Seed, Depth: p.Depth,
 		RatePerS: p.Rate, Arrival: p.Arrival, Messages: p.Messages, Linger0: p.Linger0, Active: p.Active,
 		ConnectRatePerS: p.ConnectRate, EveryS: p.Every.Seconds(), Stream: p.Stream, WindowBytes: p.Window,
-		P99LimitUS: float64(p.P99) / 1e3, StepS: p.Step.Seconds(), PID: p.PID, SeriesIntervalS: p.interval().Seconds(),
+		P99LimitUS: float64(p.P99) / 1e3, StepS: p.Step.Seconds(), PID: p.PID, SeriesIntervalS: p.interval().Seconds(), TLS: p.TLS, TLSResume: p.TLSResume,
 	}
 }
 

@@ -1,9 +1,12 @@
 package bench
 
+import "golang.org/x/sys/unix"
+
 // States of a connection.
 const (
 	closed     uint8 = iota // no descriptor
 	connecting              // connect is under way
+	shaking                 // the TLS handshake is
 	open
 )
 
@@ -25,11 +28,12 @@ type conn struct {
 	slots                   []slot // a ring of a power of two, by sequence number; holds v.next to planned
 
 	fd    int
-	gen   uint32 // generation of the descriptor: events of an earlier one are ignored
-	index int32  // in the worker's conns
-	to    int32  // number of the address it is connected to
-	begun int64  // when connect was called
-	left  int    // bytes of message sent-1 that have not left
+	tls   *secured // nil without TLS
+	gen   uint32   // generation of the descriptor: events of an earlier one are ignored
+	index int32    // in the worker's conns
+	to    int32    // number of the address it is connected to
+	begun int64    // when connect was called
+	left  int      // bytes of message sent-1 that have not left
 	state uint8
 	again bool  // on the worker's list of those with more to read
 	rest  int64 // time of the next dial; 0 if none is planned
@@ -66,4 +70,24 @@ func (c *conn) grow() {
 func (c *conn) restart(id uint32) {
 	c.v = verifier{id: id}
 	c.credited, c.sent, c.planned, c.left, c.quit = 0, 0, 0, 0, false
+}
+
+// read returns bytes that have arrived. The error is a unix.Errno, or with TLS io.EOF at the end of the stream, or crypto/tls's.
+func (c *conn) read(p []byte) (int, error) {
+	if c.tls != nil {
+		return c.tls.read(p)
+	}
+	n, errno := read(c.fd, p)
+	if errno != 0 {
+		return 0, errno
+	}
+	return n, nil
+}
+
+// write sends bytes, as far as the kernel takes them.
+func (c *conn) write(p []byte) (int, unix.Errno) {
+	if c.tls != nil {
+		return c.tls.send(p)
+	}
+	return write(c.fd, p)
 }

@@ -291,15 +291,25 @@ func (w *worker) connected(c *conn) {
 		w.dial(c)
 		return
 	}
-	c.state, c.failed = open, nil
+	c.failed = nil
+	if w.run.plan.Mode != Churn || w.run.measured(c.begun) {
+		w.rec.time(connectTime, now-c.begun)
+	}
+	if w.tls != nil {
+		c.state, c.tls = shaking, newSecured(c.fd, w.tls, now)
+		return
+	}
+	w.established(c, now)
+}
+
+// established begins the load on a connection.
+func (w *worker) established(c *conn, now int64) {
+	c.state = open
 	w.dialing--
 	w.run.open.Add(1)
 	w.rec.now.opened++
 	if w.run.measured(now) {
 		w.rec.now.inTime++
-	}
-	if w.run.plan.Mode != Churn || w.run.measured(c.begun) {
-		w.rec.time(connectTime, now-c.begun)
 	}
 	w.load.opened(w, c, now)
 }
@@ -310,7 +320,7 @@ func (w *worker) choose(c *conn) bool {
 	return w.run.chosen.Load() == c.to
 }
 
-// scanDials ends connects that take too long. While no address is known to work, each address has a part of the time.
+// scanDials ends connects, and handshakes, that take too long. While no address is known to work, each address has a part of the time.
 func (w *worker) scanDials(now int64) {
 	timeout := w.run.plan.Timeout
 	if w.run.chosen.Load() < 0 {
@@ -321,6 +331,9 @@ func (w *worker) scanDials(now int64) {
 		if c.state == connecting && now-c.begun >= int64(timeout) {
 			w.hangUp(c)
 			w.dialFailed(c, ConnectTimeout, fmt.Sprintf("not connected after %v", timeout), now)
+		}
+		if c.state == shaking && now-c.begun >= int64(w.run.plan.Timeout) {
+			w.handshakeFailed(c, fmt.Errorf("not done %v after the connect", w.run.plan.Timeout), now)
 		}
 	}
 }

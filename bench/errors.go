@@ -11,7 +11,7 @@ import (
 // Kind is a kind of error of a message or a connection.
 type Kind uint8
 
-// The kinds. Refused, Reset, EarlyEnd, ConnectTimeout, NoPorts, NoDescriptors and Other are counted once per connection, the others once
+// The kinds. Refused, Reset, EarlyEnd, ConnectTimeout, NoPorts, NoDescriptors, Other and Handshake are counted once per connection, the others once
 // per message. A message that failed has exactly one kind. A message without a reply when its connection ends is not an error of its own;
 // it counts as unanswered.
 const (
@@ -27,11 +27,12 @@ const (
 	NoPorts                     // no local port was left
 	NoDescriptors               // the limit on open files; ends the run
 	Other                       // any other error of the system
+	Handshake                   // the TLS handshake failed: the certificate, the protocol, or Plan.Timeout
 	kinds
 )
 
 var kindNames = [kinds]string{"refused", "reset", "timeout", "wrong_bytes", "lost_message", "repeated_message",
-	"late", "early_end", "connect_timeout", "no_ports", "no_descriptors", "other"}
+	"late", "early_end", "connect_timeout", "no_ports", "no_descriptors", "other", "handshake"}
 
 // String returns the kind's name in the JSON result.
 func (k Kind) String() string { return kindNames[k] }

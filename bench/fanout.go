@@ -25,7 +25,7 @@ type fan struct {
 	joined    atomic.Int64   // subscribers that got a first message
 
 	mu      sync.Mutex
-	fd      int // of the publisher, -1 when it is gone
+	conn    *conn // the publisher, nil when it is gone
 	rounds  uint64
 	buffer  []byte
 	pending []byte // of buffer, not taken by the kernel yet
@@ -45,7 +45,7 @@ func newFan(p *Plan) *fan {
 	for ring < window {
 		ring *= 2
 	}
-	f := &fan{window: uint64(window), sentAt: make([]atomic.Int64, ring), done: make([]paddedUint64, p.Threads), fd: -1}
+	f := &fan{window: uint64(window), sentAt: make([]atomic.Int64, ring), done: make([]paddedUint64, p.Threads)}
 	f.buffer = make([]byte, max(p.Size, min(64<<10, window*p.Size)))
 	return f
 }
@@ -55,9 +55,9 @@ func (f *fan) at(seq uint64) *atomic.Int64 { return &f.sentAt[seq&uint64(len(f.s
 // publishLocked sends messages up to number upto, as far as the kernel takes them. f.mu is held.
 func (f *fan) publishLocked(w *worker, upto uint64) {
 	p := w.run.pattern
-	for f.fd >= 0 {
+	for f.conn != nil {
 		if len(f.pending) > 0 {
-			n, errno := write(f.fd, f.pending)
+			n, errno := f.conn.write(f.pending)
 			if errno != 0 {
 				return // full: an event comes; broken: the read of its worker finds out why
 			}
@@ -123,7 +123,7 @@ func isPublisher(w *worker, c *conn) bool { return w.n == 0 && c.index == 0 }
 func (l *fanLoad) opened(w *worker, c *conn, _ int64) {
 	if isPublisher(w, c) {
 		l.f.mu.Lock()
-		l.f.fd = c.fd
+		l.f.conn = c
 		l.f.mu.Unlock()
 		return
 	}
@@ -306,11 +306,11 @@ func (l *fanLoad) writable(w *worker, c *conn) {
 	}
 }
 
-// closing takes the publisher's descriptor away from the other workers before it is closed.
+// closing takes the publisher's connection away from the other workers before it is closed.
 func (l *fanLoad) closing(w *worker, c *conn) {
 	if isPublisher(w, c) {
 		l.f.mu.Lock()
-		l.f.fd = -1
+		l.f.conn = nil
 		l.f.mu.Unlock()
 	}
 }

@@ -91,7 +91,7 @@ func (exchange) scan(w *worker, now int64) {
 func (exchange) idle(w *worker, _ int64) bool {
 	for i := range w.conns {
 		c := &w.conns[i]
-		if c.state == connecting || c.state == open && c.v.next < c.planned {
+		if c.state == connecting || c.state == shaking || c.state == open && c.v.next < c.planned {
 			return false
 		}
 	}

@@ -69,6 +69,11 @@ type Plan struct {
 	P99         time.Duration // search: the limit. 5 ms
 	Step        time.Duration // search: measured part of each step. 2 s
 
+	TLS       bool   // speak TLS. The server's certificate must be valid for the host of Addr, localhost if it has none
+	TLSPin    string // SHA-256 of the server's certificate, in hexadecimal: it is enough that the certificate is this one
+	TLSCA     string // PEM file of the certificates to trust. "" stands for those of the system
+	TLSResume bool   // resume sessions, where there was one before: churn
+
 	PID int // process whose CPU and memory are reported as the server's; 0 for none
 }
 
@@ -156,6 +161,9 @@ func (p Plan) Validate() error {
 		if !(c.value >= c.min && c.value <= c.max) { // NaN fails too
 			return &PlanError{c.field, number(c.value), strings.TrimSpace("use " + number(c.min) + " to " + number(c.max) + " " + c.unit)}
 		}
+	}
+	if err := p.validateTLS(); err != nil {
+		return err
 	}
 	return p.validateMode()
 }

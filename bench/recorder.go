@@ -6,13 +6,14 @@ import "sync"
 type distribution uint8
 
 const (
-	replyTime    distribution = iota // echo, idle, ramp: from send to reply. rate: from the actual send
-	plannedTime                      // rate: from the planned send
-	pacingLag                        // rate: how late the client was by itself
-	connectTime                      // from connect to connected
-	cycleTime                        // churn: from connect to the last byte
-	deliveryTime                     // fanout: from the publisher's send to one subscriber
-	roundTime                        // fanout: to the last subscriber
+	replyTime     distribution = iota // echo, idle, ramp: from send to reply. rate: from the actual send
+	plannedTime                       // rate: from the planned send
+	pacingLag                         // rate: how late the client was by itself
+	connectTime                       // from connect to connected
+	cycleTime                         // churn: from connect to the last byte
+	deliveryTime                      // fanout: from the publisher's send to one subscriber
+	roundTime                         // fanout: to the last subscriber
+	handshakeTime                     // TLS: from connected to the end of the handshake
 	distributions
 )
 
@@ -40,12 +41,14 @@ type chunk struct {
 	planned  uint64 // messages that were due
 	inTime   uint64 // connections made
 
-	afterEnd uint64 // right replies to messages of the measured part that came after it
-	sent     uint64 // messages that left in the whole run
-	opened   uint64 // connections made in the whole run
-	cut      uint64 // messages under way, or waiting, when their connection ended
-	errors   ErrorCounts
-	times    [distributions]*histogram // nil until something is recorded
+	afterEnd   uint64 // right replies to messages of the measured part that came after it
+	sent       uint64 // messages that left in the whole run
+	opened     uint64 // connections made in the whole run
+	handshakes uint64 // of TLS, in the whole run
+	resumed    uint64 // of those
+	cut        uint64 // messages under way, or waiting, when their connection ended
+	errors     ErrorCounts
+	times      [distributions]*histogram // nil until something is recorded
 }
 
 // recycle gives an empty c back to the pool.
@@ -71,6 +74,8 @@ func (c *chunk) add(other *chunk) {
 	c.afterEnd += other.afterEnd
 	c.sent += other.sent
 	c.opened += other.opened
+	c.handshakes += other.handshakes
+	c.resumed += other.resumed
 	c.cut += other.cut
 	for k, n := range other.errors {
 		c.errors[k] += n

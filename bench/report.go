@@ -68,11 +68,19 @@ func (r *Result) errorSummary() string {
 func (r *Result) about(t *table) {
 	p := &r.Parameters
 	t.line("")
-	t.line("%-9s%s, %s, %d B messages, %s measured after %s, %d thread(s), seed %d", r.Mode, p.Addr, r.shape(),
+	t.line("%-9s%s%s, %s, %d B messages, %s measured after %s, %d thread(s), seed %d", r.Mode, p.Addr, r.tlsText(), r.shape(),
 		p.SizeBytes, seconds(r.Totals.MeasuredS), seconds(p.WarmupS), r.Client.Threads, p.Seed)
 	m := &r.Machine
 	t.line("%-9s%s/%s %s, %s, %s, %s, %d files, %s", "machine", m.OS, m.Arch, m.Kernel, m.CPU, m.coresText(), m.GoVersion,
 		m.DescriptorLimit, m.Date)
+}
+
+// tlsText returns what there is to say of TLS.
+func (r *Result) tlsText() string {
+	if !r.Parameters.TLS {
+		return ""
+	}
+	return fmt.Sprintf(" by TLS (%d handshakes, %d resumed)", r.Totals.Handshakes, r.Totals.Resumed)
 }
 
 // coresText returns the number of cores, and how many of them the client may use if that is less.

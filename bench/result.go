@@ -65,6 +65,8 @@ type Parameters struct {
 	StepS           float64 `json:"step_s"`
 	PID             int     `json:"pid"`
 	SeriesIntervalS float64 `json:"series_interval_s"`
+	TLS             bool    `json:"tls"`
+	TLSResume       bool    `json:"tls_resume"`
 }
 
 // Machine is where the client ran.
@@ -99,6 +101,8 @@ type Totals struct {
 	ConnsInTime   uint64  `json:"conns_opened_in_time"` // of those, within the measured part
 	ConnsAtStart  int     `json:"conns_at_start"`
 	BytesVerified uint64  `json:"bytes_verified"` // in the measured part
+	Handshakes    uint64  `json:"tls_handshakes"` // whole run
+	Resumed       uint64  `json:"tls_resumed"`    // of those
 }
 
 // ErrorSample describes one error.
@@ -125,7 +129,7 @@ type Summary struct {
 
 // Distribution is one kind of time that was measured.
 type Distribution struct {
-	Name  string `json:"name"`  // reply, planned, pacing_lag, connect, cycle, delivery, round
+	Name  string `json:"name"`  // reply, planned, pacing_lag, connect, cycle, delivery, round, handshake
 	About string `json:"about"` // what is measured, in a sentence
 	Summary
 	Curve []CurvePoint `json:"curve"` // the full percentile curve

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -72,6 +73,7 @@ func (p *Plan) interval() time.Duration {
 type run struct {
 	plan     Plan
 	target   *target
+	tls      *tls.Config // nil without TLS
 	pattern  *pattern
 	fan      *fan // fanout only
 	base     time.Time
@@ -182,8 +184,12 @@ func newRun(ctx context.Context, plan Plan) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
+	config, err := plan.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
 	r := &run{
-		plan: plan, target: to, pattern: newPattern(plan.Seed, plan.Size), base: time.Now().Add(-headStart),
+		plan: plan, target: to, tls: config, pattern: newPattern(plan.Seed, plan.Size), base: time.Now().Add(-headStart),
 		interval: plan.interval(), chunks: make(chan *chunk, 64),
 		ready: make(chan struct{}), changed: make(chan struct{}),
 	}

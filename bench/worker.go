@@ -1,8 +1,8 @@
 package bench
 
 import (
+	"crypto/tls"
 	"errors"
-	"fmt"
 	"runtime"
 	"time"
 
@@ -57,6 +57,7 @@ type worker struct {
 	n      int // its number
 	load   load
 	target *target
+	tls    *tls.Config // nil without TLS
 	poll   *poller
 	rec    *recorder
 
@@ -85,6 +86,10 @@ func newWorker(r *run, n, conns int) (*worker, error) {
 		run: r, n: n, target: r.target.clone(), poll: poll, rec: newRecorder(r.chunks, int64(r.interval)),
 		conns: make([]conn, conns), live: make([]int32, 0, conns),
 		events: make([]event, eventsAtOnce), in: make([]byte, readBuffer), out: make([]byte, writeBuffer),
+	}
+	if w.tls = r.tls; r.plan.TLSResume {
+		w.tls = r.tls.Clone()
+		w.tls.ClientSessionCache = tls.NewLRUClientSessionCache(1) // one server; a worker does not wait for another one's lock
 	}
 	for i := range w.conns {
 		c := &w.conns[i]
@@ -175,8 +180,20 @@ func (w *worker) handle(ev event) {
 			return
 		}
 		w.connected(c)
-		if c.state != open {
+		if c.state != open && c.state != shaking {
 			return
+		}
+	}
+	if c.state == shaking {
+		if !w.handshake(c, ev.closed) {
+			return
+		}
+		ev.readable = true // bytes may have come with the end of the handshake
+	}
+	if c.tls != nil {
+		c.tls.event(ev.closed)
+		if ev.writable {
+			c.tls.flush() // a read tells its error
 		}
 	}
 	if ev.writable {
@@ -184,84 +201,6 @@ func (w *worker) handle(ev event) {
 	}
 	if (ev.readable || ev.closed) && c.state == open {
 		w.read(c, ev.closed)
-	}
-}
-
-func (w *worker) readMore() {
-	list := w.more
-	w.more = w.more[:0]
-	for _, i := range list { // read appends behind what was taken
-		c := &w.conns[i]
-		c.again = false
-		if c.state == open {
-			w.read(c, false)
-		}
-	}
-}
-
-// read reads what has arrived. toEnd says that the peer has closed: then read goes on after a short read, to the end of the stream.
-func (w *worker) read(c *conn, toEnd bool) {
-	for range readsAtOnce {
-		n, errno := read(c.fd, w.in)
-		now := w.clock() // the bytes are here now: this is the moment their latency is counted to
-		switch {
-		case errno == unix.EAGAIN:
-			return
-		case errno == unix.EINTR:
-			continue
-		case errno != 0:
-			w.end(c, classify(errno), errno.Error(), now)
-			return
-		case n == 0:
-			w.end(c, EarlyEnd, "the peer closed the connection", now)
-			return
-		}
-		gen := c.gen
-		w.take(c, w.in[:n], now)
-		if c.state != open || c.gen != gen || n < len(w.in) && !toEnd {
-			return
-		}
-	}
-	if !c.again {
-		c.again = true
-		w.more = append(w.more, c.index)
-	}
-}
-
-// take checks bytes that have arrived.
-func (w *worker) take(c *conn, b []byte, now int64) {
-	p := w.run.pattern
-	limit := w.load.limit(c)
-	for len(b) > 0 {
-		v := c.v.step(p, b, limit)
-		if v.wrong|v.lost != 0 || v.repeated {
-			w.blame(c, v, now)
-		}
-		if v.done && !v.repeated {
-			w.load.message(w, c, v.seq, now)
-		}
-		b = b[v.n:]
-	}
-	w.load.received(w, c, now)
-}
-
-// blame counts the errors of a verdict.
-func (w *worker) blame(c *conn, v verdict, now int64) {
-	where := ""
-	if w.run.sampling() {
-		where = fmt.Sprintf("near message %d of stream %d", c.v.next, c.v.id)
-	}
-	if w.run.measured(now) {
-		w.rec.now.spoiled += uint64(v.wrong) + uint64(v.lost)
-	}
-	if v.wrong > 0 {
-		w.error(WrongBytes, uint64(v.wrong), c, where, now)
-	}
-	if v.lost > 0 {
-		w.error(LostMessage, uint64(v.lost), c, where, now)
-	}
-	if v.repeated {
-		w.error(RepeatedMessage, 1, c, where, now)
 	}
 }
 
@@ -286,7 +225,7 @@ func (w *worker) flush(c *conn, now int64) {
 		if n == 0 {
 			return
 		}
-		k, errno := write(c.fd, w.out[:n])
+		k, errno := c.write(w.out[:n])
 		if errno != 0 {
 			k = 0
 		}
@@ -366,8 +305,11 @@ func (w *worker) hangUp(c *conn) {
 		w.dialing--
 	}
 	w.load.closing(w, c)
+	if c.tls != nil {
+		c.tls.end(c.state == open)
+	}
 	unix.Close(c.fd)
-	c.state, c.fd, c.begun = closed, -1, 0
+	c.state, c.fd, c.tls, c.begun = closed, -1, nil, 0
 	c.gen++
 }
 

@@ -48,9 +48,10 @@ var commands = []command{
 	{
 		name: "churn", about: "connect, exchange messages, close, and connect again",
 		text: "Measures how many connections per second a server accepts and serves. The client closes the connections, so its ports\n" +
-			"stay in TIME_WAIT for a minute: use -sources for more ports, or -linger0 to close with a reset.",
-		examples: []string{"-conns 50", "-conns 50 -sources 8", "-conns 50 -messages 10 -linger0"},
-		flags:    []string{"messages", "linger0"},
+			"stay in TIME_WAIT for a minute: use -sources for more ports, or -linger0 to close with a reset.\n" +
+			"With -tls it measures handshakes: full ones, or with -tls-resume resumed ones.",
+		examples: []string{"-conns 50", "-conns 50 -sources 8", "-conns 50 -messages 10 -linger0", "-conns 50 -tls -tls-ca ca.pem -tls-resume"},
+		flags:    []string{"messages", "linger0", "tls-resume"},
 	},
 	{
 		name: "idle", about: "hold many connections, some of them active",
@@ -95,7 +96,8 @@ func find(name string) (*command, bool) {
 }
 
 // common are the flags of every command that loads a server. ramp ignores -warmup.
-var common = []string{"addr", "conns", "size", "duration", "warmup", "threads", "sources", "timeout", "seed", "pid", "json", "hgrm", "html", "quiet"}
+var common = []string{"addr", "conns", "size", "duration", "warmup", "threads", "sources", "timeout", "seed", "pid",
+	"tls", "tls-pin", "tls-ca", "json", "hgrm", "html", "quiet"}
 
 // define binds all flags to c. flagSet selects those of the command.
 func define(fs *flag.FlagSet, c *config) {
@@ -120,6 +122,10 @@ func define(fs *flag.FlagSet, c *config) {
 	fs.DurationVar(&p.Timeout, "timeout", d.Timeout, "`time` after which a connect fails and a reply is late. It is also the longest wait for replies\nat the end.")
 	fs.Uint64Var(&p.Seed, "seed", d.Seed, "`number` from which the bytes sent and the Poisson arrivals are made.")
 	fs.IntVar(&p.PID, "pid", 0, "process `id` of the server, if it runs on this machine. Its CPU time and memory are reported.")
+	fs.BoolVar(&p.TLS, "tls", false, "speak TLS. The server's certificate must be valid for the host of -addr (localhost if it has none)\nand come from an authority that this system trusts, or see -tls-pin and -tls-ca. Handshakes are\ncounted and timed by themselves. They and the encryption compute on the reactors: the client uses\nabout as much CPU as the server, and a reactor's handshakes delay its other connections.")
+	fs.StringVar(&p.TLSPin, "tls-pin", "", "`SHA-256` of the server's certificate, in hexadecimal. The certificate must be this one, and need not\nfulfil anything else. echoserver -tls-self-signed logs it.")
+	fs.StringVar(&p.TLSCA, "tls-ca", "", "PEM `file` of the authorities to trust in place of the system's.")
+	fs.BoolVar(&p.TLSResume, "tls-resume", false, "resume TLS sessions. Each reactor remembers the last one.")
 	fs.IntVar(&p.Depth, "depth", d.Depth, "largest `number` of messages in flight on each connection.")
 	fs.Float64Var(&p.Rate, "rate", d.Rate,
 		say("`number` of messages per second, all connections together.", bench.Search, "`number` of messages per second in the first step."))
