@@ -2,7 +2,6 @@ package echoserver
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"os"
