@@ -3,9 +3,11 @@
 package trials
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -17,6 +19,7 @@ import (
 // client is one connection, with its side of the record that the oracle compares.
 type client struct {
 	*net.TCPConn
+	over    *tls.Conn // nil without TLS
 	out     writer
 	in      reader
 	sent    int64 // taken by the kernel
@@ -41,11 +44,16 @@ func dialer(receive int) net.Dialer {
 
 // connect makes a connection that no oracle knows yet.
 func connect(d net.Dialer, address string) (*client, error) {
-	c, err := d.Dial("tcp", address)
+	address, secure := strings.CutPrefix(address, overTLS)
+	conn, err := d.Dial("tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	return &client{TCPConn: c.(*net.TCPConn), out: writer{id: lastConnection.Add(1)}}, nil
+	c := &client{TCPConn: conn.(*net.TCPConn), out: writer{id: lastConnection.Add(1)}}
+	if secure {
+		return c, c.secure(d.Timeout)
+	}
+	return c, nil
 }
 
 // ask sends one record.
@@ -56,7 +64,13 @@ func (c *client) ask(payload []byte) error {
 
 // Write writes and counts the bytes.
 func (c *client) Write(b []byte) (int, error) {
-	n, err := c.TCPConn.Write(b)
+	var n int
+	var err error
+	if c.over != nil {
+		n, err = c.over.Write(b)
+	} else {
+		n, err = c.TCPConn.Write(b)
+	}
 	c.sent += int64(n)
 	c.cut = c.cut || err != nil
 	return n, err

@@ -27,6 +27,7 @@ import (
 type plan struct {
 	options engine.Options
 	address string // default: a free port of 127.0.0.1
+	tls     bool   // the listener for records speaks TLS
 	thrift  bool   // collect garbage early: the memory in use is judged, not what has been
 	uid     int    // the user to become before the engine starts, 0 for none
 
@@ -58,7 +59,7 @@ type report struct {
 // hello is the first line of a server: where it listens.
 type hello struct {
 	PID                     int
-	Records, Lesson, Length string // its addresses: streams of records, frame.ServerCore, frame.LengthField
+	Records, Lesson, Length string // its addresses: streams of records (with overTLS in front if it speaks TLS), frame.ServerCore, frame.LengthField
 }
 
 // frameLimit is the largest frame of the listener for frame.LengthField.
@@ -107,7 +108,16 @@ func (c *content) listen(ctx context.Context, e *engine.Engine) error {
 	}
 	factory := func() session.Handler { return &member{server: c} }
 	var listeners []*engine.Listener
-	for _, opts := range [][]engine.Option{nil, {engine.Framed(frame.ServerCore{})},
+	var records []engine.Option
+	prefix := ""
+	if c.plan.tls {
+		config, err := serverTLS()
+		if err != nil {
+			return err
+		}
+		records, prefix = append(records, engine.TLS(config)), overTLS
+	}
+	for _, opts := range [][]engine.Option{records, {engine.Framed(frame.ServerCore{})},
 		{engine.Framed(frame.LengthField{LengthFieldLength: 4, InitialBytesToStrip: 4, MaxFrameLength: frameLimit})}} {
 		if l, err := e.Listen("tcp", address, factory, opts...); err != nil {
 			return err
@@ -131,7 +141,7 @@ func (c *content) listen(ctx context.Context, e *engine.Engine) error {
 		return err
 	case <-ready:
 	}
-	answer(hello{os.Getpid(), listeners[0].Addr().String(), listeners[1].Addr().String(), listeners[2].Addr().String()})
+	answer(hello{os.Getpid(), prefix + listeners[0].Addr().String(), listeners[1].Addr().String(), listeners[2].Addr().String()})
 	go c.obey(e)
 	return <-ended
 }
