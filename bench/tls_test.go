@@ -137,6 +137,61 @@ func TestTLSInEachMode(t *testing.T) {
 	}
 }
 
+// A server that takes little at a time gets every byte all the same.
+func TestTLSFullSocket(t *testing.T) {
+	a := newAuthority(t)
+	p := short(Echo, peer(t, func(n int, c *net.TCPConn) {
+		c.SetReadBuffer(128 << 10)
+		tlsEcho(n, tls.Server(c, a.config))
+	}))
+	p.TLS, p.TLSPin, p.Size, p.Conns = true, a.pin, 4<<20, 2
+	r := carryOut(t, p)
+	wantErrors(t, r, nil)
+	if r.Totals.Messages+r.Totals.AfterEnd < 2 {
+		t.Errorf("totals %+v", r.Totals)
+	}
+}
+
+// patient is a connection that keeps what is written until the next Read, or flush: several writes arrive at once.
+type patient struct {
+	net.Conn
+	kept []byte
+}
+
+func (p *patient) Write(b []byte) (int, error) {
+	p.kept = append(p.kept, b...)
+	return len(b), nil
+}
+
+func (p *patient) flush() {
+	p.Conn.Write(p.kept)
+	p.kept = nil
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	p.flush()
+	return p.Conn.Read(b)
+}
+
+// Bytes that arrive together with the end of the handshake are looked at: no event follows them.
+func TestTLSBytesWithTheHandshake(t *testing.T) {
+	a := newAuthority(t)
+	a.config.MaxVersion = tls.VersionTLS12 // whose last flight is the server's
+	p := short(Idle, peer(t, func(_ int, c *net.TCPConn) {
+		slow := &patient{Conn: c}
+		s := tls.Server(slow, a.config)
+		if err := s.Handshake(); err != nil {
+			t.Error(err)
+		}
+		s.Write(make([]byte, 100)) // nobody has asked for them
+		slow.flush()
+		io.Copy(io.Discard, c)
+	}))
+	p.TLS, p.TLSPin = true, a.pin
+	r := carryOut(t, p)
+	wantErrors(t, r, map[Kind]func(uint64) bool{WrongBytes: func(n uint64) bool { return n >= uint64(p.Conns) }})
+}
+
 // churn resumes sessions if asked, with TLS 1.3 and 1.2.
 func TestTLSResume(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {

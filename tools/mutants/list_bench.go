@@ -27,9 +27,9 @@ var inBench = []mutant{
 	{"bytes per second are messages per second", "bench/assemble.go", "BytesPerS: per(t.bytes)", "BytesPerS: per(t.messages)", "./bench TestTotalsAgree"},
 	{"a connection that the server closes early is no error", "bench/receive.go", "			w.end(c, EarlyEnd, \"the peer closed the connection\", now)\n", "			w.hangUp(c)\n			w.load.ended(w, c, now)\n", "./bench TestEarlyEnd"},
 	{"any certificate has the pinned fingerprint", "bench/tls.go", "string(got[:]) != string(pin) {", "string(got[:]) != string(pin) && len(pin) == 0 {", "./bench TestTLSRefused"},
-	{"records that the kernel does not take are lost", "bench/tls.go", "s.out = s.out[:copy(s.out, s.out[at:])]", "s.out = s.out[:0]", "./bench TestTLSInEachMode"},
+	{"records that the kernel does not take are lost", "bench/tls.go", "s.out = s.out[:copy(s.out, s.out[at:])]", "s.out = s.out[:0]", "./bench TestTLSFullSocket"},
 	{"after a short read the next event is not read", "bench/tls.go", "	s.drained = false\n", "", "./bench TestTLSInEachMode"},
-	{"what comes with the end of the handshake waits for more", "bench/worker.go", "		ev.readable = true // bytes", "		ev.readable = false // bytes", "./bench TestTLSInEachMode"},
+	{"what comes with the end of the handshake waits for more", "bench/worker.go", "		ev.readable = true // bytes", "		ev.readable = false // bytes", "./bench TestTLSBytesWithTheHandshake"},
 	{"a handshake that stalls is never given up", "bench/dial.go", "c.state == shaking && now-c.begun >= int64(w.run.plan.Timeout)", "c.state == shaking && now < 0", "./bench TestTLSRefused"},
 	{"resumed handshakes count as full ones", "bench/recorder.go", "	c.resumed += other.resumed\n", "", "./bench TestTLSResume"},
 
