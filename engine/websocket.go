@@ -102,8 +102,7 @@ func (o WebSocketOptions) layer() websocket.Options {
 type webSocketOption struct {
 	options WebSocketOptions
 	server  *websocket.Server
-	url     string      // what a Dial asks for
-	host    http.Header // of a Dial: the Host that it sends
+	url     string // what a Dial asks for
 
 	http *httpServer // of a listener with HTTP, nil without
 

@@ -93,7 +93,7 @@ func (l *Layer) openHandshake(in []byte) (data []byte, used int, more bool, err 
 	hs.mute()
 	l.handshake = nil
 	l.left, l.leftAt, l.own = hs.in, hs.at, hs.own
-	l.whole = 1 // unknown: crypto/tls is asked
+	l.whole = 1                                                     // unknown: crypto/tls is asked
 	more = len(in) > 0 || l.left != nil && l.leftAt < len(l.left.B) // crypto/tls has used all that it was given
 	return nil, 0, more, nil
 }
