@@ -1,18 +1,27 @@
 package servercore_test
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"flag"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/servercore-go/servercore/engine"
 	"github.com/servercore-go/servercore/enginetest"
 	layer "github.com/servercore-go/servercore/internal/checksum"
+	"github.com/servercore-go/servercore/internal/wsconn"
+	"github.com/servercore-go/servercore/layer/websocket"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -51,6 +60,8 @@ func variants() (all []enginetest.Variant) {
 			{Network: "tcp4", Loops: 4, Framed: true},
 			{Network: "unix", Loops: 4, Dialled: true, Offloaded: true, Framed: true},
 			layered(enginetest.Variant{Network: "tcp4", Loops: 4}),
+			webSocket(enginetest.Variant{Network: "tcp4", Loops: 1}, false),
+			webSocket(enginetest.Variant{Network: "tcp4", Loops: 4}, true),
 		}
 	}
 	for _, loops := range []int{1, 4} {
@@ -68,7 +79,9 @@ func variants() (all []enginetest.Variant) {
 	all = append(all,
 		layered(enginetest.Variant{Network: "unix", Loops: 4, Offloaded: true}),
 		layered(enginetest.Variant{Network: "tcp4", Loops: 4, Framed: true}),
-		layered(enginetest.Variant{Network: "tcp4", Loops: 4, Dialled: true}))
+		layered(enginetest.Variant{Network: "tcp4", Loops: 4, Dialled: true}),
+		webSocket(enginetest.Variant{Network: "tcp4", Loops: 1}, false),
+		webSocket(enginetest.Variant{Network: "tcp4", Loops: 4}, true))
 	if b, err := os.ReadFile("/proc/net/if_inet6"); err != nil || strings.Contains(string(b), " lo\n") {
 		all = append(all, enginetest.Variant{Network: "tcp6", Loops: 4})
 	}
@@ -99,16 +112,78 @@ func layered(v enginetest.Variant) enginetest.Variant {
 	return v
 }
 
+// webSocket has the sessions of a variant speak ws, or wss.
+func webSocket(v enginetest.Variant, secure bool) enginetest.Variant {
+	v.Messages = true
+	v.Client = func(c net.Conn) (net.Conn, error) {
+		scheme := "ws"
+		if secure {
+			scheme, c = "wss", finisher{tls.Client(c, clientConfig)}
+		}
+		top, err := wsconn.Client(c, websocket.Options{MaxMessage: 64 << 20}, scheme+"://localhost/", nil)
+		if err != nil {
+			return nil, err
+		}
+		return top, nil
+	}
+	v.Options = func() []engine.Option {
+		opts := []engine.Option{engine.WebSocket(engine.WebSocketOptions{MaxMessage: 64 << 20})}
+		if secure {
+			opts = append(opts, engine.TLS(serverConfig))
+		}
+		return opts
+	}
+	return v
+}
+
+// finisher is a client's TLS whose CloseWrite sends FIN behind close_notify.
+type finisher struct{ *tls.Conn }
+
+func (f finisher) CloseWrite() error {
+	return errors.Join(f.Conn.CloseWrite(), f.NetConn().(interface{ CloseWrite() error }).CloseWrite())
+}
+
+func (f finisher) Close() error { // the peer may have gone
+	_ = f.Conn.CloseWrite()
+	return f.NetConn().Close()
+}
+
+// serverConfig and clientConfig are those of a server for localhost and of a client that trusts it.
+var serverConfig, clientConfig = func() (server, client *tls.Config) {
+	public, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{"localhost"}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, key)
+	if err != nil {
+		panic(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		panic(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(leaf)
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
+		&tls.Config{RootCAs: roots, ServerName: "localhost"}
+}()
+
 // name says what is special about a variant.
 func name(v enginetest.Variant) string {
 	name := fmt.Sprintf("%s,loops=%d", v.Network, v.Loops)
 	for _, special := range []struct {
 		name string
 		has  bool
-	}{{"abstract", v.Address != nil}, {"offloaded", v.Offloaded}, {"framed", v.Framed}, {"dialled", v.Dialled}, {"layered", v.Client != nil}} {
+	}{{"abstract", v.Address != nil}, {"offloaded", v.Offloaded}, {"framed", v.Framed}, {"dialled", v.Dialled}, {"layered", v.Client != nil && !v.Messages},
+		{"ws", v.Messages && !secure(v)}, {"wss", v.Messages && secure(v)}} {
 		if special.has {
 			name += "," + special.name
 		}
 	}
 	return name
 }
+
+// secure reports whether a variant has two layers.
+func secure(v enginetest.Variant) bool { return len(v.Options()) > 1 }

@@ -40,14 +40,14 @@ const (
 	sendqueue  = "internal/sendqueue"
 	reassembly = "internal/reassembly"
 	checksum   = "internal/checksum"
-	wsconn     = "internal/wsconn"
+	wsclient   = "internal/wsconn"
 	systemd    = "github.com/coreos/go-systemd/v22/"
 	deflate    = "github.com/klauspost/compress/flate"
 	tomlFile   = "github.com/pelletier/go-toml/v2"
 )
 
 var rooms = []room{
-	{dir: ".", tests: []string{"engine", "enginetest", "session", "frame", checksum, wsconn, "layer/websocket"}},
+	{dir: ".", tests: []string{"engine", "enginetest", "session", "frame", checksum, wsclient, "layer/websocket"}},
 	{dir: "cmd", may: []string{"engine", "session", "bench", echoserver, sys}, tests: []string{"pool", testkit}},
 	{dir: "examples", may: []string{"engine", "session", "frame", "pool"}},
 	{dir: "examples/ongnet", may: []string{"ongnet", "session", gnet}}, // all of gnet: here and in ongnet only
@@ -83,7 +83,7 @@ var rooms = []room{
 	{dir: "layer/tls", may: []string{"session", "pool"}, // bytes in, bytes out: no socket, no file
 		not: []string{"os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
 	{dir: checksum, may: []string{"session", "frame"}}, // a layer for tests
-	{dir: wsconn, may: []string{"layer/websocket"}},    // a client for tests
+	{dir: wsclient, may: []string{"layer/websocket"}},  // a client for tests
 	{dir: testkit, may: append([]string{"session", "pool", "frame", sys}, testLibraries...), tests: []string{"internal/"}},
 	{dir: "bench", may: []string{sys, histogram}, tests: []string{"bench"}}, // nothing of ours: it can load any server
 	{dir: "trials", may: []string{"engine", "session", "pool", "frame", "bench", "internal/", sys}},
@@ -118,7 +118,7 @@ func forbidden(file, imp string) string {
 		}
 		return ""
 	}
-	if ours && !test && (name == testkit || name == checksum || name == wsconn || name == enginekit && home.dir != "enginetest") {
+	if ours && !test && (name == testkit || name == checksum || name == wsclient || name == enginekit && home.dir != "enginetest") {
 		return name + " is for test files"
 	}
 	allowed := home.may

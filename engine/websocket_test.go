@@ -27,6 +27,11 @@ func (f finisher) CloseWrite() error {
 	return errors.Join(f.Conn.CloseWrite(), f.NetConn().(interface{ CloseWrite() error }).CloseWrite())
 }
 
+func (f finisher) Close() error { // the peer may have gone
+	_ = f.Conn.CloseWrite()
+	return f.NetConn().Close()
+}
+
 // webSocket connects a client.
 func webSocket(t testing.TB, raw net.Conn, secure *tls.Config, o websocket.Options, path string, header http.Header) (*wsconn.Conn, error) {
 	t.Helper()

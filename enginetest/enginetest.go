@@ -50,6 +50,10 @@ type Variant struct {
 	// about the exact number of bytes on the wire are not tested. Default: the connection itself.
 	Client func(net.Conn) (net.Conn, error)
 
+	// Messages says that the layer has messages, as WebSocket does: one Send is one message, an empty one too. Write of what Client returns makes
+	// messages, and Read takes what is in them.
+	Messages bool
+
 	// Options returns more options of Listen or Dial, new ones for each engine. Default: none.
 	Options func() []engine.Option
 

@@ -61,6 +61,14 @@ func (v *Variant) options() (opts []engine.Option) {
 	return opts
 }
 
+// piece returns how much of so many bytes one Send takes, so that the client can read them bit by bit: it reads whole messages.
+func (v *Variant) piece(size int) int {
+	if v.Messages {
+		return min(size, 1<<10)
+	}
+	return size
+}
+
 // server is a server of the variant, all of whose sessions are watched over.
 type server struct {
 	Server
@@ -159,13 +167,19 @@ func (s *server) smallClient() net.Conn {
 
 func (s *server) connection(d net.Dialer) net.Conn {
 	s.T.Helper()
-	var raw net.Conn
+	var c, raw net.Conn
+	s.T.Cleanup(func() { // before that of raw is registered, so it runs behind it: the layer gives back what it holds, and says nothing
+		if c != nil && s.v.Client != nil {
+			_ = c.Close()
+		}
+	})
 	if s.v.Dialled {
 		raw = s.dialled(d)
 	} else {
 		raw = kit.Dial(s.T, s.addr(), d)
 	}
-	c, err := s.wrap(raw)
+	var err error
+	c, err = s.wrap(raw)
 	kit.Must(s.T, err)
 	return c
 }

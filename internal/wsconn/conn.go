@@ -39,7 +39,7 @@ func Client(conn net.Conn, o websocket.Options, url string, header http.Header) 
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{Conn: conn, layer: l, raw: make([]byte, 64<<10)}
+	c := &Conn{Conn: conn, layer: l, raw: make([]byte, 16<<10)}
 	if err := c.sendOwn(); err != nil {
 		return nil, err
 	}
@@ -123,10 +123,10 @@ func (c *Conn) Read(p []byte) (n int, err error) {
 // Word returns the peer's close frame if a read has come to it: an error that is a *session.CloseError for errors.As.
 func (c *Conn) Word() error { return c.word }
 
-// Write writes p as binary messages of 64 KiB at most.
+// Write writes p as binary messages of 16 KiB at most.
 func (c *Conn) Write(p []byte) (n int, err error) {
 	for {
-		piece := p[n:min(len(p), n+64<<10)]
+		piece := p[n:min(len(p), n+16<<10)]
 		if err := c.WriteMessage(piece, false); err != nil {
 			return n, err
 		}
