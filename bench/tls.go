@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TLS by crypto/tls, on the worker. There is no goroutine to wake up between the arrival of bytes and their check, so times mean the same as
-// without TLS. A handshake blocks in crypto/tls, so it is a coroutine: it runs when its bytes have come and gives the worker back when it
+// TLS by crypto/tls, on the worker. There is no goroutine to wake up between the arrival of bytes and their check, so times mean the same
+// as without TLS. A handshake blocks in crypto/tls, so it is a coroutine: it runs when its bytes have come and gives the worker back when it
 // needs more. What it computes, about 0.5 ms for a full one, delays the worker's other connections. With churn and ramp that happens under
 // load and shows in all their times; a warning says so.
 

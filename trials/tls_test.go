@@ -104,7 +104,10 @@ var assaults = []assault{
 	{name: "silent", stalls: true, act: func(*net.TCPConn, []byte) {}},
 	{name: "half a ClientHello", stalls: true, act: func(c *net.TCPConn, hello []byte) { _, _ = c.Write(hello[:len(hello)/2]) }},
 	{name: "no second flight", stalls: true, parked: true, act: func(c *net.TCPConn, hello []byte) { _, _ = c.Write(hello) }},
-	{name: "truncated", act: func(c *net.TCPConn, hello []byte) { _, _ = c.Write(hello[:len(hello)-1]); _ = c.CloseWrite() }},
+	{name: "truncated", act: func(c *net.TCPConn, hello []byte) {
+		_, _ = c.Write(hello[:len(hello)-1])
+		_ = c.CloseWrite()
+	}},
 	{name: "truncated after the first flight", act: func(c *net.TCPConn, hello []byte) { _, _ = c.Write(hello); _ = c.CloseWrite() }},
 	{name: "oversized", act: func(c *net.TCPConn, hello []byte) {
 		// A ClientHello of 16 MiB, in records of 16 KiB.
@@ -124,7 +127,9 @@ var assaults = []assault{
 		b[0] |= 0x80 // no type of a record
 		_, _ = c.Write(b)
 	}},
-	{name: "plain text", answer: "HTTP/1.0 400 Bad Request", act: func(c *net.TCPConn, _ []byte) { _, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n") }},
+	{name: "plain text", answer: "HTTP/1.0 400 Bad Request", act: func(c *net.TCPConn, _ []byte) {
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	}},
 }
 
 // T42: handshakes that stall, are cut, are too large, are no TLS at all: they cost a bounded amount of memory and of goroutines, end in time,

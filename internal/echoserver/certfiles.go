@@ -14,9 +14,9 @@ var certPoll = time.Second
 
 // certFiles is a certificate and its key in two PEM files, which are read anew when they have changed.
 //
-// A handshake that needs the certificate looks at the files, if nobody has for certPoll. So there is no goroutine and no timer, and a server
-// without handshakes touches no file; the price is that a bad pair is logged when the next client comes, not before. A resumed session needs
-// no certificate.
+// A handshake that needs the certificate looks at the files, if nobody has for certPoll. So there is no goroutine and no timer, and a
+// server without handshakes touches no file. The price: a bad pair is logged when the next client comes, not before. A resumed session
+// needs no certificate.
 type certFiles struct {
 	cert, key string
 	log       *slog.Logger

@@ -305,6 +305,38 @@ func TestTLSTicketKeys(t *testing.T) {
 	}
 }
 
+// What a predecessor hands over and is not as it must be ends the start, with an error that says what it is.
+func TestTLSSecretsThatAreNone(t *testing.T) {
+	for value, want := range map[string]string{"x": "want the number of a descriptor", "3": "want the number of a descriptor", "-1": "want the number"} {
+		if _, err := takeSecrets([]string{secretsFD + "=" + value}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", value, err)
+		}
+	}
+	if s, err := takeSecrets([]string{"PATH=/bin"}); s != nil || err != nil {
+		t.Errorf("%v, %v without the variable", s, err)
+	}
+	own, err := selfSigned(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]*secrets{
+		"a short key":    {Tickets: []ticketKey{{[]byte("short"), time.Now()}}},
+		"no certificate": {Certificate: []byte("no certificate")},
+		"no key":         {Certificate: own.Certificate[0], Key: []byte("no key")},
+	} {
+		if _, err := newTLS(&config{tlsSelfSigned: true}, s, slog.New(slog.DiscardHandler)); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+	past, err := selfSigned(time.Now().Add(-2 * selfSignedTime))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := (&secrets{Certificate: past.Certificate[0]}).certificate(); c != nil || err != nil {
+		t.Errorf("an expired certificate is handed on: %v, %v", c, err)
+	}
+}
+
 // sessionState returns what a ticket is made of.
 func sessionState(t *testing.T) *tls.SessionState {
 	t.Helper()
