@@ -135,7 +135,7 @@ var assaults = []assault{
 // T42: handshakes that stall, are cut, are too large, are no TLS at all: they cost a bounded amount of memory and of goroutines, end in time,
 // and the sessions beside them, which speak TLS too, lose nothing.
 //
-// Fails if a handshake has a goroutine from its first byte on: begin it in Start of layer/tls/handshake.go.
+// Fails if a handshake has a goroutine from its first byte on: call start for every byte in receive of layer/tls/handshake.go.
 func TestT42Handshakes(t *testing.T) {
 	o := begin(t, "T42", how{})
 	address := strings.TrimPrefix(o.at.Records, overTLS)
