@@ -44,58 +44,71 @@ func TestMain(m *testing.M) {
 //	go test -run 'TestContract/unix.*/E4' .
 func TestContract(t *testing.T) {
 	for _, v := range variants() {
-		t.Run(name(v), func(t *testing.T) { enginetest.Run(t, v) })
+		t.Run(name(v), func(t *testing.T) { enginetest.Run(t, v.Variant) })
 	}
+}
+
+// variant is one with the name of what is under its sessions, "" for nothing.
+type variant struct {
+	enginetest.Variant
+	under string
+}
+
+// plainly returns variants with nothing under their sessions.
+func plainly(all ...enginetest.Variant) (some []variant) {
+	for _, v := range all {
+		some = append(some, variant{Variant: v})
+	}
+	return some
 }
 
 // variants with -short are those that the gate runs under the race detector: on one loop and on several, offloaded or not, and one
 // of each other kind.
-func variants() (all []enginetest.Variant) {
+func variants() (all []variant) {
 	if testing.Short() {
-		return []enginetest.Variant{
-			{Network: "tcp4", Loops: 1},
-			{Network: "tcp4", Loops: 4},
-			{Network: "tcp4", Loops: 1, Offloaded: true},
-			{Network: "unix", Loops: 4, Offloaded: true},
-			{Network: "tcp4", Loops: 4, Framed: true},
-			{Network: "unix", Loops: 4, Dialled: true, Offloaded: true, Framed: true},
+		return append(plainly(
+			enginetest.Variant{Network: "tcp4", Loops: 1},
+			enginetest.Variant{Network: "tcp4", Loops: 4},
+			enginetest.Variant{Network: "tcp4", Loops: 1, Offloaded: true},
+			enginetest.Variant{Network: "unix", Loops: 4, Offloaded: true},
+			enginetest.Variant{Network: "tcp4", Loops: 4, Framed: true},
+			enginetest.Variant{Network: "unix", Loops: 4, Dialled: true, Offloaded: true, Framed: true}),
 			layered(enginetest.Variant{Network: "tcp4", Loops: 4}),
-			webSocket(enginetest.Variant{Network: "tcp4", Loops: 1}, false),
-			webSocket(enginetest.Variant{Network: "tcp4", Loops: 4}, true),
-		}
+			webSocket(enginetest.Variant{Network: "tcp4", Loops: 4}, true))
 	}
 	for _, loops := range []int{1, 4} {
 		for _, offloaded := range []bool{false, true} {
-			all = append(all,
+			all = append(all, plainly(
 				enginetest.Variant{Network: "tcp4", Loops: loops, Offloaded: offloaded},
-				enginetest.Variant{Network: "unix", Loops: loops, Offloaded: offloaded})
+				enginetest.Variant{Network: "unix", Loops: loops, Offloaded: offloaded})...)
 		}
 	}
-	all = append(all,
+	all = append(all, plainly(
 		enginetest.Variant{Network: "tcp4", Loops: 4, Framed: true},
 		enginetest.Variant{Network: "unix", Loops: 1, Framed: true, Offloaded: true},
 		enginetest.Variant{Network: "tcp4", Loops: 1, Dialled: true},
-		enginetest.Variant{Network: "unix", Loops: 4, Dialled: true, Offloaded: true, Framed: true})
+		enginetest.Variant{Network: "unix", Loops: 4, Dialled: true, Offloaded: true, Framed: true})...)
 	all = append(all,
 		layered(enginetest.Variant{Network: "unix", Loops: 4, Offloaded: true}),
 		layered(enginetest.Variant{Network: "tcp4", Loops: 4, Framed: true}),
 		layered(enginetest.Variant{Network: "tcp4", Loops: 4, Dialled: true}),
+		secured(enginetest.Variant{Network: "tcp4", Loops: 4}),
 		webSocket(enginetest.Variant{Network: "tcp4", Loops: 1}, false),
 		webSocket(enginetest.Variant{Network: "tcp4", Loops: 4}, true))
 	if b, err := os.ReadFile("/proc/net/if_inet6"); err != nil || strings.Contains(string(b), " lo\n") {
-		all = append(all, enginetest.Variant{Network: "tcp6", Loops: 4})
+		all = append(all, plainly(enginetest.Variant{Network: "tcp6", Loops: 4})...)
 	}
 	if runtime.GOOS == "linux" {
 		var last atomic.Int64
-		all = append(all, enginetest.Variant{Network: "unix", Loops: 4, Address: func(testing.TB) string {
+		all = append(all, plainly(enginetest.Variant{Network: "unix", Loops: 4, Address: func(testing.TB) string {
 			return fmt.Sprintf("@servercore-contract-%d-%d", os.Getpid(), last.Add(1)) // the abstract space
-		}})
+		}})...)
 	}
 	return all
 }
 
 // layered puts a layer under the sessions of a variant that changes every byte on the wire, and answers probes of the clients'.
-func layered(v enginetest.Variant) enginetest.Variant {
+func layered(v enginetest.Variant) variant {
 	v.Client = func(c net.Conn) (net.Conn, error) {
 		side := layer.Client
 		if v.Dialled {
@@ -109,11 +122,21 @@ func layered(v enginetest.Variant) enginetest.Variant {
 			return layer.NewSealer(layer.Options{Server: !h.Dialed})
 		})}
 	}
-	return v
+	return variant{v, "layered"}
+}
+
+// secured has the sessions of a variant speak TLS.
+func secured(v enginetest.Variant) variant {
+	v.Client = func(c net.Conn) (net.Conn, error) {
+		top := tls.Client(c, clientConfig)
+		return finisher{top}, top.Handshake()
+	}
+	v.Options = func() []engine.Option { return []engine.Option{engine.TLS(serverConfig)} }
+	return variant{v, "tls"}
 }
 
 // webSocket has the sessions of a variant speak ws, or wss.
-func webSocket(v enginetest.Variant, secure bool) enginetest.Variant {
+func webSocket(v enginetest.Variant, secure bool) variant {
 	v.Messages = true
 	v.Client = func(c net.Conn) (net.Conn, error) {
 		scheme := "ws"
@@ -133,7 +156,10 @@ func webSocket(v enginetest.Variant, secure bool) enginetest.Variant {
 		}
 		return opts
 	}
-	return v
+	if secure {
+		return variant{v, "wss"}
+	}
+	return variant{v, "ws"}
 }
 
 // finisher is a client's TLS whose CloseWrite sends FIN behind close_notify.
@@ -171,19 +197,18 @@ var serverConfig, clientConfig = func() (server, client *tls.Config) {
 }()
 
 // name says what is special about a variant.
-func name(v enginetest.Variant) string {
+func name(v variant) string {
 	name := fmt.Sprintf("%s,loops=%d", v.Network, v.Loops)
 	for _, special := range []struct {
 		name string
 		has  bool
-	}{{"abstract", v.Address != nil}, {"offloaded", v.Offloaded}, {"framed", v.Framed}, {"dialled", v.Dialled}, {"layered", v.Client != nil && !v.Messages},
-		{"ws", v.Messages && !secure(v)}, {"wss", v.Messages && secure(v)}} {
+	}{{"abstract", v.Address != nil}, {"offloaded", v.Offloaded}, {"framed", v.Framed}, {"dialled", v.Dialled}} {
 		if special.has {
 			name += "," + special.name
 		}
 	}
+	if v.under != "" {
+		name += "," + v.under
+	}
 	return name
 }
-
-// secure reports whether a variant has two layers.
-func secure(v enginetest.Variant) bool { return len(v.Options()) > 1 }
