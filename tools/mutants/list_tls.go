@@ -4,7 +4,7 @@ var inTLS = []mutant{
 	{"what is left of the input behind the handshake is lost", "layer/tls/open.go",
 		"	l.left, l.leftAt, l.own = hs.in, hs.at, hs.own\n", "	l.left, l.leftAt, l.own = nil, hs.at, hs.own\n	release(&hs.in)\n", "./layer/tls TestBytesBehindTheHandshake"},
 	{"the end of the handshake tells nothing of what is inside", "layer/tls/open.go",
-		"	l.whole = 1 // unknown: crypto/tls is asked\n	return nil, 0, true, nil\n", "	return nil, 0, false, nil\n", "./layer/tls TestBytesBehindTheHandshake"},
+		"	return nil, 0, more, nil\n", "	return nil, 0, false, nil\n", "./layer/tls TestBytesBehindTheHandshake"},
 	{"data before a bad record is lost", "layer/tls/open.go",
 		"		if err != io.EOF && len(data) > 0 {\n			return data, used, true, nil // the error comes with the next call\n		}\n", "		if err != io.EOF {\n			data = nil\n		}\n", "./layer/tls TestBadRecords"},
 	{"Discard is forgotten", "layer/tls/open.go",
