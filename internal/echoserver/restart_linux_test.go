@@ -74,15 +74,22 @@ func wantExitOf(t *testing.T, pid, code int) {
 	}
 }
 
-// callLoad calls a server 500 times per second until stop.
+// callLoad calls a server 500 times per second until stop, or the end of a test that fails.
 type callLoad struct {
-	batch chan struct{} // gets a value after every 300 calls
+	batch chan struct{} // gets a value after every 300 calls, if there is room
 	quit  chan struct{}
-	calls chan int // their number, when all have ended
+	stop  func() int // ends the load and returns the number of calls
 }
 
 func startCalls(t *testing.T, address net.Addr) *callLoad {
-	l := &callLoad{make(chan struct{}, 100), make(chan struct{}), make(chan int)}
+	t.Helper()
+	l := &callLoad{batch: make(chan struct{}, 1), quit: make(chan struct{})}
+	ended := make(chan int)
+	l.stop = sync.OnceValue(func() int {
+		close(l.quit)
+		return <-ended
+	})
+	t.Cleanup(func() { l.stop() })
 	var failed atomic.Int32
 	go func() {
 		tick := time.NewTicker(2 * time.Millisecond)
@@ -93,7 +100,10 @@ func startCalls(t *testing.T, address net.Addr) *callLoad {
 			select {
 			case <-tick.C:
 				if n++; n%300 == 0 {
-					l.batch <- struct{}{}
+					select {
+					case l.batch <- struct{}{}:
+					default:
+					}
 				}
 				calls.Go(func() {
 					if err := call(address); err != nil && failed.Add(1) < 10 {
@@ -102,18 +112,12 @@ func startCalls(t *testing.T, address net.Addr) *callLoad {
 				})
 			case <-l.quit:
 				calls.Wait()
-				l.calls <- n
+				ended <- n
 				return
 			}
 		}
 	}()
 	return l
-}
-
-// stop ends the load and returns the number of calls.
-func (l *callLoad) stop() int {
-	close(l.quit)
-	return <-l.calls
 }
 
 // Two restarts under load refuse and reset no connection, and sessions from before go on.

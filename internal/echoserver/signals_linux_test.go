@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -267,20 +268,23 @@ func TestRestartWhileItStarts(t *testing.T) {
 	wantExitOf(t, next, exitOK)
 }
 
-// waitChild waits until a process has a child, and returns the child's process ID.
+// waitChild waits until a process has a child, and returns the child's process ID. A child must stay for some looks: package os makes one that
+// ends at once, to find out whether the system knows pidfds.
 func waitChild(t *testing.T, pid int) (child int) {
 	t.Helper()
+	var before []int
+	looks := 0
 	waitFor(t, func() bool {
 		children := childrenOf(t, pid)
-		if len(children) > 1 {
-			t.Fatalf("%d has the children %v, want one", pid, children)
+		if looks++; !slices.Equal(children, before) {
+			before, looks = children, 0
 		}
-		if len(children) == 1 {
-			child = children[0]
-		}
-		return child != 0
+		return len(children) > 0 && looks == 5
 	})
-	return child
+	if len(before) != 1 {
+		t.Fatalf("%d has the children %v, want one", pid, before)
+	}
+	return before[0]
 }
 
 func childrenOf(t *testing.T, pid int) (children []int) {
