@@ -150,7 +150,8 @@ func webSocket(v enginetest.Variant, secure bool) variant {
 		return top, nil
 	}
 	v.Options = func() []engine.Option {
-		opts := []engine.Option{engine.WebSocket(engine.WebSocketOptions{MaxMessage: 64 << 20})}
+		o := engine.WebSocketOptions{MaxMessage: 64 << 20, PingInterval: -1} // some clients do not read for long
+		opts := []engine.Option{engine.WebSocket(o)}
 		if secure {
 			opts = append(opts, engine.TLS(serverConfig))
 		}
