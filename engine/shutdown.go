@@ -93,16 +93,19 @@ func (e *Engine) endLate(d *session.Driver) {
 
 // drain ends the engine that has begun to end.
 func (e *Engine) drain(ctx context.Context) error {
-	e.eachSession(func(d *session.Driver) {
-		if !endsItself(d) {
-			d.End(session.ErrShutdown)
-		}
-	})
+	e.eachSession(endSession)
 	err := e.awaitEmpty(ctx)
 	if err != nil {
 		e.abort()
 	}
 	return errors.Join(err, e.finish())
+}
+
+// endSession disconnects a session, but not a connection whose requests its server lets end.
+func endSession(d *session.Driver) {
+	if !endsItself(d) {
+		d.End(session.ErrShutdown)
+	}
 }
 
 // drainUntil is drain with a deadline, if bounded. Its caller does not wait, and may have cancelled the context.
