@@ -177,7 +177,8 @@ func (l *loop) stepHandshake(h *handshake) (more bool) {
 		readErr = io.ErrUnexpectedEOF
 	}
 	used, again, err := l.callOpen(h.layer, in)
-	if err == nil && used > 0 {
+	serve := errors.Is(err, websocket.ErrNotUpgrade) && h.pending.origin.servesHTTP()
+	if (err == nil || serve) && used > 0 {
 		if discardErr := c.Discard(in[:used]); discardErr != nil {
 			readErr = discardErr
 		}
@@ -186,11 +187,7 @@ func (l *loop) stepHandshake(h *handshake) (more bool) {
 	case errors.Is(err, session.ErrPanic):
 		l.failHandshake(h, err)
 		return false
-	case errors.Is(err, websocket.ErrNotUpgrade) && h.pending.origin.servesHTTP():
-		if err := c.Discard(in[:used]); err != nil {
-			l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(err), handshakeFailed)
-			return false
-		}
+	case serve:
 		l.serveHTTP(h)
 		return false
 	}
