@@ -13,8 +13,8 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// Requests that are no upgrade, with WebSocketOptions.HTTP. The connection becomes a session whose handler is a net.Conn (httpConn), above TLS if there
-// is TLS, and a server of package net/http serves it: one for each listener.
+// Requests that are no upgrade, with WebSocketOptions.HTTP. The connection becomes a session whose handler is a net.Conn (httpConn), above
+// TLS if there is TLS, and a server of package net/http serves it: one for each listener.
 
 // httpServer is what serves the connections of one listener that ask for something else than WebSocket.
 type httpServer struct {
@@ -144,8 +144,8 @@ func (l *loop) serveHTTP(h *handshake) {
 	l.open(h.conn, p)
 }
 
-// loopOfServed returns what the loop's connections for net/http share: counters of their own, which nobody reads, because they are no sessions of the
-// application's.
+// loopOfServed returns what the loop's connections for net/http share: counters of their own, which nobody reads, because they are no
+// sessions of the application's.
 func (l *loop) loopOfServed() *session.Loop {
 	if l.served == nil {
 		l.served = session.NewLoop(l.shared.Limits)

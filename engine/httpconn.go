@@ -12,8 +12,8 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// httpConn is a connection as package net/http wants it, a net.Conn whose methods wait, over a session. The callbacks run on the loop and do not wait,
-// the other methods on the goroutines of net/http and of the application.
+// httpConn is a connection as package net/http wants it, a net.Conn whose methods wait, over a session. The callbacks run on the loop and
+// do not wait, the other methods on the goroutines of net/http and of the application.
 type httpConn struct {
 	session.Session
 	server   *httpServer
@@ -39,7 +39,8 @@ const (
 	httpUnit   = 64 << 10
 )
 
-// newHTTPConn makes one for an engine whose sessions have that SendLimit. Write never comes near it: Options.SlowPeer may end a session there.
+// newHTTPConn makes one for an engine whose sessions have that SendLimit. Write never comes near it: Options.SlowPeer may end a session
+// there.
 func newHTTPConn(s *httpServer, sendLimit int) *httpConn {
 	c := &httpConn{server: s, unit: httpUnit, most: httpUnsent}
 	if sendLimit > 0 {

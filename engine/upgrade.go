@@ -18,19 +18,19 @@ import (
 )
 
 // Upgrade takes the connection of a request to a server of package net/http over and makes it a WebSocket session of f. It is called in the
-// handler, which returns then; what it has written to w before is lost. Options are as for Listen: WebSocket (without it, that of the zero WebSocketOptions), Framed, Offload,
-// RecvRate. WebSocketOptions.HTTP is not used.
+// handler, which returns then; what it has written to w before is lost. Options are as for Listen: WebSocket (without it, that of the zero
+// WebSocketOptions), Framed, Offload, RecvRate. WebSocketOptions.HTTP is not used.
 //
-// Upgrade returns nil when the connection is handed to a loop: it does not wait for OnConnected. With an error the request has been answered, unless the connection
-// has failed: 400 to 426 for what is no upgrade, 403 or the status of a StatusError for Check, 503 with MaxSessions open (ErrFull) or while the engine does not
-// run (ErrClosed, or before Start), 500 for what the server cannot do. Refusals count in Stats.Refused. An error that matches session.ErrHandshake says that the client
-// is to blame.
+// Upgrade returns nil when the connection is handed to a loop: it does not wait for OnConnected. With an error the request has been
+// answered, unless the connection has failed: 400 to 426 for what is no upgrade, 403 or the status of a StatusError for Check, 503 with
+// MaxSessions open (ErrFull) or while the engine does not run (ErrClosed, or before Start), 500 for what the server cannot do. Refusals
+// count in Stats.Refused. An error that matches session.ErrHandshake says that the client is to blame.
 //
-// The server must speak HTTP/1.1 over TCP or a unix socket. A connection of its TLS cannot be taken over: crypto/tls keeps the keys. Have the
-// engine listen with TLS and WebSocket instead, and serve the other requests by WebSocketOptions.HTTP.
+// The server must speak HTTP/1.1 over TCP or a unix socket. A connection of its TLS cannot be taken over: crypto/tls keeps the keys. Have
+// the engine listen with TLS and WebSocket instead, and serve the other requests by WebSocketOptions.HTTP.
 //
-// Session.Request is a copy of the request. The server's own limits and timeouts end; those of Options begin. The server's Shutdown does not know the
-// session any more. Any goroutine.
+// Session.Request is a copy of the request. The server's own limits and timeouts end; those of Options begin. The server's Shutdown does
+// not know the session any more. Any goroutine.
 func (e *Engine) Upgrade(w http.ResponseWriter, r *http.Request, f session.Factory, opts ...Option) error {
 	status, err := e.upgrade(w, r, f, opts)
 	if err == nil {
@@ -87,7 +87,8 @@ func (e *Engine) upgrade(w http.ResponseWriter, r *http.Request, f session.Facto
 }
 
 // errTakeTLS says what to do instead.
-var errTakeTLS = errors.New("a TLS connection of package net/http cannot be taken over; Listen with TLS, WebSocket and WebSocketOptions.HTTP instead")
+var errTakeTLS = errors.New("a TLS connection of package net/http cannot be taken over; " +
+	"Listen with TLS, WebSocket and WebSocketOptions.HTTP instead")
 
 // newUpgradeOrigin returns what one session of Upgrade has.
 func newUpgradeOrigin(f session.Factory, opts []Option) (*origin, error) {

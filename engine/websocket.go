@@ -24,8 +24,9 @@ type WebSocketOptions struct {
 	// Path is the path of the URL. "" is any path for a listener, and "/" for a Dial, which may have a query behind its path.
 	Path string
 
-	// Origins are the origins that may connect besides the listener's own host: patterns of path.Match for host:port or scheme://host:port. A
-	// browser sends the origin of its page; from elsewhere it is answered 403. A client that sends no origin is no browser and may connect.
+	// Origins are the origins that may connect besides the listener's own host: patterns of path.Match for host:port or scheme://host:port.
+	// A browser sends the origin of its page; from elsewhere it is answered 403. A client that sends no origin is no browser and may
+	// connect.
 	Origins []string
 
 	// Subprotocols are in order of preference, at most 255. A listener chooses the first that the client offers, if there is one.
@@ -37,19 +38,20 @@ type WebSocketOptions struct {
 	// MaxMessage bounds a message received, in bytes, inflated. A longer one ends the session with 1009 before it is held. Default: 1 MiB.
 	MaxMessage int
 
-	// PingInterval is the time from one ping to the next, PongTimeout how long the pong may take. Without it the session ends with session.ErrIdle; a
-	// session that is not being read, or whose peer still takes what was sent before, is given more time. Defaults: 30 s, 10 s. Off if negative.
+	// PingInterval is the time from one ping to the next, PongTimeout how long the pong may take. Without it the session ends with
+	// session.ErrIdle; a session that is not being read, or whose peer still takes what was sent before, is given more time. Defaults: 30
+	// s, 10 s. Off if negative.
 	PingInterval, PongTimeout time.Duration
 
 	// Text has Send and Broadcast make text messages, which must be UTF-8. Default: binary.
 	Text bool
 
-	// Check is asked last. An error refuses the upgrade: with 403, or the status of a *StatusError. It runs on the event loops, on several at
-	// once, and must not wait. The request has RemoteAddr and TLS; Session.Request returns it.
+	// Check is asked last. An error refuses the upgrade: with 403, or the status of a *StatusError. It runs on the event loops, on several
+	// at once, and must not wait. The request has RemoteAddr and TLS; Session.Request returns it.
 	Check func(*http.Request) error
 
-	// HTTP serves every request that is not an upgrade to Path, on the same port, with TLS or without. Nil: they are answered 404 for another path,
-	// and 426. See WebSocket.
+	// HTTP serves every request that is not an upgrade to Path, on the same port, with TLS or without. Nil: they are answered 404 for
+	// another path, and 426. See WebSocket.
 	HTTP http.Handler
 }
 
@@ -59,26 +61,27 @@ type StatusError = websocket.StatusError
 // HandshakeError is how an upgrade has failed: Dial's error has it for errors.As, with the status of the server's answer.
 type HandshakeError = websocket.HandshakeError
 
-// WebSocket has the sessions of a listener, or of a Dial, speak WebSocket (RFC 6455). With TLS, in any order of the options, it is wss. One Send is
-// one message and arrives as one OnRecv; SendText and session.TextReceiver are for text. Everything that is promised of a session holds above it: sizes and
-// counts are those of payloads, and SendLimit bounds what travels. A Broadcast makes its frame once for all members with the same settings, and compresses it once.
+// WebSocket has the sessions of a listener, or of a Dial, speak WebSocket (RFC 6455). With TLS, in any order of the options, it is wss. One
+// Send is one message and arrives as one OnRecv; SendText and session.TextReceiver are for text. Everything that is promised of a session
+// holds above it: sizes and counts are those of payloads, and SendLimit bounds what travels. A Broadcast makes its frame once for all
+// members with the same settings, and compresses it once.
 //
-// With Framed, packets travel in the messages as in a stream: one Send is one packet in one binary message, and a peer may cut its packets as it
-// likes.
+// With Framed, packets travel in the messages as in a stream: one Send is one packet in one binary message, and a peer may cut its packets
+// as it likes.
 //
 // The factory is called when the upgrade is done; what was asked for is Session.Request. An upgrade that is refused is answered, counted in
 // Stats.Refused.Handshake, and logged. TLS and the upgrade together have Options.HandshakeTimeout.
 //
-// Disconnect delivers what was sent, then the close frame with code 1000, or that of a session.CloseError given to DisconnectWith, then FIN.
-// The peer's close frame is its FIN: Err matches a *session.CloseError with its code. A FIN without one is session.ErrTruncated.
+// Disconnect delivers what was sent, then the close frame with code 1000, or that of a session.CloseError given to DisconnectWith, then
+// FIN. The peer's close frame is its FIN: Err matches a *session.CloseError with its code. A FIN without one is session.ErrTruncated.
 //
 // An idle session has some 2 KB of memory besides, most of which is its request.
 //
-// With WebSocketOptions.HTTP other requests are served by a server of package net/http, each connection on a goroutine of its own, with keep-alive.
-// Request.TLS is set, and a handler may hijack. Such a connection counts for MaxSessions and Stats.Sessions until it ends, and is no session otherwise: no
-// factory, no callback, not in Sessions, not in the other statistics. The limits and timeouts of Options hold for it; the header of each request has
-// HandshakeTimeout, and the wait for the next request IdleTimeout, or a minute if that is off. Shutdown waits for requests that are being served. The TLS
-// config must not offer "h2" in NextProtos.
+// With WebSocketOptions.HTTP other requests are served by a server of package net/http, each connection on a goroutine of its own, with
+// keep-alive. Request.TLS is set, and a handler may hijack. Such a connection counts for MaxSessions and Stats.Sessions until it ends, and
+// is no session otherwise: no factory, no callback, not in Sessions, not in the other statistics. The limits and timeouts of Options hold
+// for it; the header of each request has HandshakeTimeout, and the wait for the next request IdleTimeout, or a minute if that is off.
+// Shutdown waits for requests that are being served. The TLS config must not offer "h2" in NextProtos.
 func WebSocket(o WebSocketOptions) Option {
 	server, err := websocket.NewServer(o.layer())
 	return func(or *origin) error {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"testing"
 	"time"
 
@@ -96,11 +95,7 @@ func steadyPeers() (list []promise) {
 						linger *= 3
 					}
 					s := v.serve(t, engine.Options{DrainTimeout: 3 * time.Second / 2, LingerTimeout: linger, SendBuffer: buffer},
-						kit.Hooks{Connected: func(p *kit.Session) {
-							for piece := range slices.Chunk(reply, v.piece(size)) {
-								kit.Must(t, p.Send(piece))
-							}
-						}})
+						kit.Hooks{Connected: func(p *kit.Session) { v.sendInPieces(t, p, reply) }})
 					c, p := s.session(s.smallClient())
 					p.Run(t, func() {}) // OnConnected has returned
 					if way.client != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -61,12 +62,15 @@ func (v *Variant) options() (opts []engine.Option) {
 	return opts
 }
 
-// piece returns how much of so many bytes one Send takes, so that the client can read them bit by bit: it reads whole messages.
-func (v *Variant) piece(size int) int {
+// sendInPieces sends p so that the client can read it bit by bit: of a layer with messages it reads whole messages.
+func (v *Variant) sendInPieces(t testing.TB, s *kit.Session, p []byte) {
+	piece := len(p)
 	if v.Messages {
-		return min(size, 1<<10)
+		piece = min(piece, 1<<10)
 	}
-	return size
+	for part := range slices.Chunk(p, piece) {
+		kit.Must(t, s.Send(part))
+	}
 }
 
 // server is a server of the variant, all of whose sessions are watched over.

@@ -3,6 +3,6 @@
 //
 //	both := layer.Stack(tls.Server(config, h, local, remote), server.Layer(nil)) // wss
 //
-// The wire's bytes are opened by the layer below, and what comes out by the layer above. What the application sends is made into messages by the
-// framing of the layer above, and sealed by the one below.
+// The wire's bytes are opened by the layer below, and what comes out by the layer above. What the application sends is made into messages
+// by the framing of the layer above, and sealed by the one below.
 package layer

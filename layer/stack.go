@@ -42,8 +42,8 @@ var (
 	_ session.Postponer  = (*Stacked)(nil)
 )
 
-// Stack returns below, which is next to the wire, and above, whose bytes below seals. Neither has been started, and the stack owns both. above must
-// not be a session.Sealer: what the application sends is sealed once, by below. Stack panics if it is.
+// Stack returns below, which is next to the wire, and above, whose bytes below seals. Neither has been started, and the stack owns both.
+// above must not be a session.Sealer: what the application sends is sealed once, by below. Stack panics if it is.
 func Stack(below Below, above session.Handshaker) *Stacked {
 	if _, ok := above.(session.Sealer); ok {
 		panic("layer: the layer above in a Stack is a session.Sealer")
@@ -68,8 +68,9 @@ func (s *Stacked) Start(wake func()) {
 func (s *Stacked) Established() bool { return s.below.Established() && s.above.Established() }
 
 // Open opens twice. What the layer above has not used of what the one below has opened is kept, 16 KiB at most, and more is true then. The
-// call that finds the handshakes done returns no data. An error of the layer above is final. One of the layer below comes when the layer above has
-// had everything before it. If that is the last word of the layer below alone, it is what Ended of the layer above says: the application's stream was cut.
+// call that finds the handshakes done returns no data. An error of the layer above is final. One of the layer below comes when the layer
+// above has had everything before it. If that is the last word of the layer below alone, it is what Ended of the layer above says: the
+// application's stream was cut.
 func (s *Stacked) Open(dst, in []byte) (data []byte, used int, more bool, err error) {
 	if s.failure != nil {
 		return nil, len(in), false, s.failure
@@ -173,8 +174,8 @@ const sealMost = 16 << 10
 
 var ownMemory = sync.Pool{New: func() any { return new([]byte) }}
 
-// Own appends the bytes of the layer below, then those of the layer above, sealed. When the last word of the layer above is among them, that of the
-// layer below follows.
+// Own appends the bytes of the layer below, then those of the layer above, sealed. When the last word of the layer above is among them,
+// that of the layer below follows.
 func (s *Stacked) Own(dst []byte, between bool) []byte {
 	dst = s.below.Own(dst, between)
 	if s.said || !s.below.Established() {
@@ -221,8 +222,8 @@ func (s *Stacked) Finish(reason error) {
 	s.above.Finish(reason)
 }
 
-// Ended is that of the layer below during its handshake, then that of the layer above: if its last word came, nothing of the application's is
-// missing, whether that of the layer below came or not.
+// Ended is that of the layer below during its handshake, then that of the layer above: if its last word came, nothing of the application's
+// is missing, whether that of the layer below came or not.
 func (s *Stacked) Ended() error {
 	if !s.below.Established() {
 		return s.below.Ended()
@@ -244,8 +245,8 @@ func (s *Stacked) Expire(now time.Duration) error {
 	return cmp.Or(s.below.Expire(now), s.above.Expire(now))
 }
 
-// Postpone postpones the deadlines of a layer that is a session.Postponer, and acts on those of the other. An error of that is returned by the
-// next Open.
+// Postpone postpones the deadlines of a layer that is a session.Postponer, and acts on those of the other. An error of that is returned by
+// the next Open.
 func (s *Stacked) Postpone(now time.Duration) {
 	for _, l := range []session.Layer{s.below, s.above} {
 		if p, ok := l.(session.Postponer); ok {
@@ -263,16 +264,17 @@ func (s *Stacked) Drop() {
 	s.use(len(s.plain))
 }
 
-// Split gives the two layers back, for a connection that turns out not to be for the one above: rest is what the layer below has opened and the
-// other has not used, in memory of the caller's, and more what the last Open of the layer below has returned. The stack must not be used any more.
+// Split gives the two layers back, for a connection that turns out not to be for the one above: rest is what the layer below has opened and
+// the other has not used, in memory of the caller's, and more what the last Open of the layer below has returned. The stack must not be
+// used any more.
 func (s *Stacked) Split() (below Below, above session.Handshaker, rest []byte, more bool) {
 	rest = slices.Clone(s.plain)
 	s.use(len(s.plain))
 	return s.below, s.above, rest, s.belowMore || s.belowErr != nil
 }
 
-// ConnectionState is that of the layer below, if it is TLS; zero, with HandshakeComplete false, if not. Any goroutine, once the handshake is
-// done.
+// ConnectionState is that of the layer below, if it is TLS; zero, with HandshakeComplete false, if not. Any goroutine, once the handshake
+// is done.
 func (s *Stacked) ConnectionState() (state tls.ConnectionState) {
 	if t, ok := s.below.(interface{ ConnectionState() tls.ConnectionState }); ok {
 		state = t.ConnectionState()

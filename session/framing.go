@@ -20,8 +20,8 @@ type Framing struct {
 // NewFraming returns a Framing for f. One is enough for all sessions of a listener.
 func NewFraming(f frame.Framer) *Framing { return &Framing{framer: f, splitter: f} }
 
-// NewSendFraming returns a Framing for sessions whose layer has messages, as WebSocket does: f makes what is sent, and OnRecv gets what the layer's
-// Open returns.
+// NewSendFraming returns a Framing for sessions whose layer has messages, as WebSocket does: f makes what is sent, and OnRecv gets what the
+// layer's Open returns.
 func NewSendFraming(f frame.Framer) *Framing { return NewMessageFraming(f, f) }
 
 // NewMessageFraming is NewSendFraming for a layer whose messages are of two kinds: text makes those of SendText.

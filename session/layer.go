@@ -134,8 +134,8 @@ func (d *Driver) UseLayer(layer Layer, more bool) {
 	s.mu.Unlock()
 }
 
-// Preload gives the session what was received before it was one: wire bytes, for its layer, and plain bytes that a layer has opened, which come
-// before. It copies them. It is called after Bind, and UseLayer, and before Connected.
+// Preload gives the session what was received before it was one: wire bytes, for its layer, and plain bytes that a layer has opened, which
+// come before. It copies them. It is called after Bind, and UseLayer, and before Connected.
 func (d *Driver) Preload(plain, wire []byte) {
 	s := (*Session)(d)
 	if len(plain) > 0 {
@@ -148,8 +148,8 @@ func (d *Driver) Preload(plain, wire []byte) {
 	}
 }
 
-// FramingOf returns the Framing that a layer brings for what Send makes, nil for none: that of its method Framing. It is asked when the handshake
-// is done.
+// FramingOf returns the Framing that a layer brings for what Send makes, nil for none: that of its method Framing. It is asked when the
+// handshake is done.
 func FramingOf(layer Layer) *Framing {
 	if f, ok := layer.(interface{ Framing() *Framing }); ok {
 		return f.Framing()

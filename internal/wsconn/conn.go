@@ -1,5 +1,5 @@
-// Package wsconn is the client's side of a WebSocket as a net.Conn, for tests. It is layer/websocket over a connection of package net: what is
-// written becomes binary messages, what is read comes out of messages.
+// Package wsconn is the client's side of a WebSocket as a net.Conn, for tests. It is layer/websocket over a connection of package net: what
+// is written becomes binary messages, what is read comes out of messages.
 package wsconn
 
 import (
@@ -33,7 +33,8 @@ type Conn struct {
 	background sync.WaitGroup
 }
 
-// Client asks conn for WebSocket at a ws or wss URL, and waits for the answer. TLS is the caller's. conn needs a CloseWrite method that sends FIN.
+// Client asks conn for WebSocket at a ws or wss URL, and waits for the answer. TLS is the caller's. conn needs a CloseWrite method that
+// sends FIN.
 func Client(conn net.Conn, o websocket.Options, url string, header http.Header) (*Conn, error) {
 	l, err := websocket.NewClient(o, url, header)
 	if err != nil {
@@ -55,7 +56,8 @@ func Client(conn net.Conn, o websocket.Options, url string, header http.Header) 
 // Layer returns the layer, to be looked at while nobody reads or writes.
 func (c *Conn) Layer() *websocket.Layer { return c.layer }
 
-// ReadMessage returns the next message: after the peer's close frame and FIN io.EOF, and session.ErrTruncated for a FIN without a close frame.
+// ReadMessage returns the next message: after the peer's close frame and FIN io.EOF, and session.ErrTruncated for a FIN without a close
+// frame.
 func (c *Conn) ReadMessage() (data []byte, text bool, err error) {
 	for data == nil && err == nil {
 		data, text, err = c.open()
