@@ -39,22 +39,30 @@ func (c *client) want(line string) {
 	}
 }
 
-func TestChat(t *testing.T) {
-	e, l, err := serve("127.0.0.1:0")
+// start starts a server, and ends it with the test.
+func start(t *testing.T, web string, secure bool) *server {
+	t.Helper()
+	s, err := serve("127.0.0.1:0", web, secure)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Start(); err != nil {
+	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer e.Close()
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func TestChat(t *testing.T) {
+	s := start(t, "", false)
 	enter := func(name string, others int) *client {
-		c := dial(t, l.Addr().String())
+		c := dial(t, s.lines.Addr().String())
 		var guest string
 		if _, err := fmt.Fscanf(c.lines, "* you are %s in lobby, with "+fmt.Sprint(others)+" others\n", &guest); err != nil {
 			t.Fatal(err)
 		}
 		c.say("/name " + name)
+		c.want("* you are now " + name)
 		return c
 	}
 	anna := enter("anna", 0)
@@ -77,6 +85,8 @@ func TestChat(t *testing.T) {
 	ben.say("nobody hears that")
 	ben.say("/join lobby")
 	ben.want("* you are ben in lobby, with 1 others")
+	ben.want("ben: hello")
+	ben.want("anna: hi, ben")
 	anna.want("* ben is here")
 	ben.say("/frobnicate")
 	ben.want("* /join ROOM, /name NAME, /who, /quit")
