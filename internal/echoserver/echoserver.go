@@ -7,6 +7,7 @@
 //	service.go      the life of the process: serving, restart, stop
 //	signals.go      which signal does what
 //	tls.go          TLS: the settings, the certificate of -tls-self-signed
+//	ws.go           WebSocket: the settings
 //	certfiles.go    a certificate in files that may change
 //	tickets.go      the keys of session tickets, and their hand-over
 //	restart.go      the hand-over from one process to the next (SIGUSR2)
@@ -155,6 +156,7 @@ type config struct {
 	drain            time.Duration
 	tlsCert, tlsKey  string
 	tlsSelfSigned    bool
+	ws               string // path, "" for none
 	file             string
 }
 
@@ -220,6 +222,9 @@ func flagSet(c *config) *flag.FlagSet {
 	fs.StringVar(&c.tlsKey, "tls-key", "", "PEM `file` with the key of -tls-cert.")
 	fs.BoolVar(&c.tlsSelfSigned, "tls-self-signed", false,
 		"speak TLS with a new certificate for localhost, 127.0.0.1, ::1 and the name of this machine, valid\nfor a year. The log has its SHA-256, which netbench -tls-pin takes. A restart keeps it.")
+	fs.Func("ws",
+		"`path` of a URL, such as /ws: clients speak WebSocket, with TLS wss. Other paths are answered 404, and\nbrowsers with a page of another host 403. A message is what one send is without; it may have half of\n-send-limit. Mode echo answers text with text.",
+		parsePath(&c.ws))
 	fs.StringVar(&c.file, configFlag, "",
 		"TOML `file` with settings. Its keys are the names of these flags, such as max-sessions = 1000 or\nidle = \"90s\".")
 	return fs
@@ -305,6 +310,7 @@ func helpText() string {
   echoserver -mode broadcast -stats 1s        a chat for nc, with a status line
   nc 127.0.0.1 7777                           a client
   echoserver -tls-self-signed                 TLS, with a certificate made for this machine
+  echoserver -ws /ws                          WebSocket at ws://127.0.0.1:7777/ws
 
 Signals:
   SIGINT (Ctrl-C), SIGTERM, SIGHUP   stop accepting, deliver what is queued, and exit within ` + drainTimeout.String() + `

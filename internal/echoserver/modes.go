@@ -67,6 +67,13 @@ func (s *echoSession) OnRecv(data []byte) {
 	}
 }
 
+// OnText answers a text message of a WebSocket with text.
+func (s *echoSession) OnText(text []byte) {
+	if err := s.SendText(text); err != nil {
+		s.DisconnectWith(err)
+	}
+}
+
 type discardSession struct{ conn }
 
 func newDiscard(log *slog.Logger) session.Factory {
@@ -94,7 +101,7 @@ func newGame(log *slog.Logger) session.Factory {
 
 func (s *gameSession) OnConnected(remote net.Addr) {
 	s.log.Info("connected", "session", s.ID(), "remote", remote)
-	if err := s.Send([]byte(greeting)); err != nil {
+	if err := s.SendText([]byte(greeting)); err != nil {
 		s.log.Warn("cannot send the greeting", "session", s.ID(), "err", err)
 	}
 	// A timer and not a sleep: a callback that sleeps would block every other session of its loop.

@@ -65,6 +65,9 @@ func (s *service) listen() error {
 	if s.tls != nil {
 		opts = append(opts, engine.TLS(s.tls.config))
 	}
+	if s.config.ws != "" {
+		opts = append(opts, engine.WebSocket(s.config.webSocket()))
+	}
 	if len(s.sockets) == 0 {
 		l, err := s.Listen(s.config.network, s.config.address, factory, opts...)
 		if err != nil {
