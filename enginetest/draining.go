@@ -40,21 +40,24 @@ func draining() []promise {
 	return list
 }
 
-// readSlowly reads in small pieces to the end, and writes something meanwhile if it talks. It returns how much came.
-func readSlowly(c net.Conn, every time.Duration, talks bool) (n int, err error) {
+// readSlowly reads in small pieces to the end, and writes something meanwhile if it talks. It returns how much came, and whether the machine has let it
+// read about as fast as it meant to.
+func readSlowly(c net.Conn, every time.Duration, talks bool) (n int, steady bool, err error) {
 	buf := make([]byte, 5<<10)
-	for {
+	began := time.Now()
+	for reads := time.Duration(1); ; reads++ {
 		time.Sleep(every) // the reader's slowness is the subject
+		steady = time.Since(began) < reads*every*3/2
 		if talks {
 			if _, err := c.Write([]byte("x")); err != nil {
-				return n, fmt.Errorf("talking: %w", err)
+				return n, steady, fmt.Errorf("talking: %w", err)
 			}
 		}
 		got, err := io.ReadFull(c, buf) // a Read may bring no more than a packet
 		if n += got; err == io.EOF || err == io.ErrUnexpectedEOF {
-			return n, nil
+			return n, steady, nil
 		} else if err != nil {
-			return n, err
+			return n, steady, err
 		}
 	}
 }
@@ -62,12 +65,7 @@ func readSlowly(c net.Conn, every time.Duration, talks bool) (n int, err error) 
 // steadyPeers get everything, far beyond DrainTimeout and LingerTimeout, whether they talk or not, and however the session ends. What the
 // kernel has taken is not yet the peer's.
 func steadyPeers() (list []promise) {
-	for _, way := range []struct {
-		name   string
-		end    func(*server, *kit.Session) error
-		client func(testing.TB, net.Conn)
-		reason error
-	}{
+	for _, way := range []steadyEnd{
 		{name: "Disconnect", end: func(_ *server, p *kit.Session) error { p.Disconnect(); return nil }, reason: session.ErrDisconnected},
 		{name: "Shutdown", end: func(s *server, _ *kit.Session) error { return s.Shutdown(context.Background()) }, reason: session.ErrShutdown},
 		{name: "the peer's FIN", end: func(*server, *kit.Session) error { return nil }, client: kit.CloseWrite, reason: session.ErrPeerClosed},
@@ -88,36 +86,54 @@ func steadyPeers() (list []promise) {
 					says += ", though it talks"
 				}
 				list = append(list, promise{"E2b", says, 0, func(t testing.TB, v *Variant) {
-					const size = 256 << 10 // 52 reads, 40 ms apart
-					reply := kit.Pattern(size)
-					linger := 200 * time.Millisecond
-					if v.Client != nil { // a layer reads ahead of its reader
-						linger *= 3
+					fault, steady := v.steadyPeer(t, way, buffer, talks)
+					for tries := 1; fault != "" && !steady && tries < 3; tries++ { // the machine was too busy for a steady reader
+						t.Logf("once more: %s", fault)
+						fault, steady = v.steadyPeer(t, way, buffer, talks)
 					}
-					s := v.serve(t, engine.Options{DrainTimeout: 3 * time.Second / 2, LingerTimeout: linger, SendBuffer: buffer},
-						kit.Hooks{Connected: func(p *kit.Session) { v.sendInPieces(t, p, reply) }})
-					c, p := s.session(s.smallClient())
-					p.Run(t, func() {}) // OnConnected has returned
-					if way.client != nil {
-						way.client(t, c)
-					}
-					ended := make(chan error, 1)
-					go func() { ended <- way.end(s, p) }() // it may wait for the reader
-					n, err := readSlowly(c, 40*time.Millisecond, talks)
-					if n != size || err != nil {
-						t.Errorf("the peer read %d of %d bytes, %v; Err %v", n, size, err, p.Err())
-					}
-					_ = c.Close()
-					kit.Must(t, kit.Await(t, ended, "the end"))
-					kit.Await(t, p.Ended, "OnDisconnected")
-					if !errors.Is(p.Err(), way.reason) || errors.Is(p.Err(), session.ErrDrainTimeout) || s.Stats().Total.BytesUnacked > 0 {
-						t.Errorf("Err %v, %d bytes not acknowledged", p.Err(), s.Stats().Total.BytesUnacked)
+					if fault != "" {
+						t.Error(fault)
 					}
 				}})
 			}
 		}
 	}
 	return list
+}
+
+// steadyEnd is a way in which a session ends whose peer reads steadily.
+type steadyEnd struct {
+	name   string
+	end    func(*server, *kit.Session) error
+	client func(testing.TB, net.Conn)
+	reason error
+}
+
+// steadyPeer ends a session in that way, and returns what was wrong with it, and whether its peer could read steadily.
+func (v *Variant) steadyPeer(t testing.TB, way steadyEnd, buffer int, talks bool) (fault string, steady bool) {
+	const size = 256 << 10 // 52 reads, 40 ms apart
+	reply := kit.Pattern(size)
+	linger := 200 * time.Millisecond
+	if v.Client != nil { // a layer reads ahead of its reader
+		linger *= 3
+	}
+	s := v.serve(t, engine.Options{DrainTimeout: 3 * time.Second / 2, LingerTimeout: linger, SendBuffer: buffer},
+		kit.Hooks{Connected: func(p *kit.Session) { v.sendInPieces(t, p, reply) }})
+	c, p := s.session(s.smallClient())
+	p.Run(t, func() {}) // OnConnected has returned
+	if way.client != nil {
+		way.client(t, c)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- way.end(s, p) }() // it may wait for the reader
+	n, steady, err := readSlowly(c, 40*time.Millisecond, talks)
+	_ = c.Close()
+	kit.Must(t, kit.Await(t, ended, "the end"))
+	kit.Await(t, p.Ended, "OnDisconnected")
+	if unacked := s.Stats().Total.BytesUnacked; n != size || err != nil || !errors.Is(p.Err(), way.reason) || errors.Is(p.Err(), session.ErrDrainTimeout) || unacked > 0 {
+		fault = fmt.Sprintf("the peer read %d of %d bytes, %v; Err %v, want %v; %d bytes not acknowledged", n, size, err, p.Err(), way.reason, unacked)
+	}
+	return fault, steady
 }
 
 // Err and the counters say that the peer has not got everything.
