@@ -223,7 +223,7 @@ func flagSet(c *config) *flag.FlagSet {
 	fs.BoolVar(&c.tlsSelfSigned, "tls-self-signed", false,
 		"speak TLS with a new certificate for localhost, 127.0.0.1, ::1 and the name of this machine, valid\nfor a year. The log has its SHA-256, which netbench -tls-pin takes. A restart keeps it.")
 	fs.Func("ws",
-		"`path` of a URL, such as /ws: clients speak WebSocket, with TLS wss. Other paths are answered 404, and\nbrowsers with a page of another host 403. A message is what one send is without; it may have half of\n-send-limit. Mode echo answers text with text.",
+		"`path` of a URL, such as /ws: clients speak WebSocket, with TLS wss. Other paths are answered 404, and\npages of other hosts 403. One send is one message. A client's message may have half of -send-limit.\nMode echo answers text with text.",
 		parsePath(&c.ws))
 	fs.StringVar(&c.file, configFlag, "",
 		"TOML `file` with settings. Its keys are the names of these flags, such as max-sessions = 1000 or\nidle = \"90s\".")
