@@ -71,7 +71,7 @@ func variants() (all []variant) {
 			enginetest.Variant{Network: "tcp4", Loops: 4, Framed: true},
 			enginetest.Variant{Network: "tcp4", Loops: 1, Offloaded: true},
 			enginetest.Variant{Network: "unix", Loops: 4, Dialled: true, Offloaded: true, Framed: true}),
-			layered(enginetest.Variant{Network: "unix", Loops: 4}),
+			layered(enginetest.Variant{Network: "tcp4", Loops: 1}),
 			webSocket(enginetest.Variant{Network: "tcp4", Loops: 4}, true))
 	}
 	for _, loops := range []int{1, 4} {
@@ -87,7 +87,7 @@ func variants() (all []variant) {
 		enginetest.Variant{Network: "tcp4", Loops: 1, Dialled: true},
 		enginetest.Variant{Network: "unix", Loops: 4, Dialled: true, Offloaded: true, Framed: true})...)
 	all = append(all,
-		layered(enginetest.Variant{Network: "unix", Loops: 4, Offloaded: true}),
+		layered(enginetest.Variant{Network: "tcp4", Loops: 4, Offloaded: true}),
 		layered(enginetest.Variant{Network: "tcp4", Loops: 4, Framed: true, Dialled: true}),
 		secured(enginetest.Variant{Network: "tcp4", Loops: 4}),
 		webSocket(enginetest.Variant{Network: "tcp4", Loops: 1}, false),
