@@ -96,7 +96,10 @@ func (l *loop) beginHandshake(c *conn, p pendingConn) {
 	if p.attempt != nil {
 		p.attempt.wake.Store(&wake)
 	}
-	h.layer.Start(wake)
+	if err := l.callStart(h.layer, wake); err != nil {
+		l.failHandshake(h, err)
+		return
+	}
 	if err := l.Register(c); err != nil { // tells also of what has come since
 		l.refuseHandshake(h, &e.refused.failed, err, handshakeFailed)
 		return
@@ -123,13 +126,15 @@ func (l *loop) wakeHandshake(c *conn) {
 	l.Wake()
 }
 
-// serveWoken looks at the handshakes that were woken, and ends all of them if the engine ends.
+// serveWoken looks at the handshakes that were woken, and ends all of them if the engine ends. A layer may end the goroutine in the midst of it: the
+// next one goes on with the list.
 func (l *loop) serveWoken() {
 	l.pendingMu.Lock()
-	woken := l.woken
-	l.woken = nil
+	l.toServe, l.woken = append(l.toServe, l.woken...), nil
 	l.pendingMu.Unlock()
-	for _, c := range woken {
+	for len(l.toServe) > 0 {
+		c := l.toServe[0]
+		l.toServe = l.toServe[1:]
 		l.serveHandshake(c)
 	}
 	if l.engine.stopping() {
@@ -195,6 +200,8 @@ func (l *loop) stepHandshake(h *handshake) (more bool) {
 	switch {
 	case err != nil:
 		l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(err), handshakeFailed)
+	case errors.Is(writeErr, session.ErrPanic):
+		l.failHandshake(h, writeErr)
 	case writeErr != nil:
 		l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(writeErr), handshakeFailed)
 	case h.layer.Established():
@@ -212,7 +219,10 @@ func (l *loop) stepHandshake(h *handshake) (more bool) {
 // last Open has returned; it is not asked again before there is a session, because it may return data.
 func (l *loop) finishHandshake(h *handshake, more bool) {
 	h.more = more
-	if err := l.sendOwn(h); err != nil {
+	if err := l.sendOwn(h); errors.Is(err, session.ErrPanic) {
+		l.failHandshake(h, err)
+		return
+	} else if err != nil {
 		l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(err), handshakeFailed)
 		return
 	}
@@ -244,7 +254,11 @@ func matchHandshake(err error) error {
 // sendOwn sends what the layer has to say, as far as the kernel takes it.
 func (l *loop) sendOwn(h *handshake) error {
 	if h.layer.Pending() {
-		h.out = h.layer.Own(h.out, true)
+		out, err := l.callOwn(h.layer, h.out)
+		if err != nil {
+			return err
+		}
+		h.out = out
 	}
 	for len(h.out) > 0 {
 		n, err := h.conn.Write([][]byte{h.out})
@@ -347,6 +361,26 @@ func (l *loop) awaitsNothing(h *handshake) (ok bool) {
 	ok = h.layer.Ended() == nil
 	returned = true
 	return ok
+}
+
+// callStart has a layer begin, whatever its code does.
+func (l *loop) callStart(layer session.Handshaker, wake func()) (err error) {
+	returned := false
+	defer l.containLayer(&returned, &err)
+	l.scratch.Enter(session.CallLayer, nil)
+	layer.Start(wake)
+	returned = true
+	return nil
+}
+
+// callOwn asks a layer for bytes of its own, whatever its code does.
+func (l *loop) callOwn(layer session.Handshaker, dst []byte) (out []byte, err error) {
+	returned := false
+	defer l.containLayer(&returned, &err)
+	l.scratch.Enter(session.CallLayer, nil)
+	out = layer.Own(dst, true)
+	returned = true
+	return out, nil
 }
 
 // callOpen gives a layer what was received, whatever its code does.

@@ -43,6 +43,8 @@ var goroutineNames = goroutines.Names[session.Callback]{
 		sessionPath + "(*Session).callSeal":         session.CallLayer,
 		sessionPath + "(*Session).callFinish":       session.CallLayer,
 		sessionPath + "(*Session).callExpire":       session.CallLayer,
+		enginePath + "(*loop).callStart":            session.CallLayer,
+		enginePath + "(*loop).callOwn":              session.CallLayer,
 		enginePath + "(*loop).callOpen":             session.CallLayer,
 		enginePath + "(*loop).callLayered":          session.CallLayer,
 		enginePath + "(*loop).callFactory":          session.CallFactory,

@@ -44,6 +44,7 @@ type loop struct {
 	headers map[*conn]*headerReader // connections that await their PROXY header
 
 	handshakes map[*conn]*handshake // connections whose layer's handshake is not done
+	toServe    []*conn              // taken from woken, and not yet looked at
 	served     *session.Loop        // what the connections for net/http share, nil before the first one
 	fault      error                // why it has ended by itself
 }

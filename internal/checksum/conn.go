@@ -243,7 +243,7 @@ func (c *Conn) send(p []byte, data bool) (err error) {
 	return err
 }
 
-// sendPending sends what the layer has to send, on another goroutine: the caller may be the reader, whom the peer waits for.
+// sendPending sends what the layer has to send, on another goroutine: the caller may be the reader, and the peer may wait for it to read.
 func (c *Conn) sendPending() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
