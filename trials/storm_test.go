@@ -82,7 +82,7 @@ func storm(t *testing.T, name string, d time.Duration, enough func() bool, wrapp
 	}
 	close(stop)
 	crowd.Wait()
-	_, ok := o.settledAt(0, patience)
+	ok := o.released()
 	bad := 0
 	for _, c := range o.clients {
 		if c.in.wrong != nil {
