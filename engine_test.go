@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
 	if !given { // the tests wait most of the time
-		_ = flag.Set("test.parallel", "6")
+		_ = flag.Set("test.parallel", "12")
 	}
 	// The runtime's own descriptors and the like exist from here on.
 	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
