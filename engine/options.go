@@ -93,8 +93,9 @@ type Options struct {
 
 	// DrainTimeout is how long the peer of a session that ends, by its own FIN too, may take nothing of what it was sent, or next to
 	// nothing: less than 240 bytes a second on average. Then comes a reset, and Err matches session.ErrDrainTimeout. What counts is
-	// what the peer's system acknowledges: a peer that takes more is waited for, however long it takes. Run gives the whole
-	// engine as long to shut down. Default: 10 s.
+	// what the peer's system acknowledges: a peer that takes more is waited for, however long it takes. Of a unix socket Linux tells that
+	// only when all of a piece was read, of up to 64 KiB as it was written: there a peer must read one in that time. Run gives the
+	// whole engine as long to shut down. Default: 10 s.
 	DrainTimeout time.Duration
 
 	// LingerTimeout is how long input is read and discarded before the connection is closed, from when the peer has acknowledged
