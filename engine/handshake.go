@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -206,7 +205,7 @@ func (l *loop) stepHandshake(h *handshake) (more bool) {
 		l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(writeErr), handshakeFailed)
 	case h.layer.Established():
 		l.finishHandshake(h, again)
-	case readErr == io.ErrUnexpectedEOF && used == 0 && !again && l.awaitsNothing(h): // wake comes
+	case readErr == io.ErrUnexpectedEOF && used == 0 && !again && l.callEnded(h.layer) == nil: // wake comes
 	case readErr != nil && used == 0 && !again:
 		l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(readErr), handshakeFailed)
 	default:
@@ -238,9 +237,10 @@ func (l *loop) finishHandshake(h *handshake, more bool) {
 
 // failHandshake refuses a connection whose layer cannot be asked any more.
 func (l *loop) failHandshake(h *handshake, err error) {
-	h.layer.Drop()
+	layer := h.layer
 	h.layer = nil
 	l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(err), handshakeFailed)
+	l.callDrop(layer)
 }
 
 // matchHandshake returns an error that matches session.ErrHandshake.
@@ -346,74 +346,8 @@ func (l *loop) forgetHandshake(h *handshake) {
 // closeHandshake closes a connection that does not become a session.
 func (l *loop) closeHandshake(h *handshake) {
 	l.forgetHandshake(h)
-	if h.layer != nil {
-		h.layer.Drop()
-	}
 	l.refuse(h.conn, h.pending)
-}
-
-// awaitsNothing asks the layer of a peer that has sent FIN whether it can go on without more input.
-func (l *loop) awaitsNothing(h *handshake) (ok bool) {
-	returned := false
-	var err error
-	defer l.containLayer(&returned, &err)
-	l.scratch.Enter(session.CallLayer, nil)
-	ok = h.layer.Ended() == nil
-	returned = true
-	return ok
-}
-
-// callStart has a layer begin, whatever its code does.
-func (l *loop) callStart(layer session.Handshaker, wake func()) (err error) {
-	returned := false
-	defer l.containLayer(&returned, &err)
-	l.scratch.Enter(session.CallLayer, nil)
-	layer.Start(wake)
-	returned = true
-	return nil
-}
-
-// callOwn asks a layer for bytes of its own, whatever its code does.
-func (l *loop) callOwn(layer session.Handshaker, dst []byte) (out []byte, err error) {
-	returned := false
-	defer l.containLayer(&returned, &err)
-	l.scratch.Enter(session.CallLayer, nil)
-	out = layer.Own(dst, true)
-	returned = true
-	return out, nil
-}
-
-// callOpen gives a layer what was received, whatever its code does.
-func (l *loop) callOpen(layer session.Handshaker, in []byte) (used int, more bool, err error) {
-	returned := false
-	defer l.containLayer(&returned, &err)
-	l.scratch.Enter(session.CallLayer, nil)
-	_, used, more, err = layer.Open(nil, in)
-	returned = true
-	return used, more, err
-}
-
-// callLayered makes the layer of a pending connection, whatever the application's code does. It is nil if there is none.
-func (l *loop) callLayered(p pendingConn) (layer session.Handshaker) {
-	returned := false
-	var err error
-	defer l.containLayer(&returned, &err)
-	l.scratch.Enter(session.CallLayer, nil)
-	layer = l.engine.newLayer(p.origin, Handshake{Dialed: p.attempt != nil, Address: p.origin.address, Local: p.local, Remote: p.remote})
-	returned = true
-	return layer
-}
-
-// containLayer is deferred around a layer's code before there is a session.
-func (l *loop) containLayer(returned *bool, err *error) {
-	l.scratch.Leave()
-	if *returned {
-		return
+	if h.layer != nil {
+		l.callDrop(h.layer)
 	}
-	value := recover()
-	if value == nil {
-		value = "runtime.Goexit"
-	}
-	*err = fmt.Errorf("%w: %w: %v", session.ErrHandshake, session.ErrPanic, value)
-	l.engine.log.LimitedError(panicLine, "layer failed, the connection is refused", "panic", value, "stack", string(debug.Stack()))
 }

@@ -204,13 +204,13 @@ func (l *loop) noteRefused(p pendingConn, cause *atomic.Uint64, err error) {
 
 // refuse closes a connection that does not become a session.
 func (l *loop) refuse(c *conn, p pendingConn) {
-	if p.layer != nil {
-		p.layer.Drop()
-	}
 	l.releaseSource(c)
 	c.Close(false)
 	l.engine.freePlace()
 	p.attempt.resolve()
+	if p.layer != nil {
+		l.callDrop(p.layer)
+	}
 }
 
 // release takes a session off the books that has ended.
