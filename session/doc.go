@@ -37,7 +37,7 @@
 //	state                          Send        OnRecv                      reads from the peer
 //	open                           accepts     yes                         yes, unless paused
 //	draining after the peer's FIN  accepts     nothing more comes          -
-//	draining by our decision       ErrClosed   no                          and discards
+//	draining by our decision       ErrClosed   no                          yes, and discards
 //	severed                        ErrClosed   yes                         what our kernel has received already
 //	closed                         ErrClosed   no                          no
 //
@@ -57,7 +57,7 @@
 //
 // # Guaranteed, and not
 //
-// Guaranteed is what docs/contract.md promises, L1 to E4. Not guaranteed are:
+// Guaranteed is what docs/contract.md promises: L, S, E, R and C are about sessions, and some of T. Not guaranteed are:
 //
 //   - that bytes taken by the kernel are read by the peer: a later reset may lose them, and only an answer of the peer's proves it
 //   - where the received bytes are cut into OnRecv calls
@@ -76,11 +76,17 @@
 // The way of a Send from a callback:
 //
 //	send.go       Send, SendBuffer; admit: open? within SendLimit? within the budget?; framing.go frames the payload first
-//	sendqueue     Push: into the scratch memory that callback.go's caller has lent, or into a segment
+//	sendqueue     Push: into scratch memory of the loop that runs the callback, or into a segment
 //	slow.go       checkHighWater: is a mark passed that the loop must act on
 //	wakeup.go     schedule: no wake-up, because the loop is at work on the session
 //	settle.go     look gathers what is queued, serveWrite writes it
 //	write.go      one Transport.Write; what was not taken moves into segments; OnSend; another round
+//
+// With a layer, layer_out.go has its place before write.go: gatherLayered takes what is due, and seal makes wire bytes of it.
+//
+// The way of a write out of this package: Transport.Write (transport.go) is transport.Write of engine/adapter.go. It calls Conn.Write of
+// internal/reactor/conn.go, which ends in gather.write of internal/reactor/socket_linux.go: write(2) for one buffer, writev(2) for several. On
+// gnet's loops (package ongnet) it is conn.Write of ongnet/conn.go, and the same gather.write.
 //
 // A Send from another goroutine takes the same way. There schedule wakes the loop, which calls Driver.Turn and so settle. A Broadcast (group.go,
 // broadcast.go) queues for each member with sendShared and wakes each loop once.
@@ -93,6 +99,10 @@
 //	rate.go       the tokens that bytes and packets cost
 //	callback.go   callRecv: runs the handler and contains its failure
 //	settle.go     sends what the handler has sent, and so on
+//
+// With a layer, layer_in.go stands between driver.go and recv.go: receiveLayered keeps the wire bytes, or openInput opens them, and deliverOpened
+// goes on to recv.go or framing.go. What the layer answers is sent by settle.go. Before the session there is the handshake, which is
+// the engine's (engine/handshake.go).
 //
 // The rest:
 //
