@@ -68,7 +68,7 @@ func newLoop(e *Engine, index int, limits session.Limits) (*loop, error) {
 		Handler:   l,
 		Clock:     e.clock,
 		Scratch:   l.scratch,
-		Lend:      func(scratch any) { scratch.(*session.Scratch).Watched(watched) }, // the last session may have been another engine's
+		OnServe:   func(scratch any) { scratch.(*session.Scratch).Watched(watched) }, // the last session may have been another engine's
 		Offloaded: &e.offloaded,
 	})
 	return l, err

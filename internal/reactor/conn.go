@@ -220,7 +220,7 @@ func (c *Conn[C]) release() {
 // wake serves an entry in the loop's mailbox.
 func (c *Conn[C]) wake() {
 	if s := c.executor.strand; s != nil {
-		s.attend()
+		s.serveRequests()
 		return
 	}
 	c.executor.loop.handler.OnWake(c)

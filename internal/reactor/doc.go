@@ -16,8 +16,11 @@
 //   - conn.go: [Conn], what an owner may ask of a connection: Write, Close, Arm, Again, Wake, Release.
 //   - turn.go, wake.go: what the loop does besides events, and how it is woken for it.
 //   - listen.go: descriptors that are listened on.
-//   - workers.go, strand.go, executor.go: connections that workers serve in place of the loop.
-//   - poll_*.go, socket*.go: what differs between systems. gnetlog.go: gnet's logger.
+//   - executor.go: who serves a connection, and with which memory for reads and writes. workers.go, strand.go: connections that workers serve in
+//     place of the loop.
+//   - socket*.go: system calls on a socket: accept, read, write. poll_*.go: waking a poller, and asking for events once more. gnetlog.go: gnet's
+//     logger.
+//   - descriptor.go, watcher.go: the same system calls, and when a socket takes bytes, for sockets that another event loop reads (package ongnet).
 //
 // # The way of an event
 //
@@ -28,6 +31,12 @@
 // The loop also makes turns: for an event of its waker, which Wake signals, and of a listener. A turn accepts, does the
 // owner's own work (OnTurn), resumes connections that were put off (OnResume), serves connections that were woken (OnWake), and visits
 // those whose deadline may have passed (OnDeadline).
+//
+// # The way of a write
+//
+// [Conn.Write] (conn.go) -> gather.write, on the memory of the goroutine that serves the connection (scratch, in executor.go) -> write(2) for one
+// buffer; for several writev(2) in socket_linux.go, sendmsg(2) in socket_bsd.go. When the kernel takes nothing, Write returns [ErrWouldBlock], and
+// OnWritable follows the event that says that it takes bytes again.
 //
 // # The life of a connection
 //

@@ -9,10 +9,10 @@ type executor[C any] struct {
 	strand  *strand[C] // nil: on the loop
 }
 
-// scratch is the memory that a goroutine which serves connections lends to the one it is at.
+// scratch is the memory of a goroutine that serves connections. The connection that it serves uses it.
 type scratch struct {
 	owner   any
-	gather  gather // for writes
+	gather  gather // for writes: see socket_*.go
 	input   []byte // what was read last
 	written int    // bytes, by this goroutine
 }

@@ -18,8 +18,9 @@ type Config[C any] struct {
 	// Scratch is the owner's memory for the loop's goroutine: what [Conn.Scratch] returns. Nil if the owner needs none.
 	Scratch any
 
-	// Lend is called when a worker, with its own such memory, begins to serve a connection of this loop. Nil is no call.
-	Lend func(scratch any)
+	// OnServe is called on the goroutine of a worker, with the memory of that worker, before it serves a connection of this loop. Nil is no
+	// call.
+	OnServe func(scratch any)
 
 	// Offloaded counts what workers do for this loop's connections. Loops may share it. Nil is a count of the loop's own.
 	Offloaded *Offloaded
@@ -33,7 +34,7 @@ type Config[C any] struct {
 type Loop[C any] struct {
 	handler   Handler[C]
 	clock     Clock
-	lend      func(scratch any)
+	onServe   func(scratch any)
 	offloaded *Offloaded
 
 	// Any goroutine.
@@ -79,7 +80,7 @@ func New[C any](cfg Config[C]) (_ *Loop[C], err error) {
 	l := &Loop[C]{
 		handler:   cfg.Handler,
 		clock:     cfg.Clock,
-		lend:      cfg.Lend,
+		onServe:   cfg.OnServe,
 		offloaded: cfg.Offloaded,
 		wheel:     wheel.New[*Conn[C]](Tick, TickSlots),
 		listeners: make(map[int]*listener),

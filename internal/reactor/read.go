@@ -19,7 +19,7 @@ const (
 // event serves an event, or has a worker do it.
 func (c *Conn[C]) event(e event) {
 	if s := c.executor.strand; s != nil {
-		s.hear(e)
+		s.enqueueEvent(e)
 		return
 	}
 	c.note(e)

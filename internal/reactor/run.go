@@ -146,7 +146,7 @@ func (l *Loop[C]) resurvey() {
 		case s == nil:
 			l.later(c)
 		case !s.closed:
-			s.hear(survey(int(c.fd)))
+			s.enqueueEvent(survey(int(c.fd)))
 			s.signal(dueAll)
 		default:
 			s.signal(dueAll)

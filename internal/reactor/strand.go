@@ -6,7 +6,7 @@ import (
 )
 
 // strand is the order in which workers serve one connection. The handler's methods, and all of Conn but next, place, index and waiting,
-// belong to the worker that serves it, as they belong to the loop otherwise. The loop passes on what it hears of the
+// belong to the worker that serves it, as they belong to the loop otherwise. The loop passes on the events of the
 // connection, keeps its deadline, and closes the descriptor: registrations, wheel and lists are the loop's alone.
 //
 // Nothing is lost on the way to the workers: a goroutine that has news sets its bit together with dueQueued, in one step, and puts the
@@ -70,8 +70,8 @@ func (s *strand[C]) signal(what uint32) {
 	}
 }
 
-// hear passes on an event.
-func (s *strand[C]) hear(e event) {
+// enqueueEvent has a worker note an event, and serve the connection.
+func (s *strand[C]) enqueueEvent(e event) {
 	var what uint32
 	for _, bit := range []struct {
 		on   bool
@@ -87,8 +87,8 @@ func (s *strand[C]) hear(e event) {
 // serve does what is due. The caller is the one worker at this connection.
 func (s *strand[C]) serve(memory *scratch) {
 	s.scratch = memory
-	if s.loop.lend != nil {
-		s.loop.lend(memory.owner)
+	if s.loop.onServe != nil {
+		s.loop.onServe(memory.owner)
 	}
 	c, handler, what := s.conn, s.loop.handler, s.due.Swap(dueQueued)
 	has := func(bit uint32) bool { return what&bit != 0 }
@@ -144,8 +144,8 @@ func (s *strand[C]) mail() {
 	}
 }
 
-// attend carries the requests out. Loop only.
-func (s *strand[C]) attend() {
+// serveRequests does what the worker has asked the loop for. Loop only.
+func (s *strand[C]) serveRequests() {
 	s.mailed.Store(false)
 	c, what := s.conn, s.ending.Swap(0)
 	if at := s.deadline.Swap(0); at > 0 && !s.closed {
