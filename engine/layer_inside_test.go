@@ -14,7 +14,7 @@ import (
 // actingLayer changes nothing and has nothing of its own. It acts in one method, before or after the session begins.
 type actingLayer struct {
 	method string // that acts
-	before bool   // there is a session
+	before bool   // there is a session, in the handshake
 	act    func()
 	asked  bool // for what it has of its own
 }
@@ -67,7 +67,7 @@ func (l *actingLayer) Seal(dst, plain []byte) ([]byte, error) {
 // layerPlaces are the methods of a layer that may run code of the application's, each with what brings a call about.
 var layerPlaces = []struct {
 	name, method string
-	before       bool // there is a session
+	before       bool // there is a session, in the handshake
 	recv         func(*kit.Session, []byte)
 	fin          bool
 }{
