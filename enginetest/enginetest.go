@@ -11,6 +11,15 @@
 //
 // The numbers are those of the contract: L lifecycle, S sending, E ending, R rooms, T trouble; A is what holds of the API in general.
 // Promises that are not about sessions (bad options, descriptors that run out, paths of unix sockets) are tested in package engine.
+//
+// # For those who change this package
+//
+//	enginetest.go   Variant, Run                 promise.go   the list of promises, and which of them a variant is tested for
+//	general.go      A                            lifecycle.go, reasons.go             L1 to L4, L5
+//	sending.go      S1 to S6, S8                 slow.go      S5, S7
+//	ending.go, draining.go, shutdown.go          E1 to E4     received.go  E2c
+//	rooms.go, members.go                         R            trouble.go   T
+//	server.go       the engine that a variant has by default
 package enginetest
 
 import (

@@ -48,4 +48,11 @@
 // A server's config is shared and never copied, so GetCertificate replaces certificates without a restart, and
 // tls.Config.SetSessionTicketKeys works at any time. Set the ticket keys if clients are to resume after a restart or on another node:
 // crypto/tls makes keys of its own otherwise, which end with the process.
+//
+// # For those who change this package
+//
+//	layer.go       Layer: Seal, Own, Finish   open.go        Open: from wire bytes to crypto/tls and back
+//	handshake.go   one handshake's goroutine  handshakes.go  Handshakes: the turns of all of them
+//	records.go     where records end          wire.go        the net.Conn under crypto/tls
+//	errors.go      HandshakeError, Cause
 package tls
