@@ -5,6 +5,8 @@
 //	session  what your handler embeds                    session.Session, Send, Disconnect
 //	frame    how the stream is cut into packets          frame.ServerCore, LengthField, Line
 //	pool     buffers that many sessions can share        pool.Get, Retain, Release
+//	layer/tls, layer/websocket  under a session          engine.TLS, engine.WebSocket
+//	ongnet   the same sessions on stock gnet             ongnet.Handler
 //	enginetest  the contract, as tests for any engine    enginetest.Run
 //
 // and run its programs:
@@ -19,5 +21,6 @@
 //
 // # Left out
 //
-// UDP, HTTP and other protocols above a byte stream, and events without their bytes: one thing, done exactly.
+// UDP, events without their bytes, and protocols above a byte stream other than TLS and WebSocket: one thing, done exactly. Package net/http
+// serves HTTP on the port of a WebSocket (engine.WebSocketOptions.HTTP).
 package servercore
