@@ -58,7 +58,7 @@ type Counters struct {
 	BytesIn, BytesOut       Counter
 	BytesDropped            Counter // accepted by Send, and kept from leaving by the end of their session
 	BytesUnacked            Counter // of BytesOut, those that the peer had not acknowledged when we reset the connection
-	MessagesIn, MessagesOut Counter // OnRecv calls; Sends accepted
+	MessagesIn, MessagesOut Counter // calls of OnRecv and OnText; Sends accepted
 	Writes, WouldBlock      Counter // gathered writes that took bytes; those that found the kernel full
 	Pauses                  Counter // times reading was stopped, by hand or by PauseAbove
 	Ended                   [Causes]Counter

@@ -64,7 +64,7 @@ func (d *Driver) Handler() Handler { return d.handler }
 // Asked reports whether the session has asked for a turn that it has not had, or is having one. Any goroutine.
 func (d *Driver) Asked() bool { return !d.wakeup.isIdle() }
 
-// Session returns the same session for any goroutine. Any goroutine.
+// Session returns this session as the application sees it. Any goroutine.
 func (d *Driver) Session() *Session { return (*Session)(d) }
 
 // Ended reports whether the session is closed, OnDisconnected has run and Transport.Done was called.

@@ -11,7 +11,7 @@ import (
 // The reasons a session ends for, as Err reports them, and the errors of Send and Post. Test them with errors.Is. The texts are for people
 // and may change.
 var (
-	// ErrClosed is returned by Send, SendBuffer and Post once the session takes nothing more. It matches net.ErrClosed.
+	// ErrClosed is returned by each kind of Send, and by Post, once the session takes nothing more. It matches net.ErrClosed.
 	ErrClosed error = &sentinel{"session: closed", net.ErrClosed}
 
 	// ErrPeerClosed: the peer has sent FIN, and everything owed to it was sent. It matches io.EOF.

@@ -14,9 +14,9 @@ type Handler interface {
 	// OnConnected is the first callback. remote stays valid for good.
 	OnConnected(remote net.Addr)
 
-	// OnRecv brings the bytes that the peer has sent, in order, 64 KiB at most in one call. Where one call ends and the next begins is
-	// up to the network. data is read-only, and valid until OnRecv returns: copy what you keep. It may be given to Send. With a framer
-	// data is one whole packet.
+	// OnRecv brings the bytes that the peer has sent, in order. Of a plain stream, or of TLS, it brings 64 KiB at most in one call, and
+	// where one call ends and the next begins is up to the network. With a framer data is one whole packet, with WebSocket one whole message,
+	// whatever its size. data is read-only, and valid until OnRecv returns: copy what you keep. It may be given to Send.
 	OnRecv(data []byte)
 
 	// OnSend tells that the kernel has taken n more of the bytes that Send has accepted. It is called once per gathered write, and the sum of
@@ -24,8 +24,8 @@ type Handler interface {
 	// whole, and a write that completes no packet is not told.
 	OnSend(n int)
 
-	// OnDisconnected is the last callback. It is called exactly once for each OnConnected. The connection is closed or about to be, Send fails, and
-	// Err tells why.
+	// OnDisconnected is the last callback. It is called exactly once for each OnConnected. The connection is closed or about to be, Send
+	// fails, and Err tells why.
 	OnDisconnected(remote net.Addr)
 
 	session() *Session

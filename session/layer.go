@@ -19,10 +19,12 @@ import (
 // must not panic.
 type Layer interface {
 	// Open takes wire bytes. It returns bytes for the application, at most one message if the layer has messages, and how much of in it has
-	// used. data is in dst, from its beginning and up to its length, or in memory of the layer that stays as it is until the next Open. nil is
-	// no data; empty and not nil is an empty message. dst is empty before the session, and then has a byte at least. Open neither writes to in nor keeps it.
+	// used. data is in dst, from its beginning and up to its length, or in memory of the layer that stays as it is until the next Open. nil
+	// is no data; empty and not nil is an empty message. dst has no room in the handshake, and at least one byte afterwards. Open neither
+	// writes to in nor keeps it.
 	//
-	// more: it can return data again without more input. With no data and more false it needs more input, and has used all of in.
+	// more: it can return data again without more input. With no data and more false it needs more input, and has used all of in. In a
+	// handshake it may have used less: it calls wake when it takes the rest.
 	//
 	// An error that matches io.EOF is the peer's last word, and one that matches ErrTruncated its end without one. Any other error ends the
 	// session as DisconnectWith does. data may come with each.
@@ -189,7 +191,7 @@ type layerScratch struct {
 // unit is a piece of the wire, and the application's bytes that are out when its last byte is.
 type unit struct{ wire, plain int }
 
-// forLayers returns that part, and makes it if there is none: some 148 KiB.
+// forLayers returns that part, and makes it if there is none: 152 KiB.
 func (m *Scratch) forLayers() *layerScratch {
 	if m.layers == nil {
 		m.layers = &layerScratch{

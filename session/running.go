@@ -14,7 +14,7 @@ type Scratch struct {
 	running
 }
 
-// NewScratch returns scratch memory of about 88 KiB.
+// NewScratch returns scratch memory of about 88 KiB. The first session with a layer adds 152 KiB.
 func NewScratch() *Scratch { return &Scratch{send: sendqueue.MakeScratch()} }
 
 // running shows other goroutines what the one with this scratch memory runs. That costs each callback two atomic stores, and three if it is

@@ -101,8 +101,8 @@ func (s *Session) LocalAddr() net.Addr {
 	return s.local
 }
 
-// TLS returns what the handshake has negotiated, nil for a session without TLS. It is the same from OnConnected on, and each call makes a copy. Any
-// goroutine.
+// TLS returns what the handshake has negotiated, nil for a session without TLS. It is the same from OnConnected on, and each call makes a
+// copy. Any goroutine.
 func (s *Session) TLS() *tls.ConnectionState {
 	s.mu.Lock()
 	l := s.layered()
@@ -121,8 +121,8 @@ func (s *Session) TLS() *tls.ConnectionState {
 	return &state
 }
 
-// Request returns the request that has asked for WebSocket, with its URL, header and cookies, RemoteAddr and TLS. Its body is empty. It is read-only,
-// and the same from OnConnected on. It is nil for a session that was dialled, or is no WebSocket. Any goroutine.
+// Request returns the request that has asked for WebSocket, with its URL, header and cookies, RemoteAddr and TLS. Its body is empty. It is
+// read-only, and the same from OnConnected on. It is nil for a session that was dialled, or is no WebSocket. Any goroutine.
 func (s *Session) Request() *http.Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,7 +146,7 @@ func (s *Session) Err() error {
 }
 
 // Pending returns how many bytes were accepted by Send and not yet taken by the kernel. With a framer it is the payload of the packets that
-// are not out whole, and with a layer what was sealed and is not out whole.
+// are not out whole. With a layer, the application's bytes that were sealed count until their record is out whole.
 func (s *Session) Pending() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
