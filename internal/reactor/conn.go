@@ -110,7 +110,8 @@ func (c *Conn[C]) Scratch() any { return c.executor.scratch.owner }
 // WheelPosition implements wheel.Item.
 func (c *Conn[C]) WheelPosition() *wheel.Position { return &c.place }
 
-// Again has the loop call OnResume later, after other connections that wait. Idempotent until OnResume begins.
+// Again has OnResume called later, after other connections that wait, on the goroutine that serves the connection. A second call before OnResume
+// begins does nothing.
 func (c *Conn[C]) Again() {
 	if s := c.executor.strand; s != nil {
 		s.signal(dueResume)
@@ -119,8 +120,8 @@ func (c *Conn[C]) Again() {
 	c.executor.loop.later(c)
 }
 
-// Arm has the loop call OnDeadline at that time or earlier. An earlier call still counts. There is nothing to disarm: OnDeadline
-// too often is for the owner to ignore.
+// Arm has OnDeadline called at that time, on the clock of Loop.Now, or earlier, on the goroutine that serves the connection. An earlier call still
+// counts. There is nothing to disarm: the owner ignores an OnDeadline that comes too early.
 func (c *Conn[C]) Arm(at time.Duration) {
 	if s := c.executor.strand; s != nil {
 		s.arm(at)

@@ -5,7 +5,7 @@ import "time"
 // Handler is what a loop drives: one for all connections of the loop, as in gnet. C is what the owner keeps with each
 // connection (see [Conn.Context]).
 //
-// The three words are OnOpen, OnTraffic and OnClose. [Base] supplies all other methods, for handlers that need no more. Methods
+// OnOpen, OnTraffic and OnClose are the main methods. [Base] supplies all other methods, for handlers that need no more. Methods
 // that take a connection run on the loop's goroutine, or on the one worker that serves the connection, if it is offloaded; the
 // others on the loop's. For one connection they never run at the same time. A method may call runtime.Goexit: another goroutine
 // carries on (invariant R5). A panic is the handler's to recover from.
@@ -57,7 +57,8 @@ type Handler[C any] interface {
 	OnShutdown(err error)
 }
 
-// Base is a Handler that does the least: it closes and releases a connection when that is over, and nothing else. Embed it, and write OnTraffic.
+// Base is a Handler that does nothing but end connections: it closes and releases one on OnClose, and on OnError by a reset. Embed it, and write
+// OnTraffic.
 type Base[C any] struct{}
 
 func (Base[C]) OnOpen(*Conn[C])                    {}

@@ -72,7 +72,7 @@ type Loop[C any] struct {
 // Resolution and reach of deadlines.
 const (
 	Tick      = 20 * time.Millisecond
-	TickSlots = 512 // one rotation is about 10 s; longer deadlines are looked at once each
+	TickSlots = 512 // one rotation is about 10 s; a longer deadline is looked at once per rotation
 )
 
 // New returns a loop that does not run yet, and holds a poller and a waker. Close frees them.

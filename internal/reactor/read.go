@@ -134,7 +134,7 @@ func (c *Conn[C]) ReadsEndShort() { c.shortRead = max(c.shortRead, unsure) }
 
 // Peek returns up to size bytes that have been received, at most ReadSize, and leaves them in the kernel. They are valid until
 // the goroutine reads or peeks again. No bytes and no error mean the peer's FIN; EAGAIN means that nothing has come. For the owner of a
-// connection that is not open.
+// connection that is not open. A size above ReadSize panics.
 func (c *Conn[C]) Peek(size int) ([]byte, error) {
 	b := c.executor.scratch.input[:size]
 	for {
@@ -145,7 +145,8 @@ func (c *Conn[C]) Peek(size int) ([]byte, error) {
 	}
 }
 
-// Discard reads bytes that Peek has returned, so that they are not brought to OnTraffic.
+// Discard reads bytes that Peek has returned, so that they are not brought to OnTraffic. It writes to peeked. The error is that of read(2), or
+// io.ErrUnexpectedEOF if the kernel has fewer and the peer's FIN behind them.
 func (c *Conn[C]) Discard(peeked []byte) error {
 	for len(peeked) > 0 {
 		n, err := read(int(c.fd), peeked)

@@ -102,7 +102,8 @@ func (l *Loop[C]) yield() {
 }
 
 // Register has the poller tell of a connection: OnReady is called for its events until Open is. A second Register does
-// nothing. Events of what is true already come too, when the method that runs has returned (R1).
+// nothing. If there is something to tell already, an event follows when the running method has returned (R1). After an error, that of
+// epoll_ctl(2) or kevent(2), the connection is not registered, and still has to be closed.
 func (l *Loop[C]) Register(c *Conn[C]) error {
 	fd := int(c.fd)
 	if fd < len(l.table) && l.table[fd] == c {

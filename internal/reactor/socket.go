@@ -7,11 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Accept takes a connection that waits at a listening descriptor, in non-blocking mode and closed on exec; EAGAIN if none waits
-// and the listener does not block. On Linux the connection has its listener's TCP_NODELAY. Any goroutine.
+// Accept takes a connection that waits at a listening descriptor, in non-blocking mode and closed on exec. The error is EAGAIN if none waits
+// and the listener does not block, and otherwise that of accept(2): ECONNABORTED, EMFILE, ENFILE and others. On Linux the connection has
+// its listener's TCP_NODELAY. Any goroutine.
 func Accept(listener int) (fd int, peer unix.Sockaddr, err error) { return accept(listener) }
 
-// Duplicate returns a descriptor of our own of what package net has opened, in non-blocking mode as package net has it.
+// Duplicate returns a second descriptor of a socket of package net, which the caller closes. It does not block, as package net's does not.
+// The error says that c is closed, or that descriptors have run out. Any goroutine.
 func Duplicate(c syscall.Conn) (fd int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

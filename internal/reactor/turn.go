@@ -16,7 +16,7 @@ const (
 	TurnTime = 500 * time.Microsecond
 
 	// TurnWakes is how many connections of the mailbox a turn serves: some two milliseconds of short writes. It serves fewer when
-	// TurnBytes are written, or WakeTime is over, which is looked at for every WakeLooks of them.
+	// TurnBytes are written, or when WakeTime has passed: the clock is read once for WakeLooks connections.
 	TurnWakes = 256
 	TurnBytes = 1 << 20
 	WakeTime  = 4 * time.Millisecond

@@ -3,9 +3,10 @@ package reactor
 // Waking. Any goroutine may have a connection, or the loop itself, looked at soon. Connections wait in the mailbox, a list that is
 // linked through them. A loop at rest is woken once, however many come (R3).
 
-// Wake has the loop make a turn, unless one is on its way: then it returns false. The turn clears woken before it looks at
-// anything, so a goroutine that finds woken set has published before that look (R3). Any goroutine.
+// Wake has the loop make a turn. It returns false if a turn is on its way already: that turn sees what was published before Wake (R3). Any
+// goroutine.
 func (l *Loop[C]) Wake() bool {
+	// The turn clears woken before it looks at anything: a goroutine that finds it set has published before that look.
 	if l.woken.Swap(true) {
 		return false
 	}
@@ -42,7 +43,7 @@ func (l *Loop[C]) answerPings() {
 	}
 }
 
-// Wake has the loop call OnWake soon. The owner calls it at most once until OnWake begins. Any goroutine.
+// Wake has OnWake called soon, on the goroutine that serves the connection. The owner calls Wake at most once until OnWake begins. Any goroutine.
 func (c *Conn[C]) Wake() {
 	if s := c.executor.strand; s != nil {
 		s.signal(dueWake)
@@ -51,8 +52,8 @@ func (c *Conn[C]) Wake() {
 	c.executor.loop.post(c, c)
 }
 
-// Batch wakes several connections of one loop at the cost of one. Until Wake the links between them belong to the caller: nobody
-// else wakes the loop for these connections, as Conn.Wake asks. The zero value is empty.
+// Batch wakes several connections of one loop at the cost of one. From Add to Batch.Wake the caller is the only one that may wake these
+// connections, as with Conn.Wake. The zero value is empty.
 type Batch[C any] struct{ last, first *Conn[C] }
 
 // Add adds a connection that the caller may Wake. One that is offloaded is woken at once, by itself.
