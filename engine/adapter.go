@@ -7,12 +7,13 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// Here, and only here, the reactor and the session meet. The reactor drives its Handler with OnOpen, OnTraffic and OnClose; a session
-// is driven by its Driver, and reaches its connection through a Transport. Bytes come in by OnTraffic, which calls Driver.Receive, which
-// calls OnRecv; they go out by Session.Send, Driver.Turn and transport.Write.
+// This file turns the reactor's calls into the session's, and the session's into the reactor's. The reactor drives its Handler with OnOpen,
+// OnTraffic and OnClose; a session is driven by its Driver, and reaches its connection through a Transport. Bytes come in by OnTraffic, which
+// calls Driver.Receive, which calls OnRecv. They go out by Session.Send and, at the end of a callback or in Driver.Turn, transport.Write.
 //
-// The Driver is the connection's Context in the reactor. It is nil until the connection is a session (see loop.open): before that there is
-// only OnReady, OnResume and OnDeadline, for connections that await their PROXY header or the handshake of their layer.
+// Before there is a session, proxy.go and handshake.go speak to the connection. The Driver is the connection's Context in the reactor. It
+// is nil until the connection is a session (see loop.open): before that there is only OnReady, OnResume and OnDeadline, for connections
+// that await their PROXY header or the handshake of their layer.
 
 type (
 	eventLoop = reactor.Loop[*session.Driver]

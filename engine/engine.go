@@ -20,9 +20,10 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// Engine runs sessions on a fixed set of event loops. New, Listen as often as needed, then Run, or Start and later
-// Shutdown or Close; Dial in between. An engine that has ended cannot be started again. All methods are safe from any
-// goroutine. Shutdown, Close, Run, Dial and Ping wait for callbacks to return: called from one, they return ErrInCallback.
+// Engine runs sessions on a fixed set of event loops. New, Listen as often as needed, then Run, or Start and later Shutdown or Close; Dial
+// in between. An engine that has ended cannot be started again. All methods are safe from any goroutine. Shutdown, Close, Run, Dial and
+// Ping wait for callbacks: called from one, they return an error that matches ErrInCallback at once (Ping only on a loop). Shutdown and
+// Close begin the end all the same.
 type Engine struct {
 	options Options
 	log     *asynclog.Logger
@@ -115,10 +116,10 @@ func New(o Options) (*Engine, error) {
 // now is the engine's clock: monotonic, and never 0, which stands for "no time" everywhere.
 func (e *Engine) now() time.Duration { return e.clock.Now() }
 
-// Listen adds an address, to be bound by Start, whose connections become sessions made by f. network is tcp, tcp4,
-// tcp6 or unix; a tcp address is host:port, port 0 lets the system choose; a unix address is a path, or a name
-// in Linux' abstract space if it begins with "@" ("./@name" is the file of that name). It returns an error if the address can never work, if f is nil,
-// or after Start. Options hold for the sessions of this listener.
+// Listen adds an address, to be bound by Start, whose connections become sessions made by f. network is tcp, tcp4, tcp6 or unix; a tcp
+// address is host:port, port 0 lets the system choose; a unix address is a path, or a name in Linux' abstract space if it begins with "@"
+// ("./@name" is the file of that name). It returns an error if the address can never work, if f is nil, or after Start. Options hold for
+// the sessions of this listener.
 func (e *Engine) Listen(network, address string, f session.Factory, opts ...Option) (*Listener, error) {
 	if f == nil {
 		return nil, fmt.Errorf("engine: listen %s %s: the session factory is nil", network, address)

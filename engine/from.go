@@ -17,7 +17,7 @@ import (
 // Listen (tcp takes both families), and listen; Listen looks at it and returns an error otherwise. The address given to
 // Listen is not looked at and may be empty: Addr tells the real one, at once.
 //
-// Start takes a descriptor of its own. The caller's stays his, and may be closed as soon as Start has returned. The socket is in
+// Start takes a descriptor of its own. The caller keeps the one it has, and may close it as soon as Start has returned. The socket is in
 // non-blocking mode from then on, and must stay so: the mode belongs to the socket, not to the descriptor. (The
 // method Fd of what File of a net.TCPListener or net.UnixListener returned would end it. The engine sets it again when it
 // accepts, and logs that.)
@@ -124,7 +124,7 @@ func (l *Listener) File() (*os.File, error) {
 }
 
 // Close stops accepting on this listener only: its sessions, the other listeners and the engine go on, and Addr still
-// tells. Connections that wait to be accepted stay for the processes that share the socket, if any do (From, File);
+// returns the address. Connections that wait to be accepted stay for the processes that share the socket, if any do (From, File);
 // otherwise the kernel resets them. A connection accepted a moment before may still become a session a moment after.
 // Closing again does nothing; a listener that is closed before Start is never bound. Any goroutine, callbacks included.
 func (l *Listener) Close() error {

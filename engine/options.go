@@ -50,18 +50,18 @@ type Options struct {
 
 	// HighWater and LowWater are the numbers of queued bytes, or of Session.Pending if that is more, at which a handler that has OnWritable
 	// (session.Writability) is told to wait, above the first, and to go on, below the second. HighWater must be below SendLimit, LowWater not
-	// above HighWater. Defaults: PauseAbove (or what that is by default, where it is off) and half of HighWater.
+	// above HighWater. HighWater's default is PauseAbove, or PauseAbove's default if that is off; LowWater's is half of HighWater.
 	// HighWater off: nobody is told.
 	HighWater int
 	LowWater  int
 
 	// SendBudget bounds the memory of what is queued in all sessions together (Stats.Queued), in bytes; what sessions share, such as a
 	// message to a Group, is charged once. A Send for which there is no room is refused with session.ErrSendBudget, and its session
-	// goes on. There is none for a session whose peer does not take what it is offered from 7/8 of the budget on, and none for any other
+	// goes on. A session whose peer does not take what it is offered has no room from 7/8 of the budget on, and any other
 	// session above 17/16: that is the bound, but for 64 KiB per loop that a callback has sent and the kernel has not taken.
-	// When there is too little room, sessions are ended that are stuck, by a reset; Err matches session.ErrSendBudget
-	// and with it ErrSendLimit. Stuck is whose peer has left bytes waiting and taken less than 64 KiB for 250 ms. Those go first whose
-	// end gives most back, until 3/4 of the budget are left. It must not be below SendLimit. Default: off.
+	// When room is short, stuck sessions are reset, those first whose end frees most, until 3/4 of the budget are used; Err matches
+	// session.ErrSendBudget and with it ErrSendLimit. A session is stuck if its peer has left bytes waiting and taken less than 64 KiB for
+	// 250 ms. SendBudget must not be below SendLimit. Default: off.
 	SendBudget int
 
 	// PauseAbove is the number of queued bytes above which a session is not read, until less than half of it
@@ -82,8 +82,8 @@ type Options struct {
 	HandshakeTimeout time.Duration
 
 	// WriteTimeout ends a session with session.ErrWriteStall and a reset when bytes are queued and for so long the kernel took none
-	// and the peer acknowledged none, or less than 240 bytes a second on average. On a line so full that TCP gets nothing through for 10 s now and then, it, and UserTimeout, should be
-	// longer. Default: 10 s.
+	// and the peer acknowledged none, or less than 240 bytes a second on average. Make it and
+	// UserTimeout longer for lines that stall for 10 s now and then. Default: 10 s.
 	WriteTimeout time.Duration
 
 	// HalfCloseTimeout ends a session whose peer has finished and whose handler goes on (session.HalfCloser), when it was sent
@@ -110,10 +110,10 @@ type Options struct {
 	KeepAliveInterval time.Duration
 	KeepAliveCount    int
 
-	// UserTimeout is how long sent bytes may stay unacknowledged, or a peer may keep its window shut while the
-	// kernel holds bytes for it, before TCP gives the connection up (TCP_USER_TIMEOUT, Linux only). Default: what the keep-alive takes to notice, KeepAlive +
-	// KeepAliveCount * KeepAliveInterval (30 s), as Linux lets it override the count of probes. Off: the kernel's
-	// retransmission limit, about 15 minutes.
+	// UserTimeout is how long sent bytes may stay unacknowledged, or a peer may keep its window shut while the kernel holds bytes for it,
+	// before TCP gives the connection up (TCP_USER_TIMEOUT, Linux only). Default: what the keep-alive takes to notice, KeepAlive +
+	// KeepAliveCount * KeepAliveInterval (30 s), as Linux lets it override the count of probes. Off: the kernel's retransmission limit,
+	// about 15 minutes.
 	UserTimeout time.Duration
 
 	// SendBuffer is the kernel's send buffer per connection in bytes (SO_SNDBUF; Linux doubles it for its own
@@ -127,10 +127,10 @@ type Options struct {
 	// looks, and Timings has nothing.
 	StallWarning time.Duration
 
-	// Logger receives what the engine has to say; nothing on the byte path. Attributes: session, remote, loop,
-	// err. Its handler runs on a goroutine that does nothing else, so it may take its time and may call the engine. If it blocks,
-	// 256 records wait; more are dropped and counted (Stats.LogDropped, and "dropped" in the next record that is written).
-	// Run, Shutdown and Close wait a tenth of a second for the last records, not longer. Default: slog.Default() at New.
+	// Logger receives what the engine has to say; nothing on the byte path. Attributes, as they apply: session, remote, loop, listener,
+	// err, and what is special to the line. Its handler runs on a goroutine that does nothing else, so it may take its time and may call
+	// the engine. If it blocks, 256 records wait; more are dropped and counted (Stats.LogDropped, and "dropped" in the next record that is
+	// written). Run, Shutdown and Close wait a tenth of a second for the last records, not longer. Default: slog.Default() at New.
 	Logger *slog.Logger
 }
 

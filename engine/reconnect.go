@@ -41,7 +41,7 @@ type Policy struct {
 }
 
 // Reconnect is an option of Dial: whenever the session is lost, the address is dialled again, after a delay that grows with
-// every attempt, and f makes a new session. Nobody is told but that session. The delays begin anew with BaseDelay after
+// every attempt, and f makes a new session. Only the callbacks of that session tell of it. The delays begin anew with BaseDelay after
 // a session that lasted as long as the delay that would come next. Dial itself makes the first connection and returns
 // its error, without another attempt. Attempts that fail, a factory that fails included, are counted in
 // Stats.DialErrors and logged.
@@ -49,7 +49,7 @@ type Policy struct {
 // A session is lost if the first reason of its Err is that the peer closed or reset the connection, took or sent nothing
 // for too long (session.ErrPeerClosed, ErrPeerReset, ErrSendLimit, ErrIdle, ErrWriteStall), sent too fast (session.ErrRecvRate) or what is no
 // packet (frame.ErrTooLarge, frame.ErrMalformed), or that a callback panicked (session.ErrPanic). A session that the handler ends,
-// by Disconnect, DisconnectWith or Abort, is not: nothing follows it. Content that wants another connection ends its
+// by Disconnect, DisconnectWith or Abort, is not: nothing follows it. A handler that wants another connection ends its
 // session by DisconnectWith with one of those reasons. What also ends it all: Policy.MaxAttempts, Policy.Context, and
 // the end of the engine. Once the peer's FIN has been seen the session is lost, whatever the handler asks for then but
 // Abort: Policy.Context is for that. A handler with OnHalfClose goes on after the FIN, and still decides.

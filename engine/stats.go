@@ -9,9 +9,9 @@ import (
 // Stats is a snapshot of an engine's counters. Each figure is exact; figures of a busy engine are read one after
 // the other and need not belong to the same instant. Counters grow from New on and are never reset.
 type Stats struct {
-	Sessions     int     // connections admitted and not yet done, those on their way to their loop, being dialled, or with their PROXY header or handshake outstanding included
+	Sessions     int     // connections admitted and not yet done, those on their way to their loop, being dialled, with their PROXY header or handshake outstanding, or served by net/http included
 	MaxSessions  int     // the bound in force, 0 before Start or if there is none
-	Accepted     uint64  // sessions of listeners that got OnConnected
+	Accepted     uint64  // sessions of listeners and of Upgrade that got OnConnected
 	Dialed       uint64  // sessions of Dial, and those that followed them, that got OnConnected
 	Refused      Refused // connections closed without any callback
 	AcceptErrors uint64  // errors of accept(2), and of keeping a descriptor in reserve
@@ -56,7 +56,7 @@ type LoopStats struct {
 	BytesOut     uint64        // taken by the kernel, what frames add included
 	BytesDropped uint64        // accepted by Send, lost with the end of their session
 	BytesUnacked uint64        // of BytesOut, not acknowledged by the peer when its session was ended with a reset of ours; 0 where the system does not tell
-	MessagesIn   uint64        // calls of OnRecv
+	MessagesIn   uint64        // calls of OnRecv and OnText
 	MessagesOut  uint64        // Sends accepted, counted when their session is next flushed
 	Writes       uint64        // gathered writes that took bytes: calls of OnSend, but for writes that completed no packet
 	WouldBlock   uint64        // gathered writes that found the kernel full (EAGAIN)
@@ -74,7 +74,7 @@ type Ended struct {
 	Other uint64 // a reason given to DisconnectWith
 }
 
-// Stats returns the counters as they are now. It costs some ten atomic reads per loop. Any goroutine, at any
+// Stats returns the counters as they are now. It costs some 26 atomic reads per loop. Any goroutine, at any
 // time.
 func (e *Engine) Stats() Stats {
 	s := Stats{

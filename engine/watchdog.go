@@ -143,11 +143,11 @@ type Timing struct {
 	Max time.Duration
 }
 
-// Timings returns how long callbacks have taken since Start, for each kind that was called. One call in sixteen of each kind
-// is timed, exactly, unless it panics, and each stall besides, to a quarter of StallWarning: one that is among the sixteenth
-// counts twice. Max is the longest of these times. Quantiles are at most a quarter above them, and not below 256 ns unless
-// Max is. Stalls lift the quantiles a little, as all of them are in. With StallWarning off nothing is timed. Any goroutine;
-// it takes some ten microseconds for each loop.
+// Timings returns how long callbacks have taken since Start, for each kind that was called. One call in sixteen of each kind is timed,
+// exactly, unless it panics, and each stall besides, to a quarter of StallWarning: one that is among the sixteenth counts twice. Max is the
+// longest of these times. A quantile may read up to a quarter too high, and none is below 256 ns unless Max is. All stalls count, and one
+// in sixteen of the other calls, so quantiles read slightly high. With StallWarning off nothing is timed. Any goroutine; it takes some ten
+// microseconds for each loop.
 func (e *Engine) Timings() []Timing {
 	var list []Timing
 	for kind := range session.Callbacks {
