@@ -69,8 +69,8 @@ func (s *Stacked) Established() bool { return s.below.Established() && s.above.E
 
 // Open opens twice. What the layer above has not used of what the one below has opened is kept, 16 KiB at most, and more is true then. The
 // call that finds the handshakes done returns no data. An error of the layer above is final. One of the layer below comes when the layer
-// above has had everything before it. If that is the last word of the layer below alone, it is what Ended of the layer above says: the
-// application's stream was cut.
+// above has had everything before it. If the layer below has had its last word and the layer above has not, Open returns the error of Ended
+// of the layer above: the application's stream was cut.
 func (s *Stacked) Open(dst, in []byte) (data []byte, used int, more bool, err error) {
 	if s.failure != nil {
 		return nil, len(in), false, s.failure

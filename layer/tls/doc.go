@@ -38,10 +38,10 @@
 //
 // # Callbacks of the config
 //
-// GetCertificate, GetConfigForClient, VerifyConnection and the like run on the handshake's goroutine. They may wait: the
-// turn of one that does is given to another handshake after 20 ms, for Handshakes.Blocked of them. The context of ClientHelloInfo ends when the connection is
-// given up. A panic, or runtime.Goexit, fails the handshake alone. A client's ClientSessionCache is called on the loop too, when a ticket
-// comes: it must not wait.
+// GetCertificate, GetConfigForClient, VerifyConnection and the like run on the handshake's goroutine. They may wait: the turn of one that
+// does is given to another handshake after 20 ms, for Handshakes.Blocked of them. The context of ClientHelloInfo ends when the connection
+// is given up. A panic, or runtime.Goexit, fails the handshake alone. A client's ClientSessionCache is called on the loop too, when a
+// ticket comes: it must not wait.
 //
 // # Certificates and tickets
 //

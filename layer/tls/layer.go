@@ -123,7 +123,8 @@ func (l *Layer) Pending() bool {
 	return l.own != nil
 }
 
-// Own appends them. They have their place in the stream of records already: between is not looked at.
+// Own appends the bytes of TLS's own that wait: of the handshake, answers to key updates, alerts. They have their place in the stream of
+// records already: between is not looked at.
 func (l *Layer) Own(dst []byte, between bool) []byte {
 	own := l.own
 	if l.handshake != nil {

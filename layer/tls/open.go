@@ -17,7 +17,8 @@ const scratchSize = 512
 // handshake nothing comes out, and Open may use less than all of in: wake comes when there is room for the rest. The call that finds the
 // handshake done uses nothing.
 //
-// After close_notify Open returns io.EOF. Other errors are crypto/tls's, its alert waits in Own then, or errFlood.
+// After close_notify Open returns io.EOF. Any other error is final: one of crypto/tls, whose alert waits in Own, or one that says that the peer
+// sends key updates and does not read the answers.
 func (l *Layer) Open(dst, in []byte) (data []byte, used int, more bool, err error) {
 	if l.handshake != nil {
 		return l.openHandshake(in)

@@ -15,11 +15,12 @@
 //	W2   A message is delivered whole or not at all, in order. No byte behind the upgrade is lost, and the 101 is before every frame.
 //	W3   What RFC 6455 and RFC 7692 forbid ends the session: with 1002; with 1007 for text that is not UTF-8, as soon as it cannot become
 //	     UTF-8, and for data that is not deflate; with 1009 for a message longer than MaxMessage.
-//	W4   A message that comes in pieces holds what has come of it, doubled at most (and both while it moves): never what its header
-//	     announces. A compressed one has MaxMessage and an eighth at most, and while it is inflated up to twice MaxMessage besides.
-//	     Inflating ends at the first byte over MaxMessage.
+//	W4   A message that comes in pieces takes at most twice the bytes that have come of it. While its buffer grows, the old one and the
+//	     new one exist. The length that its header announces reserves nothing. A compressed message has MaxMessage and an eighth at
+//	     most, and while it is inflated up to twice MaxMessage besides. Inflating ends at the first byte over MaxMessage.
 //	W5   Between two messages a layer holds its struct (72 bytes) and the request. Buffers, inflaters and compressors are pooled.
-//	W6   Each ping is answered while the pongs that wait have less than 2 KiB, then the latest one.
+//	W6   Each ping gets a pong. If the pongs that wait and the next one are over 2 KiB together, those that wait are dropped, and that one
+//	     is sent.
 //	W7   A message of 64 bytes costs no allocation, in or out.
 //	W8   A client's frame has a key of its own.
 //

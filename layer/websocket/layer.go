@@ -53,10 +53,14 @@ const (
 func (l *Layer) is(s state) bool                { return l.state&s != 0 }
 func (l *Layer) set(s state)                    { l.state |= s }
 func (l *Layer) unset(s state)                  { l.state &^= s }
-func (l *Layer) Established() bool              { return l.is(established) }
-func (l *Layer) Pending() bool                  { return l.due != 0 }
 func (l *Layer) compression() bool              { return l.bits != noBits }
 func (l *Layer) framing(k int) *session.Framing { return l.config.framings[k][l.bits] }
+
+// Established reports whether the upgrade is done.
+func (l *Layer) Established() bool { return l.is(established) }
+
+// Pending reports whether Own has something to append.
+func (l *Layer) Pending() bool { return l.due != 0 }
 
 // Start does nothing: a layer has no news without input.
 func (l *Layer) Start(func()) {}
