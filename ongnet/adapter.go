@@ -22,7 +22,7 @@ import (
 )
 
 // Options are the engine's, with the same defaults. Loops, KeepAlive, KeepAliveInterval, KeepAliveCount and UserTimeout are gnet's to set and
-// have no effect here, nor has StallWarning. MaxSessions is off by default.
+// have no effect here, nor have StallWarning and HandshakeTimeout. MaxSessions is off by default.
 type Options = engine.Options
 
 // ErrNotHeld is the reason of a session that was not to be read (PauseRecv, PauseAbove) and whose peer has sent more than SendLimit bytes

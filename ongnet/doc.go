@@ -11,7 +11,7 @@
 // # What is not promised
 //
 // Package engine keeps the whole contract, and should be the choice where nothing speaks for gnet. Here these promises of docs/contract.md do
-// not hold. Those that package enginetest has are tested with exactly these exceptions.
+// not hold. The suite of package enginetest runs with these exceptions and no others.
 //
 //	S7        A session that is not to be read (PauseRecv, PauseAbove) is read all the same: gnet has no way to stop. What comes is kept,
 //	          up to SendLimit; then the session is reset with ErrNotHeld. An echo server so loses clients that send and do not read.
@@ -25,12 +25,12 @@
 //	T3        A turn is not bounded: a Broadcast to many sessions of a loop, and one connection's 64 KiB, go before what others sent.
 //	T7        What gnet has to say goes to gnet's logger: Shutdown makes it log that accept failed.
 //
-// Not there are engine.Option (Framed, Guard, ProxyProtocol, RecvRate, Offload), Dial, the watchdog and Timings. WithEdgeTriggeredIO, UDP
-// addresses and gnet's build tags poll_opt and gc_opt are not supported.
+// These are missing: every engine.Option (Framed, TLS, WebSocket, Guard, ProxyProtocol, Offload and the others), Dial, Upgrade, the watchdog and
+// Timings. WithEdgeTriggeredIO, UDP addresses and gnet's build tags poll_opt and gc_opt are not supported.
 //
 // # What it costs
 //
-// Echo of 64 bytes takes the CPU time of plain gnet (docs/decisions/0003-reactor.md has the figures, bench/peers the means). A session has 80
-// bytes besides gnet's connection and its own. One that is full is in a second poller. One whose peer has finished, and that still owes it bytes, moves
-// to a duplicate of its descriptor. One with a deadline has a timer of the runtime's.
+// Echo of 64 bytes takes the CPU time of plain gnet (docs/decisions/0003-reactor.md has the figures, bench/peers the means). A session has
+// 80 bytes besides gnet's connection and its own. One that is full is in a second poller. One whose peer has finished, and that still owes
+// it bytes, moves to a duplicate of its descriptor. One with a deadline has a timer of the runtime's.
 package ongnet
