@@ -16,8 +16,8 @@
 //
 // # Threading in five lines
 //
-// An engine has a fixed number of loops. A session lives on one loop from accept to end. Its callbacks run there,
-// one at a time, and must not wait, unless the listener has engine.Offload. Every method of a session may be called from anywhere. Nothing else is shared.
+// An engine has a fixed number of loops. A session lives on one loop from accept to end. Its callbacks run there, one at a time, and must
+// not wait, unless the listener has engine.Offload. Every method of a session may be called from anywhere. Nothing else is shared.
 //
 // # Left out
 //
