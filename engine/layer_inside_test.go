@@ -16,6 +16,7 @@ type actingLayer struct {
 	method string // that acts
 	before bool   // there is a session, in the handshake
 	act    func()
+	opened bool // something
 	asked  bool // for what it has of its own
 }
 
@@ -33,9 +34,11 @@ func (l *actingLayer) Discard()                   { l.in("Discard") }
 func (l *actingLayer) Finish(error)               { l.in("Finish") }
 func (l *actingLayer) Drop()                      { l.in("Drop") }
 func (l *actingLayer) NextAt() time.Duration      { return 0 }
-func (l *actingLayer) Pending() bool              { return l.method == "Own" && !l.asked }
 func (l *actingLayer) Ended() error               { l.in("Ended"); return session.ErrTruncated }
 func (l *actingLayer) Expire(time.Duration) error { l.in("Expire"); return nil }
+
+// Pending is true once: in the handshake at once, in a session when something was received.
+func (l *actingLayer) Pending() bool { return l.method == "Own" && !l.asked && (l.before || l.opened) }
 
 func (l *actingLayer) Own(dst []byte, _ bool) []byte {
 	l.asked = true
@@ -56,6 +59,7 @@ func (l *actingLayer) Open(dst, in []byte) ([]byte, int, bool, error) {
 	if l.before || len(in) == 0 {
 		return nil, len(in), false, nil
 	}
+	l.opened = true
 	return append(dst, in[0]), 1, false, nil
 }
 

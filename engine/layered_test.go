@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -58,5 +59,37 @@ func TestLayerThatPanicsInItsHandshake(t *testing.T) {
 			s.WantRefused(engine.Refused{Handshake: 1})
 			kit.Exchange(t, good, "still there")
 		})
+	}
+}
+
+// L4: so does one that panics, or ends the goroutine, when its handshake has come to an end.
+func TestLayerThatFailsAfterItsHandshake(t *testing.T) {
+	kit.NoLeaks(t)
+	for _, method := range []string{"Ended", "Drop"} {
+		for name, fail := range map[string]func(){"panic": func() { panic("on purpose") }, "Goexit": runtime.Goexit} {
+			t.Run(method+" "+name, func(t *testing.T) {
+				var fails atomic.Bool
+				failed := make(chan struct{}, 1)
+				act := func() { failed <- struct{}{}; fail() }
+				s := kit.Serve(t, "tcp", engine.Options{Loops: 1}, kit.Hooks{Recv: kit.Echo}, engine.Layered(func(engine.Handshake) session.Handshaker {
+					if fails.Load() {
+						return &actingLayer{method: method, before: true, act: act}
+					}
+					return &actingLayer{}
+				}))
+				good := s.Client()
+				kit.Exchange(t, good, "hello")
+				fails.Store(true)
+				bad := s.Client()
+				if method == "Drop" { // the layer refuses what it gets
+					kit.Write(t, bad, []byte("x"))
+				}
+				kit.CloseWrite(t, bad)
+				s.WantRefused(engine.Refused{Handshake: 1})
+				kit.Await(t, failed, method+" is called")
+				kit.Eventually(t, "the connection is gone", func() bool { return s.Stats().Sessions == 1 })
+				kit.Exchange(t, good, "still there")
+			})
+		}
 	}
 }

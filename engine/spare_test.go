@@ -17,7 +17,7 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// bound returns a listener that is bound and that nobody attends.
+// bound returns a listener that is bound and from which nobody accepts.
 func bound(t *testing.T, network, address string, options ...Option) *Listener {
 	t.Helper()
 	e, err := New(Options{Loops: 1, Logger: slog.New(slog.DiscardHandler)})

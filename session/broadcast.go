@@ -210,7 +210,7 @@ func (b *broadcast) addVisit(s *Session) {
 	v.conns = append(v.conns, s.conn)
 }
 
-// finish has each loop visit its sessions, enforces budgets, and gives back what the broadcast was lent.
+// finish has each loop visit its sessions, enforces budgets, and gives back the memory that the broadcast has used.
 //
 // The wake-ups were requested one by one, each after its bytes were queued, and are handed over together. Nobody else wakes the loop for
 // a session whose wake-up is requested, and the loop releases before it looks (I4). So each session is in one Broadcast or mailbox at most, and each
