@@ -60,7 +60,8 @@ func (l *actingLayer) Open(dst, in []byte) ([]byte, int, bool, error) {
 		return nil, len(in), false, nil
 	}
 	l.opened = true
-	return append(dst, in[0]), 1, false, nil
+	dst[0] = in[0]
+	return dst[:1], 1, false, nil
 }
 
 func (l *actingLayer) Seal(dst, plain []byte) ([]byte, error) {
