@@ -158,11 +158,11 @@ func curvesOf(m Mode) [][2]string {
 	case Rate, Search:
 		return [][2]string{{"planned", "from the planned send"}, {"reply", "from the actual send"}}
 	case Churn:
-		return [][2]string{{"cycle", "cycle: connect to reply"}, {"connect", "connect"}, {"reply", "reply"}}
+		return [][2]string{{"cycle", "cycle: connect to reply"}, {"connect", "connect"}, {"reply", "reply"}, {"handshake", "TLS handshake"}, {"upgrade", "WebSocket upgrade"}}
 	case Fanout:
 		return [][2]string{{"delivery", "delivery to one subscriber"}, {"round", "round: to the last one"}}
 	case Ramp:
-		return [][2]string{{"reply", "reply"}, {"connect", "connect"}}
+		return [][2]string{{"reply", "reply"}, {"connect", "connect"}, {"handshake", "TLS handshake"}, {"upgrade", "WebSocket upgrade"}}
 	default:
 		return [][2]string{{"reply", "reply"}}
 	}

@@ -7,6 +7,7 @@ const (
 	closed     uint8 = iota // no descriptor
 	connecting              // connect is under way
 	shaking                 // the TLS handshake is
+	upgrading               // the request for WebSocket is sent
 	open
 )
 
@@ -28,12 +29,13 @@ type conn struct {
 	slots                   []slot // a ring of a power of two, by sequence number; holds v.next to planned
 
 	fd    int
-	tls   *secured // nil without TLS
-	gen   uint32   // generation of the descriptor: events of an earlier one are ignored
-	index int32    // in the worker's conns
-	to    int32    // number of the address it is connected to
-	begun int64    // when connect was called
-	left  int      // bytes of message sent-1 that have not left
+	tls   *secured   // nil without TLS
+	ws    *webSocket // nil without WebSocket
+	gen   uint32     // generation of the descriptor: events of an earlier one are ignored
+	index int32      // in the worker's conns
+	to    int32      // number of the address it is connected to
+	begun int64      // when connect was called
+	left  int        // bytes of message sent-1 that have not left
 	state uint8
 	again bool  // on the worker's list of those with more to read
 	rest  int64 // time of the next dial; 0 if none is planned

@@ -299,6 +299,15 @@ func (w *worker) connected(c *conn) {
 		c.state, c.tls = shaking, newSecured(c.fd, w.tls, now)
 		return
 	}
+	w.secure(c, now)
+}
+
+// secure goes on with a connection that is as secure as it will be.
+func (w *worker) secure(c *conn, now int64) {
+	if w.run.request != "" {
+		w.beginUpgrade(c, now)
+		return
+	}
 	w.established(c, now)
 }
 
@@ -320,7 +329,7 @@ func (w *worker) choose(c *conn) bool {
 	return w.run.chosen.Load() == c.to
 }
 
-// scanDials ends connects, and handshakes, that take too long. While no address is known to work, each address has a part of the time.
+// scanDials ends connects, handshakes and upgrades that take too long. While no address is known to work, each address has a part of the time.
 func (w *worker) scanDials(now int64) {
 	timeout := w.run.plan.Timeout
 	if w.run.chosen.Load() < 0 {
@@ -334,6 +343,9 @@ func (w *worker) scanDials(now int64) {
 		}
 		if c.state == shaking && now-c.begun >= int64(w.run.plan.Timeout) {
 			w.handshakeFailed(c, fmt.Errorf("not done %v after the connect", w.run.plan.Timeout), now)
+		}
+		if c.state == upgrading && now-c.begun >= int64(w.run.plan.Timeout) {
+			w.upgradeFailed(c, fmt.Errorf("not done %v after the connect", w.run.plan.Timeout), now)
 		}
 	}
 }

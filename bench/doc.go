@@ -15,6 +15,8 @@
 //	loops.go      what a worker does with its connections: closed loop, open loop, churn; fanout.go for fanout
 //	pacer.go      planned send times
 //	stream.go     the bytes that are sent; verify.go checks those that come back
+//	tls.go        TLS on a connection
+//	websocket.go  WebSocket on top of it: upgrade.go begins it, frames.go parses, framed.go checks messages in place of verify.go
 //	search.go     several runs, to find a rate
 //
 // The figures:

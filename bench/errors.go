@@ -11,8 +11,8 @@ import (
 // Kind is a kind of error of a message or a connection.
 type Kind uint8
 
-// The kinds. Refused, Reset, EarlyEnd, ConnectTimeout, NoPorts, NoDescriptors, Other and Handshake are counted once per connection, the others once
-// per message. A message that failed has exactly one kind. A message without a reply when its connection ends is not an error of its own;
+// The kinds. Refused, Reset, EarlyEnd, ConnectTimeout, NoPorts, NoDescriptors, Other, Handshake, Upgrade and Protocol are counted once per
+// connection, the others once per message. A message that failed has exactly one kind. A message without a reply when its connection ends is not an error of its own;
 // it counts as unanswered.
 const (
 	Refused         Kind = iota // no server listens
@@ -28,11 +28,14 @@ const (
 	NoDescriptors               // the limit on open files; ends the run
 	Other                       // any other error of the system
 	Handshake                   // the TLS handshake failed: the certificate, the protocol, or Plan.Timeout
+	Upgrade                     // the upgrade to WebSocket failed: refused, not HTTP, or Plan.Timeout
+	Protocol                    // the server broke the rules of WebSocket; ends the connection
+	WrongMessage                // a WebSocket message of another length, or type, than the one sent
 	kinds
 )
 
 var kindNames = [kinds]string{"refused", "reset", "timeout", "wrong_bytes", "lost_message", "repeated_message",
-	"late", "early_end", "connect_timeout", "no_ports", "no_descriptors", "other", "handshake"}
+	"late", "early_end", "connect_timeout", "no_ports", "no_descriptors", "other", "handshake", "upgrade", "protocol", "wrong_message"}
 
 // String returns the kind's name in the JSON result.
 func (k Kind) String() string { return kindNames[k] }

@@ -28,7 +28,8 @@ type fan struct {
 	conn    *conn // the publisher, nil when it is gone
 	rounds  uint64
 	buffer  []byte
-	pending []byte // of buffer, not taken by the kernel yet
+	pending []byte // of buffer, or of control, not taken by the kernel yet
+	control []byte // control frames of WebSocket, to be sent between two messages
 }
 
 type paddedUint64 struct {
@@ -36,7 +37,8 @@ type paddedUint64 struct {
 	_ [56]byte // a cache line of its own
 }
 
-func newFan(p *Plan) *fan {
+// newFan returns the fan of a plan whose messages are sent as wire bytes each.
+func newFan(p *Plan, wire int) *fan {
 	window := 1
 	if p.Stream {
 		window = max(1, p.Window/p.Size)
@@ -46,7 +48,7 @@ func newFan(p *Plan) *fan {
 		ring *= 2
 	}
 	f := &fan{window: uint64(window), sentAt: make([]atomic.Int64, ring), done: make([]paddedUint64, p.Threads)}
-	f.buffer = make([]byte, max(p.Size, min(64<<10, window*p.Size)))
+	f.buffer = make([]byte, max(wire, min(64<<10, window*wire)))
 	return f
 }
 
@@ -64,8 +66,12 @@ func (f *fan) publishLocked(w *worker, upto uint64) {
 			f.pending = f.pending[n:]
 			continue
 		}
+		if len(f.control) > 0 {
+			f.pending, f.control = f.control, nil
+			continue
+		}
 		n, seq, now := 0, f.published.Load(), w.run.now()
-		for ; seq < upto && n+p.size <= len(f.buffer); seq++ {
+		for ; seq < upto && n+p.wire() <= len(f.buffer); seq++ {
 			n += p.fill(f.buffer[n:], 0, seq, 0)
 			f.at(seq).Store(now)
 		}
@@ -303,7 +309,21 @@ func (l *fanLoad) progress(w *worker, now int64) {
 func (l *fanLoad) writable(w *worker, c *conn) {
 	if isPublisher(w, c) {
 		l.f.advance(w, w.run.now())
+	} else if c.ws != nil && len(c.ws.out) > 0 {
+		w.sendBetween(c, w.run.now())
 	}
+}
+
+func (l *fanLoad) control(w *worker, c *conn, frame []byte) {
+	if !isPublisher(w, c) {
+		c.ws.out = append(c.ws.out, frame...)
+		w.sendBetween(c, w.run.now())
+		return
+	}
+	l.f.mu.Lock()
+	defer l.f.mu.Unlock()
+	l.f.control = append(l.f.control, frame...)
+	l.f.publishLocked(w, l.f.published.Load())
 }
 
 // closing takes the publisher's connection away from the other workers before it is closed.
@@ -311,6 +331,7 @@ func (l *fanLoad) closing(w *worker, c *conn) {
 	if isPublisher(w, c) {
 		l.f.mu.Lock()
 		l.f.conn = nil
+		c.left = len(l.f.pending) // so that no close frame is sent within a message
 		l.f.mu.Unlock()
 	}
 }

@@ -18,9 +18,14 @@ func (exchange) closing(*worker, *conn)             {}
 func (exchange) opened(w *worker, c *conn, _ int64) { w.live = append(w.live, c.index) }
 
 func (exchange) writable(w *worker, c *conn) {
-	if c.left > 0 || c.sent < c.planned {
+	if c.left > 0 || c.sent < c.planned || c.ws != nil && len(c.ws.out) > 0 {
 		w.flush(c, w.run.now())
 	}
+}
+
+func (exchange) control(w *worker, c *conn, frame []byte) {
+	c.ws.out = append(c.ws.out, frame...)
+	w.flush(c, w.run.now())
 }
 
 func (exchange) message(w *worker, c *conn, seq uint64, now int64) {
@@ -91,7 +96,7 @@ func (exchange) scan(w *worker, now int64) {
 func (exchange) idle(w *worker, _ int64) bool {
 	for i := range w.conns {
 		c := &w.conns[i]
-		if c.state == connecting || c.state == shaking || c.state == open && c.v.next < c.planned {
+		if c.state == connecting || c.state == shaking || c.state == upgrading || c.state == open && c.v.next < c.planned {
 			return false
 		}
 	}

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net"
@@ -73,6 +74,10 @@ type Plan struct {
 	TLSPin    string // SHA-256 of the server's certificate, in hexadecimal: it is enough that the certificate is this one
 	TLSCA     string // PEM file of the certificates to trust. "" stands for those of the system
 	TLSResume bool   // resume sessions, where there was one before: churn
+	TLSName   string // name of the server for SNI, for its certificate and, with WS, for the header Host. "" stands for the host of Addr
+
+	WS     string // speak WebSocket (RFC 6455): the path of the URL, with a query if it needs one. "" stands for none
+	WSText bool   // text messages, whose bytes are ASCII; otherwise binary ones
 
 	PID int // process whose CPU and memory are reported as the server's; 0 for none
 }
@@ -162,7 +167,7 @@ func (p Plan) Validate() error {
 			return &PlanError{c.field, number(c.value), strings.TrimSpace("use " + number(c.min) + " to " + number(c.max) + " " + c.unit)}
 		}
 	}
-	if err := p.validateTLS(); err != nil {
+	if err := cmp.Or(p.validateTLS(), p.validateWS()); err != nil {
 		return err
 	}
 	return p.validateMode()

@@ -31,7 +31,7 @@ func (w *worker) read(c *conn, toEnd bool) {
 		case err == unix.EINTR:
 			continue
 		case err == io.EOF || err == nil && n == 0:
-			w.end(c, EarlyEnd, "the peer closed the connection", now)
+			w.end(c, EarlyEnd, c.endText(), now)
 			return
 		case err != nil:
 			w.end(c, classify(err), err.Error(), now)
@@ -51,6 +51,10 @@ func (w *worker) read(c *conn, toEnd bool) {
 
 // take checks bytes that have arrived.
 func (w *worker) take(c *conn, b []byte, now int64) {
+	if c.ws != nil {
+		w.takeFrames(c, b, now)
+		return
+	}
 	p := w.run.pattern
 	limit := w.load.limit(c)
 	for len(b) > 0 {
@@ -74,6 +78,15 @@ func (w *worker) blame(c *conn, v verdict, now int64) {
 	}
 	if w.run.measured(now) {
 		w.rec.now.spoiled += uint64(v.wrong) + uint64(v.lost)
+		if v.misfit {
+			w.rec.now.spoiled++
+		}
+	}
+	if v.misfit {
+		if where != "" {
+			where += ": " + w.misfitText(v.length)
+		}
+		w.error(WrongMessage, 1, c, where, now)
 	}
 	if v.wrong > 0 {
 		w.error(WrongBytes, uint64(v.wrong), c, where, now)

@@ -14,6 +14,7 @@ const (
 	deliveryTime                      // fanout: from the publisher's send to one subscriber
 	roundTime                         // fanout: to the last subscriber
 	handshakeTime                     // TLS: from connected to the end of the handshake
+	upgradeTime                       // WebSocket: from the request to the answer
 	distributions
 )
 
@@ -46,6 +47,7 @@ type chunk struct {
 	opened     uint64 // connections made in the whole run
 	handshakes uint64 // of TLS, in the whole run
 	resumed    uint64 // of those
+	upgrades   uint64 // to WebSocket, in the whole run
 	cut        uint64 // messages under way, or waiting, when their connection ended
 	errors     ErrorCounts
 	times      [distributions]*histogram // nil until something is recorded
@@ -76,6 +78,7 @@ func (c *chunk) add(other *chunk) {
 	c.opened += other.opened
 	c.handshakes += other.handshakes
 	c.resumed += other.resumed
+	c.upgrades += other.upgrades
 	c.cut += other.cut
 	for k, n := range other.errors {
 		c.errors[k] += n

@@ -68,19 +68,30 @@ func (r *Result) errorSummary() string {
 func (r *Result) about(t *table) {
 	p := &r.Parameters
 	t.line("")
-	t.line("%-9s%s%s, %s, %d B messages, %s measured after %s, %d thread(s), seed %d", r.Mode, p.Addr, r.tlsText(), r.shape(),
+	t.line("%-9s%s%s, %s, %d B messages, %s measured after %s, %d thread(s), seed %d", r.Mode, p.Addr, r.layerText(), r.shape(),
 		p.SizeBytes, seconds(r.Totals.MeasuredS), seconds(p.WarmupS), r.Client.Threads, p.Seed)
 	m := &r.Machine
 	t.line("%-9s%s/%s %s, %s, %s, %s, %d files, %s", "machine", m.OS, m.Arch, m.Kernel, m.CPU, m.coresText(), m.GoVersion,
 		m.DescriptorLimit, m.Date)
 }
 
-// tlsText returns what there is to say of TLS.
-func (r *Result) tlsText() string {
-	if !r.Parameters.TLS {
+// layerText returns what there is to say of TLS and WebSocket.
+func (r *Result) layerText() string {
+	var parts []string
+	if r.Parameters.TLS {
+		parts = append(parts, fmt.Sprintf("TLS (%d handshakes, %d resumed)", r.Totals.Handshakes, r.Totals.Resumed))
+	}
+	if p := &r.Parameters; p.WS != "" {
+		kind := "binary"
+		if p.WSText {
+			kind = "text"
+		}
+		parts = append(parts, fmt.Sprintf("WebSocket at %s (%d upgrades, %s messages)", p.WS, r.Totals.Upgrades, kind))
+	}
+	if len(parts) == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" by TLS (%d handshakes, %d resumed)", r.Totals.Handshakes, r.Totals.Resumed)
+	return " by " + strings.Join(parts, " and ")
 }
 
 // coresText returns the number of cores, and how many of them the client may use if that is less.

@@ -67,6 +67,9 @@ type Parameters struct {
 	SeriesIntervalS float64 `json:"series_interval_s"`
 	TLS             bool    `json:"tls"`
 	TLSResume       bool    `json:"tls_resume"`
+	TLSName         string  `json:"tls_name"`
+	WS              string  `json:"ws"` // path; "" without WebSocket
+	WSText          bool    `json:"ws_text"`
 }
 
 // Machine is where the client ran.
@@ -103,6 +106,7 @@ type Totals struct {
 	BytesVerified uint64  `json:"bytes_verified"` // in the measured part
 	Handshakes    uint64  `json:"tls_handshakes"` // whole run
 	Resumed       uint64  `json:"tls_resumed"`    // of those
+	Upgrades      uint64  `json:"ws_upgrades"`    // whole run
 }
 
 // ErrorSample describes one error.
@@ -129,7 +133,7 @@ type Summary struct {
 
 // Distribution is one kind of time that was measured.
 type Distribution struct {
-	Name  string `json:"name"`  // reply, planned, pacing_lag, connect, cycle, delivery, round, handshake
+	Name  string `json:"name"`  // reply, planned, pacing_lag, connect, cycle, delivery, round, handshake, upgrade
 	About string `json:"about"` // what is measured, in a sentence
 	Summary
 	Curve []CurvePoint `json:"curve"` // the full percentile curve

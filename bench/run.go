@@ -74,6 +74,7 @@ type run struct {
 	plan     Plan
 	target   *target
 	tls      *tls.Config // nil without TLS
+	request  string      // for WebSocket, up to the key; "" without
 	pattern  *pattern
 	fan      *fan // fanout only
 	base     time.Time
@@ -189,15 +190,18 @@ func newRun(ctx context.Context, plan Plan) (*run, error) {
 		return nil, err
 	}
 	r := &run{
-		plan: plan, target: to, tls: config, pattern: newPattern(plan.Seed, plan.Size), base: time.Now().Add(-headStart),
+		plan: plan, target: to, tls: config, pattern: plan.pattern(), base: time.Now().Add(-headStart),
 		interval: plan.interval(), chunks: make(chan *chunk, 64),
 		ready: make(chan struct{}), changed: make(chan struct{}),
 	}
 	r.chosen.Store(-1)
 	r.end.Store(forever)
 	r.grace.Store(int64(plan.Timeout))
+	if plan.WS != "" {
+		r.request = plan.upgradeRequest()
+	}
 	if plan.Mode == Fanout {
-		r.fan = newFan(&plan)
+		r.fan = newFan(&plan, r.pattern.wire())
 	}
 	return r, nil
 }

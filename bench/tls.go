@@ -11,6 +11,7 @@ import (
 	"iter"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -60,6 +61,9 @@ func (p *Plan) tlsConfig() (*tls.Config, error) {
 
 // serverName returns the name for which the server must have a certificate.
 func (p *Plan) serverName() string {
+	if p.TLSName != "" {
+		return p.TLSName
+	}
 	if host, _, err := net.SplitHostPort(p.Addr); err == nil && host != "" && !strings.HasPrefix(p.Addr, "unix:") {
 		return host
 	}
@@ -81,6 +85,10 @@ func (p *Plan) validateTLS() error {
 		return &PlanError{"tls-pin", p.TLSPin, "it needs -tls"}
 	case !p.TLS && p.TLSCA != "":
 		return &PlanError{"tls-ca", p.TLSCA, "it needs -tls"}
+	case !p.TLS && p.TLSName != "":
+		return &PlanError{"tls-name", p.TLSName, "it needs -tls"}
+	case strings.ContainsFunc(p.TLSName, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '/' }):
+		return &PlanError{"tls-name", strconv.Quote(p.TLSName), "use the name of a host, such as example.org"}
 	case !p.TLS && p.TLSResume:
 		return &PlanError{"tls-resume", "", "it needs -tls"}
 	case p.TLSPin != "" && p.TLSCA != "":
@@ -267,7 +275,7 @@ func (s *secured) SetDeadline(time.Time) error      { return nil }
 func (s *secured) SetReadDeadline(time.Time) error  { return nil }
 func (s *secured) SetWriteDeadline(time.Time) error { return nil }
 
-// handshake goes on with the handshake of c and reports whether the connection is open.
+// handshake goes on with the handshake of c and reports whether it is done and the connection is still there.
 func (w *worker) handshake(c *conn, closed bool) bool {
 	c.tls.event(closed)
 	if !c.tls.shake() {
@@ -285,8 +293,8 @@ func (w *worker) handshake(c *conn, closed bool) bool {
 	if w.run.plan.Mode != Churn || w.run.measured(c.begun) {
 		w.rec.time(handshakeTime, now-c.tls.since)
 	}
-	w.established(c, now)
-	return c.state == open
+	w.secure(c, now)
+	return c.state == open || c.state == upgrading
 }
 
 // handshakeFailed closes a connection whose handshake has failed, and counts it.

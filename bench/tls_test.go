@@ -35,7 +35,7 @@ func newAuthority(t *testing.T) *authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"elsewhere.example"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -55,6 +55,12 @@ func newAuthority(t *testing.T) *authority {
 func (a *authority) peer(t *testing.T, serve func(n int, c *tls.Conn)) string {
 	return peer(t, func(n int, c *net.TCPConn) { serve(n, tls.Server(c, a.config)) })
 }
+
+// server is the server's side of a connection.
+func (a *authority) server(c net.Conn) net.Conn { return tls.Server(c, a.config) }
+
+// sni is the name that the client has asked for.
+func sni(c net.Conn) string { return c.(*tls.Conn).ConnectionState().ServerName }
 
 func tlsEcho(_ int, c *tls.Conn) {
 	if _, err := io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c}); err == nil { // close_notify has come

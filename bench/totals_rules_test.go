@@ -53,14 +53,14 @@ func TestPlanIsKept(t *testing.T) {
 	given := Plan{Mode: Rate, Addr: "127.0.0.1:1", Conns: 3, Size: 17, Duration: 5 * time.Second, Warmup: 2 * time.Second, Threads: 2, Sources: 1,
 		Timeout: 7 * time.Second, Seed: 9, Depth: 4, Rate: 11, Arrival: Poisson, Messages: 6, Linger0: true, Active: 1, ConnectRate: 13,
 		Every: 8 * time.Second, Stream: true, Window: 14, P99: 15 * time.Millisecond, Step: 3 * time.Second, PID: 1,
-		TLS: true, TLSPin: "12", TLSCA: "ca.pem", TLSResume: true}
+		TLS: true, TLSPin: "12", TLSCA: "ca.pem", TLSResume: true, TLSName: "example.org", WS: "/ws", WSText: true}
 	if got := given.WithDefaults(); got != given {
 		t.Errorf("%+v became %+v", given, got)
 	}
 	got, want := reflect.ValueOf(given.parameters()), reflect.ValueOf(Parameters{Addr: "127.0.0.1:1", Conns: 3, SizeBytes: 17, DurationS: 5, WarmupS: 2,
 		Threads: 2, Sources: 1, TimeoutS: 7, Seed: 9, Depth: 4, RatePerS: 11, Arrival: Poisson, Messages: 6, Linger0: true, Active: 1,
 		ConnectRatePerS: 13, EveryS: 8, Stream: true, WindowBytes: 14, P99LimitUS: 15_000, StepS: 3, PID: 1,
-		SeriesIntervalS: given.interval().Seconds(), TLS: true, TLSResume: true})
+		SeriesIntervalS: given.interval().Seconds(), TLS: true, TLSResume: true, TLSName: "example.org", WS: "/ws", WSText: true})
 	for i := range got.NumField() {
 		if got.Field(i).Interface() != want.Field(i).Interface() {
 			t.Errorf("%s is reported as %v, want %v", got.Type().Field(i).Name, got.Field(i), want.Field(i))

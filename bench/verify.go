@@ -9,6 +9,9 @@ type verdict struct {
 	seq            uint64
 
 	wrong, lost int // messages before the expected one that turned out wrong, or were skipped
+
+	misfit bool // a WebSocket message of length bytes had not the length, or the type, of the one sent
+	length int
 }
 
 // A verifier checks the bytes of one stream as they arrive, in pieces of any size. After wrong bytes it searches for the next header, at

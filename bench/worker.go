@@ -41,6 +41,8 @@ type load interface {
 	limit(c *conn) uint64
 	// writable: the kernel takes bytes again.
 	writable(w *worker, c *conn)
+	// control: a control frame of WebSocket has to be sent, between two messages.
+	control(w *worker, c *conn, frame []byte)
 	// closing: the descriptor is about to be closed.
 	closing(w *worker, c *conn)
 	// ended: the connection is gone, or could not be made; the conn still holds its cursors.
@@ -180,7 +182,7 @@ func (w *worker) handle(ev event) {
 			return
 		}
 		w.connected(c)
-		if c.state != open && c.state != shaking {
+		if c.state == closed || c.state == connecting {
 			return
 		}
 	}
@@ -196,6 +198,10 @@ func (w *worker) handle(ev event) {
 			c.tls.flush() // a read tells its error
 		}
 	}
+	if c.state == upgrading {
+		w.upgrade(c, ev)
+		return
+	}
 	if ev.writable {
 		w.load.writable(w, c)
 	}
@@ -207,8 +213,11 @@ func (w *worker) handle(ev event) {
 // flush sends planned messages, as far as depth and the kernel allow.
 func (w *worker) flush(c *conn, now int64) {
 	r := w.run
-	size, depth := r.pattern.size, uint64(r.plan.Depth)
+	size, depth := r.pattern.wire(), uint64(r.plan.Depth)
 	for c.state == open {
+		if c.ws != nil && c.left == 0 && len(c.ws.out) > 0 && !w.sendBetween(c, now) {
+			return
+		}
 		n := 0
 		first, left := c.sent, c.left
 		if left > 0 {
@@ -257,7 +266,7 @@ func (w *worker) left(n uint64, now int64) {
 // unsend sets the cursors back after a write that took rest bytes less than it was given. left is the number of bytes of the last message
 // that were not in the buffer.
 func (w *worker) unsend(c *conn, first uint64, rest, left int) {
-	size := w.run.pattern.size
+	size := w.run.pattern.wire()
 	total := rest + left // bytes up to the end of message sent-1 that have not left
 	for total >= size && c.sent > first {
 		total -= size
@@ -305,11 +314,14 @@ func (w *worker) hangUp(c *conn) {
 		w.dialing--
 	}
 	w.load.closing(w, c)
+	if c.ws != nil && c.state == open {
+		w.sendClose(c)
+	}
 	if c.tls != nil {
-		c.tls.end(c.state == open)
+		c.tls.end(c.state == open || c.state == upgrading)
 	}
 	unix.Close(c.fd)
-	c.state, c.fd, c.tls, c.begun = closed, -1, nil, 0
+	c.state, c.fd, c.tls, c.ws, c.begun = closed, -1, nil, nil, 0
 	c.gen++
 }
 

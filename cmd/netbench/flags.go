@@ -33,7 +33,7 @@ var commands = []command{
 		name: "echo", about: "closed loop: send the next message when the reply has come",
 		text: "Measures how many messages per second a server echoes if each connection always has -depth messages in flight.\n" +
 			"The latency of such a load says little about independent users: use netbench rate for that.",
-		examples: []string{"", "-conns 1000 -size 4096 -duration 30s", "-conns 16 -depth 16      # pipelined"},
+		examples: []string{"", "-conns 1000 -size 4096 -duration 30s", "-conns 16 -depth 16      # pipelined", "-ws /ws -ws-text         # WebSocket"},
 		flags:    []string{"depth"},
 	},
 	{
@@ -49,8 +49,8 @@ var commands = []command{
 		name: "churn", about: "connect, exchange messages, close, and connect again",
 		text: "Measures how many connections per second a server accepts and serves. The client closes the connections, so its ports\n" +
 			"stay in TIME_WAIT for a minute: use -sources for more ports, or -linger0 to close with a reset.\n" +
-			"With -tls it measures handshakes: full ones, or with -tls-resume resumed ones.",
-		examples: []string{"-conns 50", "-conns 50 -sources 8", "-conns 50 -messages 10 -linger0", "-conns 50 -tls -tls-ca ca.pem -tls-resume"},
+			"With -tls it measures handshakes: full ones, or with -tls-resume resumed ones. With -ws it measures upgrades.",
+		examples: []string{"-conns 50", "-conns 50 -sources 8", "-conns 50 -messages 10 -linger0", "-conns 50 -tls -tls-ca ca.pem -tls-resume", "-conns 50 -ws /ws"},
 		flags:    []string{"messages", "linger0", "tls-resume"},
 	},
 	{
@@ -97,7 +97,7 @@ func find(name string) (*command, bool) {
 
 // common are the flags of every command that loads a server. ramp ignores -warmup.
 var common = []string{"addr", "conns", "size", "duration", "warmup", "threads", "sources", "timeout", "seed", "pid",
-	"tls", "tls-pin", "tls-ca", "json", "hgrm", "html", "quiet"}
+	"tls", "tls-pin", "tls-ca", "tls-name", "ws", "ws-text", "json", "hgrm", "html", "quiet"}
 
 // define binds all flags to c. flagSet selects those of the command.
 func define(fs *flag.FlagSet, c *config) {
@@ -125,6 +125,9 @@ func define(fs *flag.FlagSet, c *config) {
 	fs.BoolVar(&p.TLS, "tls", false, "speak TLS. The server's certificate must be valid for the host of -addr (localhost if it has none)\nand come from an authority that this system trusts, or see -tls-pin and -tls-ca. Handshakes are\ncounted and timed by themselves. They and the encryption compute on the reactors: the client uses\nabout as much CPU as the server, and a reactor's handshakes delay its other connections.")
 	fs.StringVar(&p.TLSPin, "tls-pin", "", "`SHA-256` of the server's certificate, in hexadecimal. The certificate must be this one, and need not\nfulfil anything else. echoserver -tls-self-signed logs it.")
 	fs.StringVar(&p.TLSCA, "tls-ca", "", "PEM `file` of the authorities to trust in place of the system's.")
+	fs.StringVar(&p.TLSName, "tls-name", "", "`name` of the server, such as example.org, for SNI and for its certificate, if it is not the host of -addr.")
+	fs.StringVar(&p.WS, "ws", "", "speak WebSocket, and with -tls wss, at this `path` of a URL, such as /ws. -size is the payload of a message.\nThe server must answer a message with one message, in any number of frames. Upgrades are counted and\ntimed by themselves.")
+	fs.BoolVar(&p.WSText, "ws-text", false, "send text messages. Their bytes are ASCII. Without it messages are binary.")
 	fs.BoolVar(&p.TLSResume, "tls-resume", false, "resume TLS sessions. Each reactor remembers the last one.")
 	fs.IntVar(&p.Depth, "depth", d.Depth, "largest `number` of messages in flight on each connection.")
 	fs.Float64Var(&p.Rate, "rate", d.Rate,
@@ -235,7 +238,7 @@ func overview() string {
 		fmt.Fprintf(&b, "  %-8s %s\n", c.name, c.about)
 	}
 	b.WriteString("  compare  compare results that -json has written\n" +
-		"  demo     start a server and load it in five ways; the default without a command\n\n" +
+		"  demo     start a server and load it in seven ways; the default without a command\n\n" +
 		"netbench COMMAND -h has examples and every flag.\n\n" + exitText)
 	return b.String()
 }

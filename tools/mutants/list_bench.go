@@ -25,7 +25,7 @@ var inBench = []mutant{
 	{"a Warmup of none is a second", "bench/plan.go", "	p.Warmup = max(p.Warmup, 0)\n", "	if p.Warmup < 0 {\n		p.Warmup = time.Second\n	}\n", "./bench TestPlanIsKept"},
 	{"a rate of NaN is accepted", "bench/plan.go", "!(c.value >= c.min && c.value <= c.max) {", "c.value < c.min || c.value > c.max {", "./bench TestPlanErrors"},
 	{"bytes per second are messages per second", "bench/assemble.go", "BytesPerS: per(t.bytes)", "BytesPerS: per(t.messages)", "./bench TestTotalsAgree"},
-	{"a connection that the server closes early is no error", "bench/receive.go", "			w.end(c, EarlyEnd, \"the peer closed the connection\", now)\n", "			w.hangUp(c)\n			w.load.ended(w, c, now)\n", "./bench TestEarlyEnd"},
+	{"a connection that the server closes early is no error", "bench/receive.go", "			w.end(c, EarlyEnd, c.endText(), now)\n", "			w.hangUp(c)\n			w.load.ended(w, c, now)\n", "./bench TestEarlyEnd"},
 	{"any certificate has the pinned fingerprint", "bench/tls.go", "string(got[:]) != string(pin) {", "string(got[:]) != string(pin) && len(pin) == 0 {", "./bench TestTLSRefused"},
 	{"records that the kernel does not take are lost", "bench/tls.go", "s.out = s.out[:copy(s.out, s.out[at:])]", "s.out = s.out[:0]", "./bench TestTLSFullSocket"},
 	{"after a short read the next event is not read", "bench/tls.go", "	s.drained = false\n", "", "./bench TestTLSInEachMode"},
