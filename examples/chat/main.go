@@ -8,6 +8,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"flag"
@@ -65,12 +66,16 @@ func (r *room) say(line []byte, by *user) {
 	}
 }
 
-// enter tells a user the name of the room and what was said in it, and adds the user.
+// enter tells a user the name of the room and what was said in it, and adds the user. A browser gets all of it in one message: so the page
+// knows where the history ends.
 func (r *room) enter(u *user) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	u.tell("* you are %s in %s, with %d others", u.Name(), u.room, r.Len())
-	for _, line := range r.history {
+	lines := append([][]byte{fmt.Appendf(nil, "* you are %s in %s, with %d others", u.Name(), u.room, r.Len())}, r.history...)
+	if u.web {
+		lines = [][]byte{bytes.Join(lines, []byte("\n"))}
+	}
+	for _, line := range lines {
 		_ = u.Send(line)
 	}
 	r.Join(u)

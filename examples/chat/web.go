@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	_ "embed" // page
 	"math/big"
 	"net"
@@ -25,7 +26,9 @@ var page []byte
 func webOptions(secure bool) ([]engine.Option, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", servePage)
-	options := []engine.Option{engine.WebSocket(engine.WebSocketOptions{Path: "/chat", Text: true, MaxMessage: maxLine, HTTP: mux})}
+	options := []engine.Option{engine.WebSocket(engine.WebSocketOptions{
+		Path: "/chat", Text: true, MaxMessage: maxLine, Compression: true, HTTP: mux,
+	})}
 	if !secure {
 		return options, nil
 	}
@@ -63,6 +66,7 @@ func selfSigned() (tls.Certificate, error) {
 	}
 	now := time.Now()
 	template := &x509.Certificate{
+		Subject:      pkix.Name{CommonName: "chat -tls-self-signed"}, // curl refuses a certificate whose issuer has no name
 		SerialNumber: big.NewInt(now.UnixNano()), NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 1, 0),
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true,

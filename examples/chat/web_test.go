@@ -22,7 +22,11 @@ type browser struct {
 	lines chan string
 }
 
-func (b *browser) OnText(p []byte)         { b.lines <- string(p) }
+func (b *browser) OnText(p []byte) { // the first message has the history too
+	for line := range strings.SplitSeq(string(p), "\n") {
+		b.lines <- line
+	}
+}
 func (b *browser) OnRecv(p []byte)         { b.Errorf("a binary message: %q", p) }
 func (b *browser) OnDisconnected(net.Addr) { close(b.lines) }
 
@@ -30,7 +34,7 @@ func (b *browser) OnDisconnected(net.Addr) { close(b.lines) }
 func browse(t *testing.T, s *server, query string, insecure *tls.Config) *browser {
 	t.Helper()
 	b := &browser{T: t, lines: make(chan string, 1000)}
-	options := []engine.Option{engine.WebSocket(engine.WebSocketOptions{Path: "/chat" + query, Text: true})}
+	options := []engine.Option{engine.WebSocket(engine.WebSocketOptions{Path: "/chat" + query, Text: true, Compression: true})}
 	if insecure != nil {
 		options = append(options, engine.TLS(insecure))
 	}
