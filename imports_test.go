@@ -41,6 +41,7 @@ const (
 	reassembly = "internal/reassembly"
 	checksum   = "internal/checksum"
 	wsclient   = "internal/wsconn"
+	chromium   = "internal/chromium"
 	systemd    = "github.com/coreos/go-systemd/v22/"
 	deflate    = "github.com/klauspost/compress/flate"
 	tomlFile   = "github.com/pelletier/go-toml/v2"
@@ -49,7 +50,7 @@ const (
 var rooms = []room{
 	{dir: ".", tests: []string{"engine", "enginetest", "session", "frame", checksum, wsclient, "layer/websocket"}},
 	{dir: "cmd", may: []string{"engine", "session", "bench", echoserver, sys}, tests: []string{"pool", testkit}},
-	{dir: "examples", may: []string{"engine", "session", "frame", "pool"}},
+	{dir: "examples", may: []string{"engine", "session", "frame", "pool"}, tests: []string{chromium}},
 	{dir: "examples/ongnet", may: []string{"ongnet", "session", gnet}}, // all of gnet: here and in ongnet only
 	{dir: "ongnet", may: []string{"engine", "session", "internal/asynclog", "internal/reactor", gnet, gnet + "/pkg/", sys}, tests: []string{"enginetest", "internal/"}},
 	{dir: "docs", tests: []string{"engine", "session", "frame", "pool"}}, // the code of the guide: test files only
@@ -82,8 +83,9 @@ var rooms = []room{
 	{dir: reassembly, may: []string{"pool", "frame"}, tests: []string{reassembly}},
 	{dir: "layer/tls", may: []string{"session", "pool"}, // bytes in, bytes out: no socket, no file
 		not: []string{"os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
-	{dir: checksum, may: []string{"session", "frame"}}, // a layer for tests
-	{dir: wsclient, may: []string{"layer/websocket"}},  // a client for tests
+	{dir: checksum, may: []string{"session", "frame"}},  // a layer for tests
+	{dir: wsclient, may: []string{"layer/websocket"}},   // a client for tests
+	{dir: chromium, may: []string{"engine", "session"}}, // a browser for tests
 	{dir: testkit, may: append([]string{"session", "pool", "frame", sys}, testLibraries...), tests: []string{"internal/"}},
 	{dir: "bench", may: []string{sys, histogram}, tests: []string{"bench"}}, // nothing of ours: it can load any server
 	{dir: "trials", may: []string{"engine", "session", "pool", "frame", "bench", "internal/", sys}},
@@ -118,7 +120,7 @@ func forbidden(file, imp string) string {
 		}
 		return ""
 	}
-	if ours && !test && (name == testkit || name == checksum || name == wsclient || name == enginekit && home.dir != "enginetest") {
+	if ours && !test && (name == testkit || name == checksum || name == wsclient || name == chromium || name == enginekit && home.dir != "enginetest") {
 		return name + " is for test files"
 	}
 	allowed := home.may
@@ -255,6 +257,8 @@ func TestImportRule(t *testing.T) {
 		{"ongnet/contract_test.go", module + "/enginetest", true},
 		{"examples/ongnet/main.go", gnet, true},
 		{"examples/echo/main.go", gnet, false},
+		{"examples/chat/browser_test.go", module + "/" + chromium, true},
+		{"examples/chat/web.go", module + "/" + chromium, false},
 		{"engine/loop.go", module + "/ongnet", false},
 		{"engine/gnetlog_test.go", gnet + "/pkg/logging", true},
 		{"engine/loop.go", module + "/internal/reactor", true},
