@@ -9,26 +9,26 @@ import (
 
 // Fifty dummies play for a second, and each sees every move once and in order.
 func TestGame(t *testing.T) {
-	if err := play(t.Context(), "127.0.0.1:0", 50, 200*time.Millisecond, time.Second); err != nil {
+	if err := play(t.Context(), "127.0.0.1:0", "127.0.0.1:0", 50, 200*time.Millisecond, time.Second); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // An invalid packet ends its session and no other.
 func TestNonsenseIsThrownOut(t *testing.T) {
-	e, r, addr, err := listen("127.0.0.1:0")
+	s, err := listen("127.0.0.1:0", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.Close()
+	defer s.Close()
 	ctx, stop := context.WithCancel(t.Context())
 	ticking := make(chan struct{})
 	go func() {
 		defer close(ticking)
-		r.run(ctx)
+		s.room.run(ctx)
 	}()
 	defer func() { stop(); <-ticking }()
-	c, err := net.Dial("tcp", addr.String())
+	c, err := net.Dial("tcp", s.players.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestNonsenseIsThrownOut(t *testing.T) {
 	if e, ok := err.(net.Error); ok && e.Timeout() {
 		t.Error("the session goes on")
 	}
-	if err := (&swarm{}).run(t.Context(), addr.String(), 5, 50*time.Millisecond, 200*time.Millisecond); err != nil {
+	if err := (&swarm{}).run(t.Context(), s.players.Addr().String(), 5, 50*time.Millisecond, 200*time.Millisecond); err != nil {
 		t.Error(err)
 	}
 }

@@ -95,20 +95,30 @@ func (p *player) OnRecv(b []byte) {
 	p.room.moved(m)
 }
 
-// listen starts the server.
-func listen(addr string) (*engine.Engine, *room, net.Addr, error) {
+// server is an engine with two listeners and a room.
+type server struct {
+	*engine.Engine
+	room     *room
+	players  *engine.Listener
+	watchers *engine.Listener // nil for none
+}
+
+// listen starts a server for players at addr, and for browsers at web, unless that is "".
+func listen(addr, web string) (*server, error) {
 	e, err := engine.New(engine.Options{})
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	r := &room{}
 	r.players.EndSlow = true // a player that misses moves must connect again
-	l, err := e.Listen("tcp", addr, func() session.Handler { return &player{room: r} }, engine.Framed(packets))
-	if err != nil {
-		return nil, nil, nil, err
+	s := &server{Engine: e, room: r}
+	if s.players, err = e.Listen("tcp", addr, func() session.Handler { return &player{room: r} }, engine.Framed(packets)); err != nil {
+		return nil, err
 	}
-	if err := e.Start(); err != nil {
-		return nil, nil, nil, err
+	if web != "" {
+		if s.watchers, err = e.Listen("tcp", web, func() session.Handler { return &watcher{room: r} }, webOption()); err != nil {
+			return nil, err
+		}
 	}
-	return e, r, l.Addr(), nil
+	return s, e.Start()
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,9 +19,12 @@ type dummy struct {
 	session.Session
 	swarm *swarm
 	id    uint64
-	count uint32            // its own moves; belongs to the swarm's goroutine
 	seen  map[uint64]uint32 // the last move of each player
 	tick  uint32
+
+	// Of the swarm's goroutine: its own moves, where it is, and where it is going, in radians.
+	count         uint32
+	x, y, heading float64
 }
 
 // swarm is a number of dummies in one process, on the loops of their own engine.
@@ -51,10 +56,21 @@ func (d *dummy) OnRecv(b []byte) {
 	}
 }
 
+// The room is a square of worldSize by worldSize. A dummy walks step at a time, and turns a little before each step.
+const worldSize, step = 100, 3
+
 func (d *dummy) move() error {
 	d.count++
+	d.heading += rand.Float64() - 0.5
+	x, y := d.x+step*math.Cos(d.heading), d.y+step*math.Sin(d.heading)
+	if d.count == 1 { // somewhere
+		x, y, d.heading = rand.Float64()*worldSize, rand.Float64()*worldSize, 2*math.Pi*rand.Float64()
+	}
+	if d.x, d.y = min(max(x, 0), worldSize), min(max(y, 0), worldSize); d.x != x || d.y != y { // at a wall
+		d.heading = math.Atan2(worldSize/2-y, worldSize/2-x)
+	}
 	b := binary.LittleEndian.AppendUint16(nil, cMove)
-	b = appendMove(b, move{count: d.count, x: float32(d.count), y: float32(d.ID() % 100)})
+	b = appendMove(b, move{count: d.count, x: float32(d.x), y: float32(d.y)})
 	b = append(b[:2], b[2+8:]...) // the server adds the id itself
 	d.swarm.sent.Add(1)
 	return d.Send(b)
