@@ -60,6 +60,7 @@ var beside = map[string]string{
 	"enginetest":          "tests",
 	"trials":              "tests",
 	"internal/checksum":   "a layer for tests",
+	"internal/chromium":   "for tests",
 	"internal/enginekit":  "for tests",
 	"internal/testkit":    "for tests",
 	"internal/wsconn":     "a client for tests",
