@@ -103,9 +103,13 @@ func (r *Result) section() *section {
 	if title == "" {
 		title = string(r.Mode)
 	}
+	layers := r.layerText()
+	if layers != "" {
+		layers = "," + layers
+	}
 	s := &section{
 		Heading: title + space + "· " + p.Addr,
-		Line:    fmt.Sprintf("%s%s, %d B messages, %s measured", r.shape(), r.layerText(), p.SizeBytes, timeTick(1e6*r.Totals.MeasuredS)),
+		Line:    fmt.Sprintf("%s%s, %d B messages, %s measured", r.shape(), layers, p.SizeBytes, timeTick(1e6*r.Totals.MeasuredS)),
 		Alarms:  []alarm{r.status()}, Tiles: r.tiles(), Latency: r.latencyView(), Steps: r.stepViews(),
 		Server: serverFigures(r, series, note), Errors: r.ErrorSamples,
 		Facts: []facts{{"Parameters", pairs(r.Parameters)}, {"Machine", pairs(r.Machine)}, {"Totals", pairs(r.Totals)}, {"Client", pairs(r.Client)}},

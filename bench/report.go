@@ -75,7 +75,7 @@ func (r *Result) about(t *table) {
 		m.DescriptorLimit, m.Date)
 }
 
-// layerText returns what there is to say of TLS and WebSocket.
+// layerText returns what there is to say of TLS and WebSocket, with a space before it, or "".
 func (r *Result) layerText() string {
 	var parts []string
 	if r.Parameters.TLS {
@@ -91,7 +91,7 @@ func (r *Result) layerText() string {
 	if len(parts) == 0 {
 		return ""
 	}
-	return " by " + strings.Join(parts, " and ")
+	return " over " + strings.Join(parts, " and ")
 }
 
 // coresText returns the number of cores, and how many of them the client may use if that is less.

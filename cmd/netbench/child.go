@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,19 +44,28 @@ const (
 type child struct {
 	cmd   *exec.Cmd
 	addr  string
+	pin   string    // SHA-256 of its certificate; "" without TLS
 	stdin io.Closer // open until the child may end
 	log   tail
 	ended chan struct{} // closed when the process has ended; err is set before
 	err   error
 }
 
-// startChild starts the server in the given mode on a free loopback port, and returns when it listens. The caller must call stop.
-func startChild(ctx context.Context, mode string) (*child, error) {
+// selfSigned is the server's flag for TLS.
+const selfSigned = "-tls-self-signed"
+
+// startChild starts the server with the given flags on a free loopback port, and returns when it listens. The caller must call stop.
+func startChild(ctx context.Context, flags ...string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("cannot start the server: %w", err)
 	}
-	c := &child{cmd: exec.Command(self, childCommand, "-addr", "127.0.0.1:0", "-mode", mode, "-log-level", "warn"), ended: make(chan struct{})}
+	secure, level := slices.Contains(flags, selfSigned), "warn"
+	if secure {
+		level = "info" // which has the certificate's SHA-256
+	}
+	args := append([]string{childCommand, "-addr", "127.0.0.1:0", "-log-level", level}, flags...)
+	c := &child{cmd: exec.Command(self, args...), ended: make(chan struct{}), log: tail{more: make(chan struct{}, 1)}}
 	// A process group of its own, so that Ctrl-C reaches only netbench, which ends its run before it ends the server.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.cmd.Stderr = &c.log
@@ -75,23 +86,34 @@ func startChild(ctx context.Context, mode string) (*child, error) {
 	}()
 	late := time.NewTimer(childStart)
 	defer late.Stop()
-	select {
-	case line := <-first.text:
-		addr, ok := strings.CutPrefix(line, "listening on ")
-		if c.addr = addr; ok {
+	for err == nil {
+		if c.addr != "" && (!secure || c.pin != "") {
 			return c, nil
 		}
-		err = fmt.Errorf("the server said %q", line)
-	case <-c.ended:
-		err = fmt.Errorf("the server did not start: %v %s", c.err, c.log.String())
-	case <-late.C:
-		err = fmt.Errorf("the server did not listen within %v %s", childStart, c.log.String())
-	case <-ctx.Done():
-		err = ctx.Err()
+		select {
+		case line := <-first.text:
+			addr, ok := strings.CutPrefix(line, "listening on ")
+			if c.addr = addr; !ok {
+				err = fmt.Errorf("the server said %q", line)
+			}
+		case <-c.log.more:
+			if found := certificate.FindStringSubmatch(c.log.String()); found != nil {
+				c.pin = found[1]
+			}
+		case <-c.ended:
+			err = fmt.Errorf("the server did not start: %v %s", c.err, c.log.String())
+		case <-late.C:
+			err = fmt.Errorf("the server did not listen within %v %s", childStart, c.log.String())
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
 	}
 	c.stop()
 	return nil, err
 }
+
+// certificate is how the server logs the SHA-256 of its certificate.
+var certificate = regexp.MustCompile(`\bsha256=([0-9a-f]{64})\b`)
 
 func (c *child) pid() int { return c.cmd.Process.Pid }
 
@@ -137,6 +159,7 @@ const tailSize = 2000
 
 // A tail keeps the end of what is written to it.
 type tail struct {
+	more chan struct{} // of capacity 1: something was written
 	mu   sync.Mutex
 	text []byte
 }
@@ -147,6 +170,10 @@ func (t *tail) Write(p []byte) (int, error) {
 	t.text = append(t.text, p...)
 	if n := len(t.text); n > tailSize {
 		t.text = append(t.text[:0], t.text[n-tailSize:]...)
+	}
+	select {
+	case t.more <- struct{}{}:
+	default:
 	}
 	return len(p), nil
 }

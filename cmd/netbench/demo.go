@@ -16,8 +16,8 @@ import (
 	"github.com/servercore-go/servercore/bench"
 )
 
-const demoHelp = `netbench demo starts the reference echo server on a free port of this machine, loads it in five ways for two seconds
-each, prints the results, and writes one page with charts. netbench without a command does the same.
+const demoHelp = `netbench demo starts the reference echo server on a free port of this machine, loads it in seven ways for one and a
+half seconds each, two of them over TLS and WebSocket, prints the results, and writes one page with charts. netbench without a command does the same.
 
   netbench
   netbench demo -html tour.html -json tour.json
@@ -37,7 +37,7 @@ type tour struct {
 }
 
 func demoFlags(t *tour) *flag.FlagSet {
-	*t = tour{html: "netbench-demo.html", measured: 1700 * time.Millisecond, warmup: 300 * time.Millisecond}
+	*t = tour{html: "netbench-demo.html", measured: 1200 * time.Millisecond, warmup: 300 * time.Millisecond}
 	fs := flag.NewFlagSet("demo", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
@@ -84,21 +84,23 @@ func demo(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return code
 }
 
-// A stop of the tour is one run against a server of the given mode.
+// A stop of the tour is one run against a server with the given flags.
 type stop struct {
-	name, mode string // of the server
-	plan       func(before []bench.Compared) bench.Plan
+	name, server string
+	plan         func(before []bench.Compared) bench.Plan
 }
 
 // stops are the runs of the tour. churn resets its connections, so that no port stays in TIME_WAIT and the tour can be made again at once.
 var stops = []stop{
-	{"echo", "echo", func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Echo} }},
-	{"pipelined", "echo", func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Echo, Depth: 16} }},
-	{"rate", "echo", func(before []bench.Compared) bench.Plan {
+	{"echo", "-mode echo", func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Echo} }},
+	{"pipelined", "-mode echo", func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Echo, Depth: 16} }},
+	{"rate", "-mode echo", func(before []bench.Compared) bench.Plan {
 		return bench.Plan{Mode: bench.Rate, Rate: half(before[0].Result.Totals.MessagesPerS)}
 	}},
-	{"churn", "echo", func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Churn, Linger0: true} }},
-	{"fanout", "broadcast", func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Fanout} }},
+	{"churn", "-mode echo", func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Churn, Linger0: true} }},
+	{"fanout", "-mode broadcast", func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Fanout} }},
+	{"tls", "-mode echo " + selfSigned, func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Echo, TLS: true} }},
+	{"websocket", "-mode echo -ws /ws", func([]bench.Compared) bench.Plan { return bench.Plan{Mode: bench.Echo, WS: "/ws"} }},
 }
 
 // half returns a round number near half of the rate, at which a server is neither idle nor at its limit.
@@ -149,28 +151,29 @@ func (t *tour) run(ctx context.Context, tables, stderr io.Writer) (results []ben
 	}()
 	live := bench.NewLive(stderr)
 	defer live.Clear()
-	mode := ""
+	server := ""
 	for i, stop := range stops {
 		if ctx.Err() != nil {
 			return results, nil
 		}
-		if stop.mode != mode {
+		if stop.server != server {
 			if s != nil {
 				err := s.stop()
 				if s = nil; err != nil {
 					return results, err
 				}
 			}
-			if s, err = startChild(ctx, stop.mode); err != nil {
+			if s, err = startChild(ctx, strings.Fields(stop.server)...); err != nil {
 				if ctx.Err() != nil {
 					err = nil // interrupted during the start
 				}
 				return results, err
 			}
-			mode = stop.mode
+			server = stop.server
 		}
 		plan := stop.plan(results)
 		plan.Addr, plan.Duration, plan.Warmup = s.addr, t.measured, t.warmup
+		plan.TLSPin = s.pin
 		if runtime.GOOS == "linux" { // the only system where another process's figures can be read
 			plan.PID = s.pid()
 		}

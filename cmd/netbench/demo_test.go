@@ -81,10 +81,38 @@ func TestDemo(t *testing.T) {
 		if list[i].Totals.Messages == 0 || runtime.GOOS == "linux" && list[i].Server == nil {
 			t.Errorf("%s: %d messages, server %+v", s.name, list[i].Totals.Messages, list[i].Server)
 		}
+		if to := list[i].Totals; (s.name == "tls") != (to.Handshakes > 0) || (s.name == "websocket") != (to.Upgrades > 0) {
+			t.Errorf("%s: %d handshakes, %d upgrades", s.name, to.Handshakes, to.Upgrades)
+		}
 	}
 	if !strings.Contains(stdout, "\nsummary ") || !strings.HasSuffix(stdout, "page with charts is "+page+"\n") {
 		t.Error(stdout)
 	}
+}
+
+// The reference server and netbench agree on WebSocket over TLS, in each mode with its kind of message.
+func TestWebSocketOverTLS(t *testing.T) {
+	for _, tt := range []struct{ mode, line string }{
+		{"echo", "echo -size 100000"}, {"echo", "echo -ws-text -depth 4"}, {"echo", "churn -tls-resume"}, {"broadcast", "fanout -ws-text"},
+	} {
+		c, err := startChild(t.Context(), "-mode", tt.mode, "-ws", "/ws", selfSigned)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for flags, want := range map[string]int{" -ws /ws": exitOK, " -ws /elsewhere": exitFault} {
+			if strings.HasPrefix(tt.line, "churn") && want != exitOK {
+				continue // goes on in spite of refusals
+			}
+			code, stdout, stderr := netbench(t.Context(), tt.line+flags+" -tls -tls-pin "+c.pin+brief+c.addr)
+			if code != want || want == exitOK && !strings.Contains(stdout, "WebSocket at /ws (") || want != exitOK && !strings.Contains(stderr, "404 Not Found") {
+				t.Errorf("netbench %s%s: code %d\nstdout %s\nstderr %s", tt.line, flags, code, stdout, stderr)
+			}
+		}
+		if err := c.stop(); err != nil {
+			t.Error(err)
+		}
+	}
+	wantGone(t)
 }
 
 // Without arguments netbench makes the tour, in the current folder.
@@ -111,7 +139,7 @@ func TestFailingDemoKeepsFiles(t *testing.T) {
 	dir, paths := earlier(t, "page.html", "results.json")
 	all := stops
 	t.Cleanup(func() { stops = all })
-	broken := stop{"broken", "nonsense", all[0].plan}
+	broken := stop{"broken", "-mode nonsense", all[0].plan}
 	for _, stops = range [][]stop{{broken}, {all[0], broken}} {
 		code, _, stderr := netbench(t.Context(), "demo -html "+paths[0]+" -json "+paths[1])
 		if code != exitFault || len(stops) > 1 && !strings.Contains(stderr, "not written: "+paths[1]+", "+paths[0]) {
@@ -164,7 +192,7 @@ func TestDemoKilled(t *testing.T) {
 }
 
 func TestServerThatDoesNotStart(t *testing.T) {
-	if _, err := startChild(t.Context(), "nonsense"); err == nil || !strings.Contains(err.Error(), "use echo, game, broadcast or discard") {
+	if _, err := startChild(t.Context(), "-mode", "nonsense"); err == nil || !strings.Contains(err.Error(), "use echo, game, broadcast or discard") {
 		t.Errorf("error %v", err)
 	}
 	wantGone(t)
@@ -172,7 +200,7 @@ func TestServerThatDoesNotStart(t *testing.T) {
 
 // A server that fails under the tour fails it, and is reported.
 func TestServerThatDies(t *testing.T) {
-	c, err := startChild(t.Context(), "echo")
+	c, err := startChild(t.Context(), "-mode", "echo")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,6 @@
 // Command netbench loads a TCP server, verifies every byte that comes back, and reports throughput, latency and cost.
 // It is a thin layer over package bench: flags, signals, files, exit codes. Run it with -h for the commands, and
-// netbench COMMAND -h for examples and flags. Without arguments it starts a server of its own, loads it in five
+// netbench COMMAND -h for examples and flags. Without arguments it starts a server of its own, loads it in seven
 // ways for ten seconds together, and writes a page with charts.
 //
 // Exit codes: 0 no errors; 1 could not run; 2 bad flags; 3 the run met errors, which its first line counts.
@@ -19,6 +19,8 @@
 //	            --connect-timeout                      -timeout TIME
 //	            --source-ip ADDR                       -sources N
 //	            --latency-connect                      always reported
+//	            --ssl                                  -tls
+//	            --ws                                   -ws PATH
 //	-L, -U                                             always reported: planned (corrected), reply (not corrected)
 //	HOST:PORT   HOST:PORT           -a HOST -p PORT    -addr HOST:PORT
 //

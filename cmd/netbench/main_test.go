@@ -117,6 +117,9 @@ func TestBadFlags(t *testing.T) {
 		{"echo -addr h:1 -rate 5", "-rate"}, // a closed loop has none
 		{"echo -addr h:1 -color", "-color"},
 		{"echo -addr h:1 more", "everything is set by flags"},
+		{"echo -addr h:1 -ws ws", "-ws ws: use the path of a URL, such as /ws"},
+		{"echo -addr h:1 -ws-text", "-ws-text: it needs -ws"},
+		{"echo -addr h:1 -tls-name x", "-tls-name x: it needs -tls"},
 		{"rate -addr h:1 -arrival never", "-arrival \"never\": use uniform or poisson"},
 		{"fanout -addr h:1 -size 8", "-size 8: fanout needs"},
 		{"idle -addr h:1 -conns 2 -active 3", "-active 3: there are only 2 connections"},
