@@ -28,9 +28,9 @@ func texts() map[string][]string {
 	for plane := range rune(17) {
 		nonCharacters = append(nonCharacters, string(plane<<16|0xFFFE), string(plane<<16|0xFFFF))
 	}
-	var continuations []string
-	for i := range 6 {
-		continuations = append(continuations, strings.Repeat("\x80\xbf", i)[:i]+"\x80")
+	continuations := []string{"\x80", "\xbf"}
+	for i := 2; i <= 6; i++ {
+		continuations = append(continuations, "\x80\xbf\x80\xbf\x80\xbf"[:i])
 	}
 	var all strings.Builder
 	for c := 0x80; c <= 0xBF; c++ {
@@ -39,17 +39,16 @@ func texts() map[string][]string {
 	cut := []string{"\xc0", "\xe0\x80", "\xf0\x80\x80", "\xf8\x80\x80\x80", "\xfc\x80\x80\x80\x80", "\xdf", "\xef\xbf", "\xf7\xbf\xbf", "\xfb\xbf\xbf\xbf",
 		"\xfd\xbf\xbf\xbf\xbf"}
 	return map[string][]string{
-		"6.1":  {""},
 		"6.2":  {"Hello-\xc2\xb5@\xc3\x9f\xc3\xb6\xc3\xa4\xc3\xbc\xc3\xa0\xc3\xa1-UTF-8!!"},
 		"6.3":  {greek + "\xed\xa0\x80edited"},
-		"6.5":  {greek},
+		"6.5":  {"hello$world", "hello\xc2\xa2world", "hello\xe2\x82\xacworld", "hello\xf0\xa4\xad\xa2world", greek},
 		"6.6":  prefixes,
 		"6.7":  {"\x00", "\xc2\x80", "\xe0\xa0\x80", "\xf0\x90\x80\x80"},
 		"6.8":  {"\xf8\x88\x80\x80\x80", "\xfc\x84\x80\x80\x80\x80"},
 		"6.9":  {"\x7f", "\xdf\xbf", "\xef\xbf\xbf", "\xf4\x8f\xbf\xbf"},
 		"6.10": {"\xf7\xbf\xbf\xbf", "\xfb\xbf\xbf\xbf\xbf", "\xfd\xbf\xbf\xbf\xbf\xbf"},
 		"6.11": {"\xed\x9f\xbf", "\xee\x80\x80", "\xef\xbf\xbd", "\xf4\x8f\xbf\xbf", "\xf4\x90\x80\x80"},
-		"6.12": append(continuations, "\xbf", all.String()),
+		"6.12": append(continuations, all.String()),
 		"6.13": lonely,
 		"6.14": cut,
 		"6.15": {strings.Join(cut, "")},
@@ -73,15 +72,25 @@ func TestAutobahn6UTF8(t *testing.T) {
 				c.messages, c.code = nil, 1007
 			}
 			for how, frames := range map[string][]frame{
-				"whole": {{fin | text, p}}, "in two": {{text, p[:len(p)/2]}, {fin | cont, p[len(p)/2:]}}, "a byte a frame": append(split(text, p, 1), frame{})[:max(1, len(p))],
+				"whole": {{fin | text, p}}, "in two": {{text, p[:len(p)/2]}, {fin | cont, p[len(p)/2:]}}, "a byte a frame": split(text, p, 1),
 			} {
-				if c.frames = frames; p == "" {
-					c.frames = []frame{{text, ""}, {cont, ""}, {fin | cont, ""}} // 6.1.2
+				c.id, c.frames = fmt.Sprintf("%s.%d %s", group, i+1, how), frames
+				switch group { // whose cases are the ways of cutting, and not the texts
+				case "6.2":
+					c.id = map[string]string{"whole": "6.2.1", "in two": "6.2.2 and 6.2.4", "a byte a frame": "6.2.3"}[how]
+				case "6.3":
+					c.id = map[string]string{"whole": "6.3.1", "in two": "6.3, in two", "a byte a frame": "6.3.2"}[how]
 				}
-				c.id = fmt.Sprintf("%s.%d %s", group, i+1, how)
 				c.run(t)
 			}
 		}
+	}
+	for _, c := range []wsCase{
+		{id: "6.1.1", frames: []frame{{fin | text, ""}}, messages: []string{aText("")}},
+		{id: "6.1.2", frames: []frame{{text, ""}, {cont, ""}, {fin | cont, ""}}, messages: []string{aText("")}},
+		{id: "6.1.3", frames: []frame{{text, ""}, {cont, "middle frame payload"}, {fin | cont, ""}}, messages: []string{aText("middle frame payload")}},
+	} {
+		c.run(t)
 	}
 }
 
@@ -97,6 +106,7 @@ func TestAutobahn6FailsFast(t *testing.T) {
 		{"6.4, no character begins so", []string{"a", "\xff"}},
 		{"6.4, a long message", []string{strings.Repeat("a", 100_000), "\xc0"}},
 	} {
+		note(t, numbers(tt.name)...)
 		fragments := accepted(t, websocket.Options{})
 		inFrame := accepted(t, websocket.Options{})
 		whole := frame{fin | text, strings.Join(tt.parts, "") + strings.Repeat("z", 1000)}.encode(true)

@@ -69,7 +69,7 @@ func bodies(n int) map[string]string {
 
 // sizes are the lengths of messages of groups 12 and 13, and of their frames, 0 for one frame.
 var sizes = [][2]int{{16, 0}, {64, 0}, {256, 0}, {1024, 0}, {4096, 0}, {8192, 0}, {16384, 0}, {32768, 0}, {65536, 0}, {131072, 0}, {8192, 256}, {16384, 256},
-	{32768, 256}, {65536, 256}, {131072, 256}, {131072, 1024}, {131072, 4096}}
+	{32768, 256}, {65536, 256}, {131072, 256}, {131072, 1024}, {131072, 4096}, {131072, 32768}}
 
 // compressedFrames is a compressed message.
 func compressedFrames(op byte, wire string, size int) []frame {
@@ -84,6 +84,7 @@ func compressedFrames(op byte, wire string, size int) []frame {
 func TestAutobahn12And13Compressed(t *testing.T) {
 	for i, size := range sizes {
 		for group, p := range bodies(size[0]) {
+			note(t, fmt.Sprintf("%s.%d", group, i+1))
 			for side, client := range []bool{false, true} {
 				if size[0] > 4096 && side == i%2 {
 					continue // both sides for short messages, in turn for long ones
@@ -122,6 +123,55 @@ func compressingSide(t testing.TB, client bool) *websocket.Layer {
 		return dialled(t, compressing, both)
 	}
 	return accepted(t, compressing, offer)
+}
+
+// Each offer of group 13 is accepted; messages of each size come in, and go out as the standard library inflates them.
+func TestAutobahn13Offers(t *testing.T) {
+	const plain, takeover, bits8, bits15 = "permessage-deflate; client_no_context_takeover; client_max_window_bits", "; server_no_context_takeover",
+		"; server_max_window_bits=8", "; server_max_window_bits=15"
+	var layers []*websocket.Layer
+	for k, offers := range []string{plain, plain + takeover, plain + bits8, plain + bits15, plain + takeover + bits8, plain + takeover + bits15,
+		plain + takeover + bits8 + ", " + plain + takeover + ", " + plain} {
+		layers = append(layers, accepted(t, compressing, "Sec-WebSocket-Extensions: "+offers))
+		if !layers[k].Compressed() {
+			t.Errorf("13.%d: %s was not accepted", k+1, offers)
+		}
+	}
+	for i, size := range sizes {
+		p := bodies(size[0])["12.1"]
+		wire := encodeAll(true, compressedFrames(text, deflated(t, p, flate.DefaultCompression), size[1])...)
+		for k, l := range layers {
+			id := fmt.Sprintf("13.%d.%d", k+1, i+1)
+			note(t, id)
+			if h := hear(t, l, wire, cuts(len(wire))[1], make([]byte, 64<<10), false); h.err != nil || !slices.Equal(h.messages, []string{aText(p)}) {
+				t.Fatalf("%s: %v, messages %q", id, h.err, h.messages)
+			}
+			out, err := l.Framer(1).Append(nil, []byte(p))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := decode(t, out, false)[0]
+			if compressed := f.first&rsv1 != 0; compressed != (len(p) >= websocket.CompressAbove) {
+				t.Errorf("%s: %d bytes: compressed %v", id, len(p), compressed)
+			} else if compressed {
+				f.payload = inflated(t, f.payload)
+			}
+			if f.payload != p {
+				t.Errorf("%s: %d bytes went out as %d others", id, len(p), len(f.payload))
+			}
+		}
+	}
+	noBuffers(t)
+}
+
+// inflated is the payload of a compressed message as the standard library inflates it.
+func inflated(t testing.TB, wire string) string {
+	t.Helper()
+	p, err := io.ReadAll(flate.NewReader(strings.NewReader(wire + "\x00\x00\xff\xff\x01\x00\x00\xff\xff"))) // and a block that is the last
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(p)
 }
 
 // What one side's framer makes is what the other side opens, whatever window was agreed on; and it is smaller, if it can be.
