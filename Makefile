@@ -1,6 +1,6 @@
 # Every target is a plain go command that can be typed by hand; .ci/run is what a change must pass.
 
-# go.work ties the three modules together, and finds the tools of tools/go.mod.
+# go.work ties the modules together, and finds the tools of tools/go.mod.
 TOOL := go tool
 ALL  := ./... ./tools/... ./bench/peers/...
 
