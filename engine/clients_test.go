@@ -1,6 +1,9 @@
 //go:build clients
 
-// TLS and WebSocket with clients and servers of others: openssl, curl, Python's websockets. go test -tags clients -run '^TestClients' ./engine
+// TLS and WebSocket with clients and servers of others, openssl, curl, Python's websockets:
+//
+//	go test -tags clients -run '^TestClients' ./engine
+//
 // They have to be installed, so it stands behind a tag; .ci/clients runs it. With -v it shows what was typed and what was answered.
 
 package engine_test

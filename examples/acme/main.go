@@ -1,10 +1,10 @@
-// Command acme serves a page by https and its WebSocket by wss, with a certificate that it gets from Let's Encrypt, or from another authority
-// that speaks ACME (RFC 8555), and renews by itself. On the machine that the name leads to:
+// Command acme serves a page by https and its WebSocket by wss, with a certificate that it gets from Let's Encrypt, or from another
+// authority that speaks ACME (RFC 8555), and renews by itself. On the machine that the name leads to:
 //
 //	go run ./examples/acme -domain www.example.org
 //
-// The authority must reach ports 443 and 80 of the name: it checks with either that the name is yours. Certificates and the account's key are
-// kept in a folder, so that a restart asks for nothing. Tests use an authority of their own; see main_test.go.
+// The authority must reach ports 443 and 80 of the name: it checks with either that the name is yours. Certificates and the account's key
+// are kept in a folder, so that a restart asks for nothing. Tests use an authority of their own; see main_test.go.
 package main
 
 import (

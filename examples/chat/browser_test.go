@@ -1,7 +1,7 @@
 //go:build browser
 
-// The page in a real browser: go test -tags browser -run '^TestBrowser' ./examples/chat. It needs Chromium and the OpenBSD netcat, so it stands
-// behind a tag; .ci/run runs it. CHAT_SHOTS=DIR keeps the screenshots.
+// The page in a real browser: go test -tags browser -run '^TestBrowser' ./examples/chat. It needs Chromium and the OpenBSD netcat, so it
+// stands behind a tag; .ci/run runs it. CHAT_SHOTS=DIR keeps the screenshots.
 
 package main
 
@@ -112,8 +112,8 @@ func (n *netcat) want(line string) {
 	}
 }
 
-// restart ends a server and starts one with the same addresses, as if the program was started again. Between the two it waits until a tab has
-// noticed.
+// restart ends a server and starts one with the same addresses, as if the program was started again. Between the two it waits until a tab
+// has noticed.
 func restart(t *testing.T, s *server, secure bool, p tab) *server {
 	t.Helper()
 	lines, web := s.lines.Addr().String(), s.web.Addr().String()

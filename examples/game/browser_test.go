@@ -1,7 +1,7 @@
 //go:build browser
 
-// The page in a real browser: go test -tags browser -run '^TestBrowser' ./examples/game. It needs Chromium, so it stands behind a tag; .ci/run
-// runs it. GAME_SHOTS=DIR keeps the screenshots.
+// The page in a real browser: go test -tags browser -run '^TestBrowser' ./examples/game. It needs Chromium, so it stands behind a tag;
+// .ci/run runs it. GAME_SHOTS=DIR keeps the screenshots.
 
 package main
 

@@ -34,7 +34,8 @@ func (t *Tab) visit(url string) (problem string) {
 	return gone.ErrorText
 }
 
-// Eval evaluates an expression in the page, waits for it if it is a promise, and decodes its value, which must be JSON, unless result is nil.
+// Eval evaluates an expression in the page, and waits for it if it is a promise. It decodes the value, which must be JSON, unless result is
+// nil.
 func (t *Tab) Eval(expression string, result any) {
 	t.b.t.Helper()
 	value := struct{ Value any }{result}
