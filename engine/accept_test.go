@@ -133,8 +133,8 @@ func TestAcceptPauses(t *testing.T) {
 			return openFile()
 		}
 		client := dial(t, l)
-		if pause := e.acceptFailed(l, fault, time.Second); pause != 0 || e.refused.descriptors.Load() != uint64(i+1) {
-			t.Errorf("%v: a pause of %v, %d are shed", fault, pause, e.refused.descriptors.Load())
+		if pause := e.acceptFailed(l, fault, time.Second); pause != 0 || e.refused[refusedDescriptors].Load() != uint64(i+1) {
+			t.Errorf("%v: a pause of %v, %d are shed", fault, pause, e.refused[refusedDescriptors].Load())
 		}
 		if err := endOf(t, client); !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("%v: the client reads %v", fault, err)
@@ -188,7 +188,7 @@ func TestAcceptErrors(t *testing.T) {
 			f.set(0, nil)
 			exchange(t, waiting, 3)
 			exchange(t, dial(t, l), 3)
-			if n := e.refused.descriptors.Load(); n != 0 || e.sessions.Load() != 3 {
+			if n := e.refused[refusedDescriptors].Load(); n != 0 || e.sessions.Load() != 3 {
 				t.Errorf("%d were shed, %d sessions are open", n, e.sessions.Load())
 			}
 		})
@@ -230,8 +230,8 @@ func TestShedKeepsNoPlace(t *testing.T) {
 	for range 3 {
 		gone(admit())
 	}
-	if n := e.sessions.Load(); n != 0 || e.refused.descriptors.Load() != 3 || len(l.pending) != 0 {
-		t.Errorf("%d places are taken, %d shed, %d are handed on", n, e.refused.descriptors.Load(), len(l.pending))
+	if n := e.sessions.Load(); n != 0 || e.refused[refusedDescriptors].Load() != 3 || len(l.pending) != 0 {
+		t.Errorf("%d places are taken, %d shed, %d are handed on", n, e.refused[refusedDescriptors].Load(), len(l.pending))
 	}
 	missing = nil
 	admit()
@@ -239,14 +239,14 @@ func TestShedKeepsNoPlace(t *testing.T) {
 		t.Fatalf("%d places are taken, %d are handed on", n, len(l.pending))
 	}
 	gone(admit())
-	if n := e.sessions.Load(); n != 1 || e.refused.full.Load() != 1 || len(l.pending) != 1 {
-		t.Errorf("%d places are taken, %d refused, %d are handed on", n, e.refused.full.Load(), len(l.pending))
+	if n := e.sessions.Load(); n != 1 || e.refused[refusedFull].Load() != 1 || len(l.pending) != 1 {
+		t.Errorf("%d places are taken, %d refused, %d are handed on", n, e.refused[refusedFull].Load(), len(l.pending))
 	}
 	_ = unix.Close(l.pending[0].fd)
 	l.pending = nil
 	e.stop()
 	gone(admit())
-	if n := e.refused.closing.Load(); n != 1 || e.sessions.Load() != 1 {
+	if n := e.refused[refusedClosing].Load(); n != 1 || e.sessions.Load() != 1 {
 		t.Errorf("%d are refused for the end", n)
 	}
 }

@@ -33,6 +33,7 @@ func (l *loop) OnOpen(c *conn) {
 	if l.engine.stopping() {
 		l.engine.endLate(c.Context)
 	}
+	l.traceOpen(c.Context)
 	c.Context.Connected()
 }
 
@@ -84,6 +85,7 @@ func (l *loop) OnRelease(c *conn) { l.release(c) }
 
 // OnTurn implements reactor.Handler.
 func (l *loop) OnTurn(until time.Duration) (more bool) {
+	l.probe.Answer(until - reactor.TurnTime)
 	if len(l.headers) > 0 && l.engine.stopping() {
 		l.refuseHeaders()
 	}

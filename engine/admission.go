@@ -33,8 +33,9 @@ type pendingConn struct {
 // admit decides about a connection that was accepted. It hands the connection to a loop, or refuses it, counts that and closes it. lp is nil if the
 // engine is stopping. Later decisions are the loop's: the PROXY header, Admit, the factory.
 func (e *Engine) admit(p pendingConn, lp *loop) {
+	e.traceAccept(p.origin, p.local, p.remote)
 	if lp == nil || e.stopping() {
-		e.refused.closing.Add(1)
+		e.countRefused(p.origin, refusedClosing, p.remote, ErrClosed)
 		_ = unix.Close(p.fd)
 		return
 	}
@@ -45,14 +46,14 @@ func (e *Engine) admit(p pendingConn, lp *loop) {
 	if !e.takePlace() {
 		e.log.Limited(fullLine, "refusing connections: MaxSessions reached", "max", e.maxSessions)
 		p.source.Release(time.Now())
-		e.refused.full.Add(1)
+		e.countRefused(p.origin, refusedFull, p.remote, ErrFull)
 		p.origin.entry.sendRefusal(p.fd)
 		_ = unix.Close(p.fd)
 		return
 	}
 	if !e.spareKept() {
 		p.source.Release(time.Now())
-		e.refused.descriptors.Add(1)
+		e.countRefused(p.origin, refusedDescriptors, p.remote, unix.EMFILE)
 		e.shed(p.fd)
 		e.freePlace()
 		return
@@ -77,7 +78,7 @@ func (e *Engine) checkSource(p *pendingConn) bool {
 	if en.trusted.Contains(addrPort(p.remote).Addr()) {
 		return true
 	}
-	e.refused.untrusted.Add(1)
+	e.countRefused(p.origin, refusedUntrusted, p.remote, nil)
 	e.log.Limited(proxyLine, "refusing connections that do not come from a trusted proxy", "remote", p.remote)
 	return false
 }

@@ -40,7 +40,7 @@ func (l *loop) callAdmit(p pendingConn) (admitted bool) {
 		if admitted {
 			return
 		}
-		e.refused.admit.Add(1)
+		e.countRefused(p.origin, refusedAdmit, p.remote, err)
 		if returned {
 			e.log.Limited(admitLine, "connection refused by Admit", "err", err, "remote", p.remote)
 			return

@@ -120,7 +120,7 @@ func (e *Engine) connect(ctx context.Context, o *origin, address string, a *atte
 	}
 	defer e.dials.Done()
 	if !e.takePlace() { // before there is a socket: T2 bounds descriptors
-		e.refused.full.Add(1)
+		e.countRefused(o, refusedFull, nil, ErrFull)
 		return ErrFull
 	}
 	p := pendingConn{origin: o, attempt: a}
@@ -137,11 +137,11 @@ func (e *Engine) connect(ctx context.Context, o *origin, address string, a *atte
 func (e *Engine) beginDial(method string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	switch e.state {
-	case running:
+	switch e.state.get() {
+	case StateRunning:
 		e.dials.Add(1)
 		return nil
-	case fresh:
+	case StateNew:
 		return errors.New("Start must come before " + method)
 	}
 	return ErrClosed

@@ -79,7 +79,7 @@ func TestFaultRefusesNewcomers(t *testing.T) {
 		bring(t, l, null)
 	}
 	l.Turn()
-	if n := l.engine.refused.closing.Load(); n != 3 {
+	if n := l.engine.refused[refusedClosing].Load(); n != 3 {
 		t.Errorf("%d were refused because of the end, want 3", n)
 	}
 	receive(t, l.engine.done)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/servercore-go/servercore/internal/budget"
 	"github.com/servercore-go/servercore/internal/descriptors"
 	"github.com/servercore-go/servercore/internal/reactor"
+	"github.com/servercore-go/servercore/internal/ring"
 	layertls "github.com/servercore-go/servercore/layer/tls"
 	"github.com/servercore-go/servercore/session"
 )
@@ -30,11 +30,12 @@ type Engine struct {
 	clock   reactor.Clock
 
 	mu        sync.Mutex
-	state     state
+	state     stateHolder // changed under mu, read by any goroutine
 	listeners []*Listener
-	loops     []*loop // fixed by Start
-	err       error   // why it ended, or is ending, if somebody asked for it
-	fault     error   // of loops that failed
+	loops     []*loop              // fixed by Start
+	live      atomic.Pointer[live] // what runs, for those who must not wait for mu: Start holds it while it looks names up
+	err       error                // why it ended, or is ending, if somebody asked for it
+	fault     error                // of loops that failed
 
 	budget *budget.Budget // nil without SendBudget
 
@@ -58,28 +59,16 @@ type Engine struct {
 	room        chan struct{} // a loop has begun to open a connection: it can take another one, see awaitLoop
 	emptied     chan struct{} // the last session has left
 
-	unwatch   chan struct{} // closed to end the watchdog, nil without one
+	unwatch   chan struct{} // closed to end the watchdog
 	unwatched chan struct{} // closed when it has ended
 
 	accepted, acceptErrors atomic.Uint64
 	dialed, dialErrors     atomic.Uint64
 	offloaded              reactor.Offloaded
 	handshakes             layertls.Handshakes
-	refused                struct {
-		full, descriptors, factory, closing, failed                    atomic.Uint64
-		denied, perAddress, acceptRate, admit, untrusted, header, late atomic.Uint64
-		handshake, handshakeLate                                       atomic.Uint64
-	}
+	refused                refusedCounts
+	closed                 *ring.Ring[closedSession]
 }
-
-type state uint8
-
-const (
-	fresh state = iota
-	running
-	ending
-	ended
-)
 
 // ErrClosed is what Err returns after Shutdown or Close, and what they, Start and Dial return on an engine that has
 // ended, or is ending.
@@ -104,6 +93,7 @@ func New(o Options) (*Engine, error) {
 		tuning:       o.tuning(),
 		setsockopt:   unix.SetsockoptInt,
 		acceptSocket: reactor.Accept,
+		closed:       ring.New[closedSession](o.KeepClosed),
 	}
 	if o.SendBudget > 0 {
 		e.budget = budget.New(o.SendBudget)
@@ -149,9 +139,10 @@ func (e *Engine) Listen(network, address string, f session.Factory, opts ...Opti
 	o.address = address
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.state != fresh {
+	if e.state.get() != StateNew {
 		return nil, fmt.Errorf("engine: listen %s %s: Listen must come before Start", network, address)
 	}
+	o.counts = &listenerCounts{index: len(e.listeners)}
 	l := &Listener{engine: e, address: address, origin: o, addr: o.addr}
 	e.listeners = append(e.listeners, l)
 	return l, nil
@@ -163,16 +154,16 @@ func (e *Engine) Start() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
-	case e.state == running:
+	case e.state.get() == StateRunning:
 		return errors.New("engine: already started")
-	case e.state != fresh:
+	case e.state.get() != StateNew:
 		return ErrClosed
 	}
 	if err := e.start(); err != nil {
 		e.undo()
 		return err
 	}
-	e.state = running
+	e.state.set(StateRunning)
 	for _, l := range e.listeners {
 		if l.bound {
 			l.keepPath()
@@ -212,13 +203,12 @@ func (e *Engine) start() error {
 			return fmt.Errorf("engine: listen %s %s: %w%s", l.origin.network, l.address, err, hint("", err))
 		}
 	}
+	e.goLive()
 	for _, l := range e.loops { // last: what the loops see does not change any more
 		go l.Run()
 	}
-	if e.options.StallWarning > 0 {
-		e.unwatch, e.unwatched = make(chan struct{}), make(chan struct{})
-		go e.watch()
-	}
+	e.unwatch, e.unwatched = make(chan struct{}), make(chan struct{})
+	go e.watch()
 	return nil
 }
 
@@ -283,34 +273,6 @@ func (e *Engine) Err() error {
 		return cmp.Or(e.err, e.fault)
 	}
 	return errors.Join(e.err, e.fault)
-}
-
-// Sessions returns the handlers of the sessions open now, in no order. It is a snapshot: sessions may end while
-// it is walked. Any goroutine, callbacks included.
-func (e *Engine) Sessions() iter.Seq[session.Handler] {
-	return func(yield func(session.Handler) bool) {
-		for _, l := range e.running() {
-			for _, c := range l.Conns() {
-				if h := c.Context.Handler(); !isHTTP(h) && !yield(h) {
-					return
-				}
-			}
-		}
-	}
-}
-
-func (e *Engine) running() []*loop {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.loops
-}
-
-func (e *Engine) eachSession(f func(*session.Driver)) {
-	for _, l := range e.running() {
-		for _, c := range l.Conns() {
-			f(c.Context)
-		}
-	}
 }
 
 func notify(c chan struct{}) {

@@ -26,7 +26,7 @@ func (l *loop) callFactory(p pendingConn) (h session.Handler, err error) {
 		}
 		err = fmt.Errorf("%w: factory: %v", session.ErrPanic, value)
 		if left { // nobody above will count it, nor tell
-			e.refused.factory.Add(1)
+			e.countRefused(p.origin, refusedFactory, p.remote, err)
 			p.attempt.fail(err)
 		}
 		e.log.LimitedError(panicLine, "session factory failed, the connection is refused", "panic", value, "stack", string(debug.Stack()))

@@ -109,7 +109,7 @@ func (l *Listener) File() (*os.File, error) {
 	l.engine.mu.Lock()
 	defer l.engine.mu.Unlock()
 	if !l.bound {
-		if l.closed || l.engine.state > running {
+		if l.closed || l.engine.state.get() > StateRunning {
 			return nil, fmt.Errorf("engine: file of a listener: %w", net.ErrClosed)
 		}
 		return nil, errors.New("engine: file of a listener: Start comes first")

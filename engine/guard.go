@@ -89,17 +89,19 @@ func (e *Engine) judge(n *pendingConn) bool {
 		return true
 	}
 	source, verdict := g.Judge(addrPort(n.remote).Addr(), time.Now())
+	var cause refusal
 	switch verdict {
 	case guard.Accepted:
 		n.source = source
 		return true
 	case guard.Denied:
-		e.refused.denied.Add(1)
+		cause = refusedDenied
 	case guard.TooManySessions:
-		e.refused.perAddress.Add(1)
+		cause = refusedPerAddress
 	case guard.TooFast:
-		e.refused.acceptRate.Add(1)
+		cause = refusedAcceptRate
 	}
+	e.countRefused(n.origin, cause, n.remote, nil)
 	e.log.Limited(guardLine, "refusing connections", "err", verdict.String(), "remote", n.remote)
 	return false
 }

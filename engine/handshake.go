@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -76,7 +75,7 @@ func (l *loop) beginHandshake(c *conn, p pendingConn) {
 	e, admit := l.engine, p.origin.entry != nil && p.origin.entry.admit != nil
 	switch {
 	case e.stopping() || l.fault != nil:
-		l.refuseHandshake(h, &e.refused.closing, ErrClosed, "")
+		l.refuseHandshake(h, refusedClosing, ErrClosed, "")
 		return
 	case admit && !l.callAdmit(p): // it has counted and logged that
 		p.origin.entry.sendRefusal(p.fd)
@@ -88,7 +87,7 @@ func (l *loop) beginHandshake(c *conn, p pendingConn) {
 	}
 	if h.layer == nil {
 		err := errors.New("Layered: the function must return a layer")
-		l.refuseHandshake(h, &e.refused.handshake, fmt.Errorf("%w: %w", session.ErrHandshake, err), handshakeFailed)
+		l.refuseHandshake(h, refusedHandshake, fmt.Errorf("%w: %w", session.ErrHandshake, err), handshakeFailed)
 		return
 	}
 	wake := func() { l.wakeHandshake(c) }
@@ -100,7 +99,7 @@ func (l *loop) beginHandshake(c *conn, p pendingConn) {
 		return
 	}
 	if err := l.Register(c); err != nil { // tells also of what has come since
-		l.refuseHandshake(h, &e.refused.failed, err, handshakeFailed)
+		l.refuseHandshake(h, refusedFailed, err, handshakeFailed)
 		return
 	}
 	if p.origin.network == "unix" {
@@ -138,7 +137,7 @@ func (l *loop) serveWoken() {
 	}
 	if l.engine.stopping() {
 		for _, h := range l.handshakes {
-			l.refuseHandshake(h, &l.engine.refused.closing, ErrClosed, "")
+			l.refuseHandshake(h, refusedClosing, ErrClosed, "")
 		}
 	}
 }
@@ -198,16 +197,16 @@ func (l *loop) stepHandshake(h *handshake) (more bool) {
 	writeErr := l.sendOwn(h)
 	switch {
 	case err != nil:
-		l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(err), handshakeFailed)
+		l.refuseHandshake(h, refusedHandshake, matchHandshake(err), handshakeFailed)
 	case errors.Is(writeErr, session.ErrPanic):
 		l.failHandshake(h, writeErr)
 	case writeErr != nil:
-		l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(writeErr), handshakeFailed)
+		l.refuseHandshake(h, refusedHandshake, matchHandshake(writeErr), handshakeFailed)
 	case h.layer.Established():
 		l.finishHandshake(h, again)
 	case readErr == io.ErrUnexpectedEOF && used == 0 && !again && l.callEnded(h.layer) == nil: // wake comes
 	case readErr != nil && used == 0 && !again:
-		l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(readErr), handshakeFailed)
+		l.refuseHandshake(h, refusedHandshake, matchHandshake(readErr), handshakeFailed)
 	default:
 		return used > 0 || again
 	}
@@ -222,7 +221,7 @@ func (l *loop) finishHandshake(h *handshake, more bool) {
 		l.failHandshake(h, err)
 		return
 	} else if err != nil {
-		l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(err), handshakeFailed)
+		l.refuseHandshake(h, refusedHandshake, matchHandshake(err), handshakeFailed)
 		return
 	}
 	if len(h.out) > 0 {
@@ -239,7 +238,7 @@ func (l *loop) finishHandshake(h *handshake, more bool) {
 func (l *loop) failHandshake(h *handshake, err error) {
 	layer := h.layer
 	h.layer = nil
-	l.refuseHandshake(h, &l.engine.refused.handshake, matchHandshake(err), handshakeFailed)
+	l.refuseHandshake(h, refusedHandshake, matchHandshake(err), handshakeFailed)
 	l.callDrop(layer)
 }
 
@@ -290,19 +289,19 @@ func (l *loop) expireHandshake(c *conn, now time.Duration) {
 		l.closeHandshake(h)
 	default:
 		err := fmt.Errorf("%w: not done within %v", session.ErrHandshake, l.engine.options.HandshakeTimeout)
-		l.refuseHandshake(h, &l.engine.refused.handshakeLate, err, handshakeLate)
+		l.refuseHandshake(h, refusedHandshakeLate, err, handshakeLate)
 	}
 }
 
 // refuseHandshake ends a handshake that comes to nothing. line is for the log, "" if it is not worth one. Our FIN follows what the layer has
 // said, and the connection is closed when the peer has read that: what it still sends would make a reset of our close, which would destroy it.
-func (l *loop) refuseHandshake(h *handshake, cause *atomic.Uint64, err error, line string) {
+func (l *loop) refuseHandshake(h *handshake, cause refusal, err error, line string) {
 	if h.refused {
 		l.closeHandshake(h)
 		return
 	}
 	h.refused = true
-	cause.Add(1)
+	l.engine.countRefused(h.pending.origin, cause, h.pending.remote, err)
 	if a := h.pending.attempt; a != nil {
 		if a.claim() {
 			a.fail(err)

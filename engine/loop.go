@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/servercore-go/servercore/internal/guard"
+	"github.com/servercore-go/servercore/internal/looplag"
 	"github.com/servercore-go/servercore/internal/reactor"
 	"github.com/servercore-go/servercore/session"
 )
@@ -21,7 +22,9 @@ type loop struct {
 	*eventLoop
 	engine  *Engine
 	index   int
-	shared  *session.Loop
+	shared  *session.Loop    // of the sessions that no listener has accepted
+	parts   []*session.Loop  // of those of each listener, in the order of Listen; fixed by Start
+	probe   looplag.Probe    // asked by the watchdog
 	scratch *session.Scratch // of the loop's goroutine
 
 	// Any goroutine.
@@ -136,7 +139,7 @@ func (l *loop) open(c *conn, p pendingConn) {
 	}
 	if p.attempt == nil {
 		if p.http == nil {
-			l.engine.accepted.Add(1)
+			l.engine.countAccepted(p.origin)
 		}
 		l.Open(c, nil)
 		return
@@ -154,7 +157,7 @@ func (l *loop) bind(c *conn, p pendingConn) session.Handler {
 		return nil
 	}
 	if e.stopping() || l.fault != nil {
-		e.refused.closing.Add(1)
+		e.countRefused(p.origin, refusedClosing, p.remote, ErrClosed)
 		p.attempt.fail(ErrClosed)
 		return nil
 	}
@@ -163,22 +166,22 @@ func (l *loop) bind(c *conn, p pendingConn) session.Handler {
 		return nil
 	}
 	var h session.Handler = p.http
-	shared, framing := l.shared, p.origin.framingFor(p.layer, p.attempt == nil)
+	shared, framing := l.part(p.origin), p.origin.framingFor(p.layer, p.attempt == nil)
 	var err error
 	if p.http != nil {
 		shared, framing = l.loopOfServed(), nil
 	} else if h, err = l.callFactory(p); err != nil {
-		l.noteRefused(p, &e.refused.factory, err)
+		l.noteRefused(p, refusedFactory, err)
 		return nil
 	}
 	// Before Bind: a session that is bound may have accepted bytes, and can no longer be refused. Events come when this is over.
 	if err = l.Register(c); err != nil {
-		l.noteRefused(p, &e.refused.failed, err)
+		l.noteRefused(p, refusedFailed, err)
 		return nil
 	}
 	d, err := session.Bind(h, (*transport)(c), shared, framing, p.local, p.remote)
 	if err != nil {
-		l.noteRefused(p, &e.refused.factory, err)
+		l.noteRefused(p, refusedFactory, err)
 		return nil
 	}
 	if p.origin.rate != nil {
@@ -193,8 +196,8 @@ func (l *loop) bind(c *conn, p pendingConn) session.Handler {
 }
 
 // noteRefused counts a connection that does not become a session, and tells Dial or the log why.
-func (l *loop) noteRefused(p pendingConn, cause *atomic.Uint64, err error) {
-	cause.Add(1)
+func (l *loop) noteRefused(p pendingConn, cause refusal, err error) {
+	l.engine.countRefused(p.origin, cause, p.remote, err)
 	if p.attempt != nil {
 		p.attempt.fail(err)
 		return
@@ -216,6 +219,7 @@ func (l *loop) refuse(c *conn, p pendingConn) {
 // release takes a session off the books that has ended.
 func (l *loop) release(c *conn) {
 	l.releaseSource(c)
+	l.noteClosed(c.Context)
 	l.engine.freePlace()
 	if link := l.links[c]; link != nil {
 		delete(l.links, c)

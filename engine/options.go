@@ -127,6 +127,12 @@ type Options struct {
 	// looks, and Timings has nothing.
 	StallWarning time.Duration
 
+	// KeepClosed is how many ended sessions Engine.Closed remembers, some 200 bytes each. Default: 1,000. Off: none.
+	KeepClosed int
+
+	// Trace is told what happens to connections and loops. Default: nobody is, and nothing is paid.
+	Trace *Trace
+
 	// Logger receives what the engine has to say; nothing on the byte path. Attributes, as they apply: session, remote, loop, listener,
 	// err, and what is special to the line. Its handler runs on a goroutine that does nothing else, so it may take its time and may call
 	// the engine. If it blocks, 256 records wait; more are dropped and counted (Stats.LogDropped, and "dropped" in the next record that is
@@ -198,6 +204,10 @@ func (o Options) withDefaults() (Options, error) {
 	fillTime(&o.DrainTimeout, 10*time.Second)
 	fillTime(&o.LingerTimeout, 2*time.Second)
 	fillTime(&o.StallWarning, 100*time.Millisecond)
+	fill(&o.KeepClosed, 1000)
+	if o.KeepClosed > maxKeepClosed {
+		return o, fmt.Errorf("engine: Options.KeepClosed is %d, want at most %d", o.KeepClosed, maxKeepClosed)
+	}
 	if o.StallWarning > 0 && o.StallWarning < minStallWarning {
 		return o, fmt.Errorf("engine: Options.StallWarning is %v, want %v or more, or negative for off", o.StallWarning, minStallWarning)
 	}
@@ -237,6 +247,7 @@ const (
 	maxLoops          = 256                 // what gnet can number
 	maxKeepAlive      = 32767 * time.Second // MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL of Linux
 	maxKeepAliveCount = 127                 // MAX_TCP_KEEPCNT of Linux
+	maxKeepClosed     = 1_000_000
 	minStallWarning   = 10 * time.Millisecond
 	maxUserTimeout    = (1<<31 - 1) * time.Millisecond // an int of the kernel's has it
 	maxTimeout        = 100 * 365 * 24 * time.Hour     // no deadline overflows

@@ -32,6 +32,8 @@ type origin struct {
 
 	layer func(Handshake) session.Handshaker // of Layered, nil without
 
+	counts *listenerCounts // of the listener, nil for a Dial or an Upgrade
+
 	from syscall.Conn // of From, nil without
 	addr net.Addr     // its
 }

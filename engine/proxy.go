@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -77,7 +76,7 @@ func (l *loop) awaitHeader(c *conn, p pendingConn) {
 	l.headers[c] = r
 	l.awaiting.Add(1)
 	if l.engine.stopping() || l.fault != nil {
-		l.refuseHeader(r, &l.engine.refused.closing, nil)
+		l.refuseHeader(r, refusedClosing, nil)
 		return
 	}
 	l.readHeader(c)
@@ -85,7 +84,7 @@ func (l *loop) awaitHeader(c *conn, p pendingConn) {
 		return
 	}
 	if err := l.Register(c); err != nil { // tells also of what has come since
-		l.refuseHeader(r, &l.engine.refused.failed, err)
+		l.refuseHeader(r, refusedFailed, err)
 		return
 	}
 	c.Arm(r.deadline)
@@ -94,7 +93,8 @@ func (l *loop) awaitHeader(c *conn, p pendingConn) {
 // readHeader opens the session if the header is whole, and refuses what cannot become one. It does nothing if the connection does not
 // await its header any more.
 func (l *loop) readHeader(c *conn) {
-	r, malformed := l.headers[c], &l.engine.refused.header
+	const malformed = refusedProxyHeader
+	r := l.headers[c]
 	if r == nil {
 		return
 	}
@@ -138,7 +138,7 @@ func (l *loop) expireHeader(c *conn, now time.Duration) {
 		return
 	}
 	b, _ := c.Peek(proxyproto.MaxSize)
-	l.refuseHeader(r, &l.engine.refused.late, fmt.Errorf("not whole within %v: %d bytes came: %s", l.engine.headerTimeout(), len(b), proxyproto.Quote(b)))
+	l.refuseHeader(r, refusedProxyLate, fmt.Errorf("not whole within %v: %d bytes came: %s", l.engine.headerTimeout(), len(b), proxyproto.Quote(b)))
 }
 
 // takeHeader goes on with a connection whose header was read.
@@ -185,9 +185,9 @@ func (l *loop) closeHeader(r *headerReader) {
 }
 
 // refuseHeader refuses a connection that awaits its header; err is for the log, nil if it is not worth a line.
-func (l *loop) refuseHeader(r *headerReader, cause *atomic.Uint64, err error) {
+func (l *loop) refuseHeader(r *headerReader, cause refusal, err error) {
 	l.forgetHeader(r)
-	cause.Add(1)
+	l.engine.countRefused(r.pending.origin, cause, r.pending.remote, err)
 	if err != nil {
 		l.engine.log.Limited(proxyLine, "connection refused because of its PROXY header", "err", err, "remote", r.pending.remote)
 	}
@@ -197,6 +197,6 @@ func (l *loop) refuseHeader(r *headerReader, cause *atomic.Uint64, err error) {
 // refuseHeaders refuses every connection that awaits its header, because the engine ends.
 func (l *loop) refuseHeaders() {
 	for _, r := range l.headers {
-		l.refuseHeader(r, &l.engine.refused.closing, nil)
+		l.refuseHeader(r, refusedClosing, nil)
 	}
 }

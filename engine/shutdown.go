@@ -57,14 +57,15 @@ const endsAnyway = "the engine ends, but not before the callback returns: Done t
 func (e *Engine) beginEnd(why error) (first bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	before := e.state
-	if before == ending || before == ended {
+	before := e.state.get()
+	if before == StateDraining || before == StateEnded {
 		return false, ErrClosed
 	}
-	e.state, e.err = ending, why
+	e.err = why
+	e.state.set(StateDraining)
 	e.stop()
-	if before == fresh {
-		e.state = ended
+	if before == StateNew {
+		e.state.set(StateEnded)
 		close(e.done)
 		return false, nil
 	}
@@ -195,13 +196,11 @@ func (e *Engine) tearDown() {
 		l.Halt()
 		l.Close()
 	}
-	if e.unwatch != nil {
-		close(e.unwatch)
-		<-e.unwatched
-	}
+	close(e.unwatch)
+	<-e.unwatched
 	e.spare.Close()
 	e.mu.Lock()
-	e.state = ended
+	e.state.set(StateEnded)
 	e.mu.Unlock()
 	e.log.Flush(flushTime)
 	close(e.done)

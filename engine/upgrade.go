@@ -68,11 +68,11 @@ func (e *Engine) upgrade(w http.ResponseWriter, r *http.Request, f session.Facto
 	l, err := o.websocket.server.Upgrade(copied)
 	var refused *websocket.HandshakeError
 	if errors.As(err, &refused) {
-		e.refused.handshake.Add(1)
+		e.countRefused(o, refusedHandshake, nil, err)
 		return refused.Status, err
 	}
 	if !e.takePlace() {
-		e.refused.full.Add(1)
+		e.countRefused(o, refusedFull, nil, ErrFull)
 		l.Drop()
 		return http.StatusServiceUnavailable, ErrFull
 	}

@@ -34,16 +34,40 @@ func newLoopWatch(e *Engine, now time.Duration) *loopWatch {
 // watch is the watchdog's goroutine.
 func (e *Engine) watch() {
 	defer close(e.unwatched)
-	w := newLoopWatch(e, e.now())
-	t := time.NewTicker(w.Every())
-	defer t.Stop()
+	var looks <-chan time.Time
+	var w *loopWatch
+	if e.options.StallWarning > 0 {
+		w = newLoopWatch(e, e.now())
+		t := time.NewTicker(w.Every())
+		defer t.Stop()
+		looks = t.C
+	}
+	probes := time.NewTicker(probeEvery)
+	defer probes.Stop()
 	for {
 		select {
-		case <-t.C:
+		case <-looks:
 			w.tick(e.now())
+		case <-probes.C:
+			e.probe(e.now())
 		case <-e.unwatch: // the loops have ended: a stall that lasted until then is over
-			w.tick(e.now())
+			if w != nil {
+				w.tick(e.now())
+			}
 			return
+		}
+	}
+}
+
+// probeEvery is how often each loop is asked whether it looks: it costs ten wake-ups a second.
+const probeEvery = 100 * time.Millisecond
+
+// probe asks each loop, and tells its sessions the time.
+func (e *Engine) probe(now time.Duration) {
+	for _, l := range e.loops {
+		l.shared.Recent.Store(int64(now))
+		if l.probe.Ask(now) {
+			l.Wake()
 		}
 	}
 }
@@ -54,6 +78,7 @@ func (w *loopWatch) tick(now time.Duration) {
 		switch f := w.Look(i, l.scratch.Running(), now); f.What {
 		case watchdog.Stalled:
 			l.stalls.Add(1)
+			w.engine.traceStall(l, f.Call, now-f.Since)
 			if f.Log {
 				w.report(l, f, now)
 			}

@@ -119,7 +119,7 @@ type form struct {
 
 // loopVisits is the sessions that one loop has to visit.
 type loopVisits struct {
-	loop  *Loop
+	loop  *Common
 	conns []Transport
 }
 
@@ -196,7 +196,7 @@ func (b *broadcast) memory() (sum int64) {
 // addVisit notes a session whose wake-up was requested. There are few loops, so they are searched one by one.
 func (b *broadcast) addVisit(s *Session) {
 	for i := range b.visits[:b.used] {
-		if v := &b.visits[i]; v.loop == s.loop {
+		if v := &b.visits[i]; v.loop == s.loop.Common {
 			v.conns = append(v.conns, s.conn)
 			return
 		}
@@ -206,7 +206,7 @@ func (b *broadcast) addVisit(s *Session) {
 	}
 	v := &b.visits[b.used]
 	b.used++
-	v.loop = s.loop
+	v.loop = s.loop.Common
 	v.conns = append(v.conns, s.conn)
 }
 

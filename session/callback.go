@@ -204,7 +204,7 @@ func (s *Session) containFailure() {
 	s.decideEnd(reason)
 	dropped := s.dropQueue()
 	s.mu.Unlock()
-	s.loop.Counters.BytesDropped.Add(dropped)
+	s.countDropped(dropped)
 	s.conn.Failed(s.callback.String(), value, debug.Stack())
 	if value == nil {
 		s.conn.Again()

@@ -26,6 +26,17 @@ const (
 	Causes     // how many there are
 )
 
+var causeNames = [Causes]string{
+	"Panic", "DrainTimeout", "WriteStall", "SendBudget", "SendLimit", "RecvRate", "Idle", "Shutdown", "Aborted", "Disconnected", "PeerReset", "PeerClosed",
+	"Other",
+}
+
+// String returns the name of the cause, as engine.Ended has it.
+func (c Cause) String() string { return causeNames[c] }
+
+// CauseOf returns the first cause that the reason matches, as Ended counts it.
+func CauseOf(reason error) Cause { return causeOf(reason) }
+
 var causeErrors = [CauseOther]error{
 	ErrPanic, ErrDrainTimeout, ErrWriteStall, ErrSendBudget, ErrSendLimit, ErrRecvRate, ErrIdle, ErrShutdown, ErrAborted, ErrDisconnected,
 	ErrPeerReset, ErrPeerClosed,

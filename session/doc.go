@@ -119,6 +119,7 @@
 //	layer_in.go   opening what was received           layer_end.go  the layer's last word and deadlines
 //	running.go    which callback runs now             counters.go   statistics
 //	transport.go  what a session needs of a connection, limits.go of its options
+//	tally.go      what one session has carried; the queue delay
 //
 // # Invariants
 //
@@ -129,7 +130,7 @@
 //	I2  The last callback: finish runs callDisconnected once for each callConnected, also after a goroutine was lost, because it notes each
 //	    step before it takes it.
 //	I3  mu is not held while the application's code runs or the transport is called. The exceptions are a reason's Is and Unwrap, which
-//	    DisconnectWith has tried before.
+//	    DisconnectWith has tried before, and the clock (Transport.Now).
 //	I4  No request is lost and none wakes the loop twice: the requester publishes first and calls wakeup.request then; the loop releases
 //	    first and looks then. The table is in wakeup.go.
 //	I5  Bytes leave in the order of acceptance (Q1). Scratch memory may be a piece of the running OnRecv's input; settle has it written, or moved

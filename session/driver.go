@@ -31,6 +31,7 @@ func Bind(h Handler, conn Transport, loop *Loop, framing *Framing, local, remote
 	_, s.tellsWritable = h.(Writability)
 	s.tellsWritable = s.tellsWritable && loop.Limits.HighWater > 0
 	s.reading = true
+	s.opened = conn.Now()
 	s.wakeup.arrive() // until Connected has run, nobody needs to wake the loop
 	s.advance(phaseOpen)
 	return (*Driver)(s), nil
@@ -103,6 +104,11 @@ func (d *Driver) Connected() {
 func (d *Driver) Receive(data []byte) {
 	s := (*Session)(d)
 	s.loop.Counters.BytesIn.Add(len(data))
+	if s.phase > phaseOpen {
+		s.noteDiscarded(len(data))
+	} else {
+		s.arrived += uint32(len(data))
+	}
 	if l := s.layered(); l != nil && s.phase != phaseClosed {
 		s.wakeup.hold()
 		s.receiveLayered(l, data)

@@ -7,14 +7,14 @@ func (s *Session) finish(reset bool) {
 		s.advance(phaseClosed)
 		s.mu.Lock()
 		dropped := s.dropQueue()
-		messages := s.messages
-		s.messages = 0
+		messages := s.takeMessages()
+		s.noteInput()
 		if r := s.rare.Load(); r != nil {
 			r.timers = nil
 		}
 		s.mu.Unlock()
-		s.loop.Counters.BytesDropped.Add(dropped)
-		s.loop.Counters.MessagesOut.Add(int(messages))
+		s.countDropped(dropped)
+		s.loop.Counters.MessagesOut.Add(messages)
 		s.dropStash()
 		if f := s.framed(); f != nil {
 			f.stream.Drop()
@@ -74,6 +74,7 @@ func (s *Session) emptyQueue() int {
 
 // emptyPlain is emptyQueue for what no layer has sealed. The caller holds mu.
 func (s *Session) emptyPlain() int {
+	s.sampleLeft = 0
 	n := s.q.Drop()
 	if f := s.framed(); f != nil {
 		n = f.packets.Drop()

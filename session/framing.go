@@ -129,6 +129,7 @@ func (s *Session) deliverPackets(f *framed, data, lasting []byte) (consumed int)
 		if packet != nil {
 			s.spendTokens(0, 1)
 			s.loop.Counters.MessagesIn.Add(1)
+			s.delivered++
 			s.callRecv(packet)
 			f.stream.Delivered()
 		}

@@ -105,6 +105,7 @@ func (s *Session) fillWire(l *layered, m *layerScratch, b []byte) (iov [][]byte)
 	}
 	for _, u := range m.units {
 		s.q.Consume(u.plain)
+		s.passSample(u.plain)
 		payload := u.plain
 		if f != nil {
 			_, payload = f.packets.Sent(u.plain)
@@ -125,6 +126,6 @@ func (s *Session) failSeal(err error) {
 	dropped := s.emptyPlain()
 	s.updateBudget()
 	s.mu.Unlock()
-	s.loop.Counters.BytesDropped.Add(dropped)
+	s.countDropped(dropped)
 	s.DisconnectWith(err)
 }

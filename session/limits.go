@@ -2,6 +2,7 @@ package session
 
 import (
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/servercore-go/servercore/internal/budget"
@@ -38,16 +39,38 @@ func (l *Limits) answerable() int {
 
 // Loop is what the sessions of one event loop share.
 type Loop struct {
-	Limits   Limits
-	Counters Counters
-	Times    [Callbacks]histogram.Histogram // how long callbacks take: one in sixteen of each kind
+	Name   string // of the listener whose sessions these are; "" for none
+	Limits Limits
+	*Common
 
 	leastMark int // bytes queued up to which no limit looks at a session
+
+	_        [64]byte // what others read stays out of the cache line of Counters
+	Counters Counters
+	_        [64]byte
+}
+
+// Common is what all parts of an event loop share (see Part). Any goroutine.
+type Common struct {
+	// Recent is a time of the clock of Transport.Now that somebody keeps up to date, for Tally.Active: reading the clock for each read and write
+	// would cost more. 0 if nobody does.
+	Recent atomic.Int64
+
+	Times      [Callbacks]histogram.Histogram // how long callbacks take: one in sixteen of each kind
+	QueueDelay histogram.Histogram            // how long it takes from Send to the kernel: one in sampledEvery
+}
+
+// recent returns Recent.
+func (c *Common) recent() time.Duration { return time.Duration(c.Recent.Load()) }
+
+// Part returns a part of the same event loop, with counters of its own: for the sessions of the listener of that name.
+func (l *Loop) Part(name string) *Loop {
+	return &Loop{Name: name, Limits: l.Limits, Common: l.Common, leastMark: l.leastMark}
 }
 
 // NewLoop returns the shared part of one event loop's sessions.
 func NewLoop(limits Limits) *Loop {
-	l := &Loop{Limits: limits, leastMark: math.MaxInt}
+	l := &Loop{Limits: limits, Common: new(Common), leastMark: math.MaxInt}
 	for _, mark := range []int{limits.PauseAbove, limits.SoftLimit, limits.HighWater} {
 		if mark > 0 {
 			l.leastMark = min(l.leastMark, mark)

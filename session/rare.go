@@ -8,7 +8,7 @@ import (
 	"github.com/servercore-go/servercore/pool"
 )
 
-// rare is what few sessions need. It is allocated for those that use it, so that an idle session fits 192 bytes.
+// rare is what few sessions need. It is allocated for those that use it, so that an idle session fits 256 bytes.
 type rare struct {
 	// Under mu.
 	reason     error    // why the session ends
@@ -23,6 +23,8 @@ type rare struct {
 	layered *layered // likewise, nil without a layer
 	rated   *rated   // likewise, nil without a rate
 	slow    atomic.Pointer[slow]
+
+	dropped atomic.Uint64 // bytes accepted by Send that will not leave
 
 	// Under mu and that of the group they lead to (I9).
 	memberships []*membership

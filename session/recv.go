@@ -38,6 +38,7 @@ func (s *Session) beginDelivery(data, lasting []byte) bool {
 	if !ending {
 		s.spendTokens(len(data), 1)
 		s.loop.Counters.MessagesIn.Add(1)
+		s.delivered++
 	}
 	return !ending
 }

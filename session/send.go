@@ -207,6 +207,9 @@ func (s *Session) afterSend(n int) {
 // noteQueued unlocks mu after n bytes were queued, and returns whether the loop has to be told.
 func (s *Session) noteQueued(n int) (visit bool) {
 	s.messages++
+	if s.isSampled() && n > 0 {
+		s.startSample()
+	}
 	// A blocked session gains nothing from a visit, but for the one that acts on a mark that was passed.
 	visit = n > 0 && !s.blocked
 	if s.backlog() > s.loop.leastMark && s.checkHighWater(n) {

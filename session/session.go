@@ -48,6 +48,8 @@ type Session struct {
 	tellsWritable bool // the handler has OnWritable; fixed by Bind, read by any goroutine
 	lastUnsent    int32
 	lastActive    time.Duration // what silence is measured from: the last byte received, or sent when half-open
+	arrived       uint32        // bytes received and not yet in bytesIn
+	delivered     uint32        // messages delivered and not yet in messagesIn
 
 	rare atomic.Pointer[rare] // what few sessions need, nil for most
 
@@ -58,6 +60,14 @@ type Session struct {
 	blocked  bool       // the kernel is full; Writable is awaited
 	messages uint32     // Sends accepted since the last write
 	q        sendqueue.Queue
+
+	// What the session has carried, for Tally; under mu.
+	bytesIn, bytesOut       uint64
+	messagesIn, messagesOut uint64
+	opened                  time.Duration // fixed by Bind
+	active                  time.Duration // when bytes came or were taken last, 0 if none were
+	sampledAt               uint32        // when the Send was queued that is timed, see sampleTime
+	sampleLeft              uint32        // bytes of the queue up to its end, and one; 0 if none is timed
 }
 
 func (s *Session) session() *Session { return s }

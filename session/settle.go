@@ -63,6 +63,7 @@ func (s *Session) look(postsFirst bool) (v view) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.noteInput()
 	if r != nil && r.endReason != nil {
 		if s.open, s.ending = false, true; r.reason == nil {
 			s.recordReason(r.endReason)

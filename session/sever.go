@@ -26,13 +26,12 @@ func (s *Session) sever(err error, unread int) {
 	if inOrder := s.onlyWordIsOut() && r.layered.peerDone; !known && !inOrder {
 		s.recordReason(PeerReset(err))
 	}
-	dropped, messages := s.dropQueue(), s.messages
-	s.messages = 0
+	dropped, messages := s.dropQueue(), s.takeMessages()
 	s.checkLowWater(0, nil)
 	s.mu.Unlock()
 	s.retryWrite = false
-	s.loop.Counters.BytesDropped.Add(dropped)
-	s.loop.Counters.MessagesOut.Add(int(messages))
+	s.countDropped(dropped)
+	s.loop.Counters.MessagesOut.Add(messages)
 }
 
 // deliverWithin returns how long a severed session may be paused, 0 for ever.

@@ -31,8 +31,18 @@ func (s *Session) write(iov [][]byte, l *layered) {
 		tell = packets > 0
 	}
 	s.q.Reclaim()
-	messages := s.messages
-	s.messages = 0
+	messages := s.takeMessages()
+	sampledAt, sampled := uint32(0), false
+	if n > 0 {
+		s.bytesOut += uint64(n)
+		s.active = s.loop.recent()
+		if s.sampleLeft > 0 {
+			if l == nil {
+				s.passSample(n)
+			}
+			sampledAt, sampled = s.takeSample(l)
+		}
+	}
 	s.blocked = err == ErrWouldBlock || err == ErrNoMemory
 	s.checkLowWater(n, err)
 	if n > 0 && !s.aborted {
@@ -46,7 +56,10 @@ func (s *Session) write(iov [][]byte, l *layered) {
 		s.noteRefused(err)
 	}
 	c := &s.loop.Counters
-	c.MessagesOut.Add(int(messages))
+	c.MessagesOut.Add(messages)
+	if sampled {
+		s.recordSample(sampledAt)
+	}
 	if n > 0 {
 		c.Writes.Add(1)
 		c.BytesOut.Add(n)

@@ -9,10 +9,11 @@ import (
 )
 
 // Histogram counts durations. Each bucket is a quarter of an octave wide: the two bits after the leading one choose it, as in
-// HdrHistogram. The zero value is empty and ready for use. It takes 1,048 bytes. All methods may be called from any goroutine.
+// HdrHistogram. The zero value is empty and ready for use. It takes 1,056 bytes. All methods may be called from any goroutine.
 type Histogram struct {
 	buckets [1 + 4*octaves + 1]atomic.Uint64
 	longest atomic.Int64
+	sum     atomic.Int64
 }
 
 const (
@@ -46,6 +47,7 @@ func upperBound(bucket int) time.Duration {
 // Record counts one duration. A negative one counts as 0.
 func (h *Histogram) Record(d time.Duration) {
 	h.buckets[bucketOf(d)].Add(1)
+	h.sum.Add(int64(max(d, 0)))
 	for {
 		longest := h.longest.Load()
 		if int64(d) <= longest || h.longest.CompareAndSwap(longest, int64(d)) {
@@ -59,7 +61,31 @@ func (h *Histogram) AddTo(sum *Histogram) {
 	for i := range h.buckets {
 		sum.buckets[i].Add(h.buckets[i].Load())
 	}
+	sum.sum.Add(h.sum.Load())
 	sum.longest.Store(max(sum.longest.Load(), h.longest.Load()))
+}
+
+// Octaves are the bounds of Coarse: powers of two, from 1 µs to 17 s.
+const (
+	firstOctave = 10 // 2^10 ns
+	lastOctave  = 34 // 2^34 ns
+	Octaves     = lastOctave - firstOctave + 1
+)
+
+// OctaveBound returns the upper bound of bucket i of Coarse, itself not in the bucket. The last bucket, Octaves, has none.
+func OctaveBound(i int) time.Duration { return 1 << (firstOctave + i) }
+
+// Coarse adds the counts to those of coarser buckets: bucket i is for what is less than OctaveBound(i) and not in a bucket before it. It returns
+// the sum of all durations. What is recorded meanwhile may be in one of the two results only.
+func (h *Histogram) Coarse(to *[Octaves + 1]uint64) (sum time.Duration) {
+	for i := range h.buckets {
+		octave := 0
+		if i > 0 {
+			octave = (i-1)/4 + leastBits - firstOctave + 1
+		}
+		to[min(max(octave, 0), Octaves)] += h.buckets[i].Load()
+	}
+	return time.Duration(h.sum.Load())
 }
 
 // Count returns how many durations were recorded.
