@@ -11,7 +11,9 @@
 // # Parts
 //
 //   - engine.go, options.go, shutdown.go: [Engine], its life and its end. stats.go, ping.go, watchdog.go: what it tells
-//     (internal/watchdog decides when a callback has held its loop for too long).
+//     (internal/watchdog decides when a callback has held its loop for too long, internal/looplag how late a loop looks). counts.go: who counts what.
+//     metrics.go: the numbers of Stats as Prometheus names them. sessions.go, closed.go: the sessions that are open, and those that have ended
+//     (internal/ring). trace.go: what is told as it happens. state.go: where the engine stands.
 //   - listener.go, from.go: addresses that are listened on. accept.go, spare.go: accepting. dial.go, reconnect.go: connecting.
 //   - guard.go, admission.go, proxy.go, admit.go, factory.go: what is decided about a connection before it is a session, in this order.
 //     Behind a proxy the trusted prefixes take the place of Guard (guard.go), which is asked about the client when the header is read.
@@ -33,8 +35,8 @@
 // # Goroutines
 //
 // Each loop has one, on which the application's callbacks run, unless Offload gives them to workers: goroutines that come and go with what is
-// due. Each listener has one that accepts when the accepting loop is held up. One watches the loops (StallWarning). One writes the log while
-// there are records. Their number does not depend on the number of established sessions.
+// due. Each listener has one that accepts when the accepting loop is held up. One watches the loops, and asks each ten times a second
+// whether it looks. One writes the log while there are records. Their number does not depend on the number of established sessions.
 //
 // Some connections have goroutines for a time. A TLS handshake has one from its ClientHello to its end; few of them compute at once
 // (layer/tls, Handshakes). For Dial, package net takes one or two to connect, and a session to be replaced (Reconnect) has one until it is. With

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/servercore-go/servercore/internal/histogram"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -15,6 +16,11 @@ func distinct(v reflect.Value, next *uint64) {
 		switch field := v.Field(i); {
 		case field.Kind() == reflect.Struct:
 			distinct(field, next)
+		case field.Kind() == reflect.Array:
+			for j := range field.Len() {
+				*next += 7
+				field.Index(j).SetUint(*next)
+			}
 		case field.CanInt():
 			*next += 7
 			field.SetInt(int64(*next))
@@ -32,6 +38,10 @@ func numbers(v reflect.Value, prefix string, into map[string]uint64) map[string]
 		switch field := v.Field(i); {
 		case field.Kind() == reflect.Struct:
 			numbers(field, name+".", into)
+		case field.Kind() == reflect.Array:
+			for j := range field.Len() {
+				into[fmt.Sprintf("%s.%d", name, j)] = field.Index(j).Uint()
+			}
 		case field.CanInt():
 			into[name] = uint64(field.Int())
 		case field.CanUint():
@@ -93,7 +103,22 @@ func TestEachCounterIsShown(t *testing.T) {
 	for name, n := range map[string]uint64{"Sessions": 1001, "WakeUps": 1002, "Stalls": 1003, "Stalled": 1004} {
 		want[name] = n
 	}
+	now := l.Now()
+	for i := range histogram.Octaves + 1 { // one lag in the first bucket, two in the second, and so on
+		lag := histogram.OctaveBound(i) - 1
+		for range i + 1 {
+			l.probe.Ask(now)
+			l.probe.Answer(now + lag)
+		}
+		want[fmt.Sprintf("Lag.Buckets.%d", i)] = uint64(i + 1)
+		want["Lag.Sum"] += uint64(i+1) * uint64(lag)
+	}
+	l.probe.Ask(now)
 	got := numbers(reflect.ValueOf(l.stats()), "", map[string]uint64{})
+	if took := l.Now() - now; got["Unresponsive"] == 0 || got["Unresponsive"] > uint64(took) {
+		t.Errorf("Unresponsive is %d ns, want at most %v", got["Unresponsive"], took)
+	}
+	delete(got, "Unresponsive")
 	for name, n := range want {
 		if got[name] != n {
 			t.Errorf("%s is %d, want %d", name, got[name], n)
@@ -112,19 +137,19 @@ func TestEachRefusalIsShown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &e.refused
 	var want Refused
 	sum := uint64(0)
 	for i, c := range []struct {
-		counter *atomic.Uint64
-		shown   *uint64
+		cause refusal
+		shown *uint64
 	}{
-		{&r.full, &want.Full}, {&r.descriptors, &want.Descriptors}, {&r.factory, &want.Factory}, {&r.closing, &want.Closing},
-		{&r.failed, &want.Failed}, {&r.denied, &want.Denied}, {&r.perAddress, &want.PerAddress}, {&r.acceptRate, &want.AcceptRate},
-		{&r.admit, &want.Admit}, {&r.untrusted, &want.Untrusted}, {&r.header, &want.ProxyHeader}, {&r.late, &want.ProxyLate},
-		{&r.handshake, &want.Handshake}, {&r.handshakeLate, &want.HandshakeLate},
+		{refusedFull, &want.Full}, {refusedDescriptors, &want.Descriptors}, {refusedFactory, &want.Factory}, {refusedClosing, &want.Closing},
+		{refusedFailed, &want.Failed}, {refusedDenied, &want.Denied}, {refusedPerAddress, &want.PerAddress},
+		{refusedAcceptRate, &want.AcceptRate}, {refusedAdmit, &want.Admit}, {refusedUntrusted, &want.Untrusted},
+		{refusedProxyHeader, &want.ProxyHeader}, {refusedProxyLate, &want.ProxyLate}, {refusedHandshake, &want.Handshake},
+		{refusedHandshakeLate, &want.HandshakeLate},
 	} {
-		c.counter.Store(1 << i)
+		e.refused[c.cause].Store(1 << i)
 		*c.shown = 1 << i
 		sum += 1 << i
 	}

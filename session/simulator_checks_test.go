@@ -31,6 +31,7 @@ func (s *sim) check() {
 	if out := int(k.BytesOut.Load()); out != taken {
 		s.failf("the kernels took %d bytes, %d are counted", taken, out)
 	}
+	s.checkTallies()
 	s.checkMemory()
 	for i := range s.groups {
 		var want []session.Handler
@@ -51,6 +52,26 @@ func (s *sim) check() {
 	}
 	if faults := s.loop.Faults(); faults != nil {
 		s.failf("%s", strings.Join(faults, "; "))
+	}
+}
+
+// checkTallies compares the sum of what the sessions say they have carried with what the loop has counted.
+func (s *sim) checkTallies() {
+	var sum, flushed session.Tally
+	for _, m := range s.sessions {
+		t := m.c.Driver.Tally()
+		sum.BytesIn += t.BytesIn
+		sum.BytesOut += t.BytesOut
+		sum.BytesDropped += t.BytesDropped
+		sum.MessagesIn += t.MessagesIn
+		sum.MessagesOut += t.MessagesOut
+	}
+	k := &s.loop.Shared.Counters
+	flushed = sum
+	flushed.BytesIn, flushed.BytesOut, flushed.BytesDropped = k.BytesIn.Load(), k.BytesOut.Load(), k.BytesDropped.Load()
+	flushed.MessagesIn = k.MessagesIn.Load()
+	if sum != flushed || sum.MessagesOut < k.MessagesOut.Load() {
+		s.failf("the sessions have carried %+v, the loop counts %+v and %d messages out", sum, flushed, k.MessagesOut.Load())
 	}
 }
 

@@ -63,3 +63,43 @@ func TestHistogramEnds(t *testing.T) {
 		t.Errorf("it takes %d bytes, the comment says 1,056", n)
 	}
 }
+
+// The coarse buckets hold every duration once, in the bucket whose bounds are around it, and their sum is the sum of the durations.
+func TestHistogramCoarse(t *testing.T) {
+	var d []time.Duration
+	for i := range histogram.Octaves {
+		bound := histogram.OctaveBound(i)
+		if i > 0 && bound != 2*histogram.OctaveBound(i-1) {
+			t.Errorf("bound %d is %v after %v", i, bound, histogram.OctaveBound(i-1))
+		}
+		d = append(d, bound-1, bound, bound+bound/2)
+	}
+	d = append(d, 0, 1, time.Hour)
+	for _, d := range d {
+		var h histogram.Histogram
+		h.Record(d)
+		var to [histogram.Octaves + 1]uint64
+		sum := h.Coarse(&to)
+		want := 0
+		for want < histogram.Octaves && d >= histogram.OctaveBound(want) {
+			want++
+		}
+		for i, n := range to {
+			if (n == 1) != (i == want) || n > 1 {
+				t.Errorf("%v: bucket %d has %d, want it in %d", d, i, n, want)
+			}
+		}
+		if sum != d {
+			t.Errorf("the sum of %v is %v", d, sum)
+		}
+	}
+	var h, other histogram.Histogram
+	h.Record(3 * time.Millisecond)
+	h.Record(-time.Second) // counts as 0
+	other.Record(5 * time.Millisecond)
+	h.AddTo(&other)
+	to := [histogram.Octaves + 1]uint64{0: 10}
+	if sum := other.Coarse(&to); sum != 8*time.Millisecond || to[0] != 11 {
+		t.Errorf("sum %v, %d in the first bucket, want 8ms and 11", sum, to[0])
+	}
+}
