@@ -153,9 +153,9 @@ func TestKeepClosed(t *testing.T) {
 // What net/http serves is no session: it is not walked, not found and not among the closed.
 func TestHTTPIsNotSeen(t *testing.T) {
 	kit.NoLeaks(t)
-	inside := make(chan int, 1)
-	var s *kit.Server
+	inside, served := make(chan int, 1), make(chan *kit.Server, 1)
 	s, c, url, _ := serveHTTP(t, engine.Options{}, false, func(http.ResponseWriter, *http.Request) {
+		s := <-served
 		n := 0
 		for st := range s.SessionStats() {
 			n++
@@ -168,6 +168,7 @@ func TestHTTPIsNotSeen(t *testing.T) {
 		}
 		inside <- n
 	})
+	served <- s
 	r, err := c.Get(url)
 	kit.Must(t, err)
 	_ = r.Body.Close()

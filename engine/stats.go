@@ -198,7 +198,7 @@ func callbackStats(loops []*loop) (list []CallbackStats) {
 
 // Histogram counts durations, in buckets whose bounds are the same for all: powers of two, from 1,024 ns to 17 s (HistogramBounds).
 type Histogram struct {
-	Buckets [histogram.Octaves + 1]uint64 // what is less than its bound, and not less than the one before; the last has no bound
+	Buckets [26]uint64 // what is less than its bound, and not less than the one before; the last has no bound
 	Sum     time.Duration
 }
 

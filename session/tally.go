@@ -88,7 +88,7 @@ func (s *Session) countDropped(n int) {
 const sampledEvery = 256
 
 // maxSampled is the most bytes in front of a sample that are counted. A longer queue is not sampled.
-const maxSampled = math.MaxUint32 - 1
+const maxSampled = math.MaxInt32 - 1
 
 // isSampled reports whether the Send that was counted last is to be timed. Sessions of different numbers begin at different Sends, so that those
 // who send little are timed too. The caller holds mu.
