@@ -51,3 +51,9 @@ func Wrap(h Handler, wrap func(Transport) Transport) {
 
 // Sizes returns the sizes in bytes of what sessions have that few need, and of what those with a layer have.
 func Sizes() (r, l uintptr) { return unsafe.Sizeof(rare{}), unsafe.Sizeof(layered{}) }
+
+// Unnoted returns the bytes and messages that have come in and are not in the tally yet. The caller is the loop.
+func Unnoted(h Handler) (bytes, messages uint64) {
+	s := h.session()
+	return uint64(s.arrived), uint64(s.delivered)
+}

@@ -19,12 +19,12 @@ type rare struct {
 	closeWrite bool     // CloseWrite was called
 	stashFIN   bool     // the loop's own: the peer's FIN, which waits behind the input that was kept
 
+	dropped atomic.Uint32 // bytes accepted by Send that will not leave; written by the loop
+
 	framed  *framed  // fixed before OnConnected, nil for plain bytes
 	layered *layered // likewise, nil without a layer
 	rated   *rated   // likewise, nil without a rate
 	slow    atomic.Pointer[slow]
-
-	dropped atomic.Uint64 // bytes accepted by Send that will not leave
 
 	// Under mu and that of the group they lead to (I9).
 	memberships []*membership

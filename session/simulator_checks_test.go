@@ -60,10 +60,11 @@ func (s *sim) checkTallies() {
 	var sum, flushed session.Tally
 	for _, m := range s.sessions {
 		t := m.c.Driver.Tally()
-		sum.BytesIn += t.BytesIn
+		bytes, messages := session.Unnoted(m.handler) // of a goroutine that was lost
+		sum.BytesIn += t.BytesIn + bytes
 		sum.BytesOut += t.BytesOut
 		sum.BytesDropped += t.BytesDropped
-		sum.MessagesIn += t.MessagesIn
+		sum.MessagesIn += t.MessagesIn + messages
 		sum.MessagesOut += t.MessagesOut
 	}
 	k := &s.loop.Shared.Counters

@@ -40,7 +40,7 @@ func (d *Driver) Tally() Tally {
 		Slow:        s.blocked && s.queued() > 0,
 	}
 	if r := s.rare.Load(); r != nil {
-		t.BytesDropped = r.dropped.Load()
+		t.BytesDropped = uint64(r.dropped.Load())
 	}
 	return t
 }
@@ -77,7 +77,8 @@ func (s *Session) takeMessages() int {
 func (s *Session) countDropped(n int) {
 	if n > 0 {
 		s.loop.Counters.BytesDropped.Add(n)
-		s.ensureRare().dropped.Add(uint64(n))
+		r := s.ensureRare() // 4 GiB at the most: a queue that long has ended the process before
+		r.dropped.Store(uint32(min(uint64(r.dropped.Load())+uint64(n), math.MaxUint32)))
 	}
 }
 
