@@ -29,6 +29,8 @@ func fillDistinct(t *testing.T, v reflect.Value, skip ...string) {
 			field.SetFloat(float64(2 + i))
 		case field.Kind() == reflect.Bool:
 			field.SetBool(true)
+		case field.Kind() == reflect.Pointer:
+			field.Set(reflect.New(field.Type().Elem()))
 		default:
 			t.Fatalf("what is a value for %s, of type %v?", name, field.Type())
 		}

@@ -65,6 +65,7 @@ func TestPingWaitsForEachLoop(t *testing.T) {
 		}
 		e.loops = append(e.loops, l)
 	}
+	e.goLive()
 	go e.loops[0].Run()
 	go e.loops[2].Run()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
