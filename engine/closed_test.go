@@ -1,6 +1,12 @@
 package engine
 
-import "testing"
+import (
+	"log/slog"
+	"net"
+	"testing"
+
+	"github.com/servercore-go/servercore/session"
+)
 
 // A session that ends costs no allocation once Closed is full.
 func TestClosedDoesNotAllocate(t *testing.T) {
@@ -34,15 +40,55 @@ func BenchmarkClosed(b *testing.B) {
 	}
 }
 
-// BenchmarkSessionStats is what a look at a session costs.
+// BenchmarkSessionStats is what a look at 200 sessions costs, and at one of them by its number.
 func BenchmarkSessionStats(b *testing.B) {
-	_, l := connect(b, Options{})
-	e, n := loopOf(l).engine, 0
-	for b.Loop() {
-		for s := range e.SessionStats() {
-			n += s.Pending
-		}
+	const sessions = 200
+	e, err := New(Options{Loops: 2, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
 	}
+	b.Cleanup(func() { _ = e.Close() })
+	connected := make(chan *plain, sessions)
+	l, err := e.Listen("tcp", "127.0.0.1:0", func() session.Handler {
+		s := &plain{connected: make(chan struct{})}
+		connected <- s
+		return s
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := e.Start(); err != nil {
+		b.Fatal(err)
+	}
+	var last *plain
+	for range sessions {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = c.Close() })
+		last = <-connected
+		<-last.connected
+	}
+	b.Run("walk", func(b *testing.B) {
+		for b.Loop() {
+			n := 0
+			for range e.SessionStats() {
+				n++
+			}
+			if n != sessions {
+				b.Fatalf("%d sessions", n)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/sessions, "ns/session")
+	})
+	b.Run("one", func(b *testing.B) {
+		for b.Loop() {
+			if h, ok := e.Session(last.ID()); !ok || h != session.Handler(last) {
+				b.Fatal("not found")
+			}
+		}
+	})
 }
 
 // BenchmarkStats is what a snapshot of all counters costs, for one loop and one listener.

@@ -95,9 +95,11 @@ func TestTraceIsTold(t *testing.T) {
 				if got := r.all(); !slices.Equal(got, want) || stage != kit.Open || p.Stage.Load() != kit.Gone {
 					t.Errorf("told %q\nwant %q", got, want)
 				}
-				if known := closedOf(t, s.Engine, p); known.BytesOut != 5 || known.ID != r.closed[0].ID || known.BytesOut != r.closed[0].BytesOut ||
-					known.Reason != r.closed[0].Reason {
-					t.Errorf("Close was told %+v, Closed has %+v", r.closed[0], known)
+				r.mu.Lock()
+				heard := r.closed[0]
+				r.mu.Unlock()
+				if known := closedOf(t, s.Engine, p); known.BytesOut != 5 || known.ID != heard.ID || known.BytesOut != heard.BytesOut || known.Reason != heard.Reason {
+					t.Errorf("Close was told %+v, Closed has %+v", heard, known)
 				}
 				third, _ := s.Connect() // all goes on
 				kit.Exchange(t, third, "hello")

@@ -33,7 +33,7 @@ import (
 //
 // # Cost
 //
-// A membership takes 40 bytes and the spare room of two slices, a group 96, and a session that has ever joined one 192. Joining and
+// A membership takes 40 bytes and the spare room of two slices, a group 96, and a session that has ever joined one 208. Joining and
 // leaving take constant time. For a session that is in many groups, they take time that grows with the smaller of two numbers: those groups, and
 // the members of this one.
 type Group struct {

@@ -54,7 +54,7 @@ var inSession = []mutant{
 		"		s.countDropped(dropped)\n", "		_ = dropped\n", simulator},
 	{"what is discarded is not the session's", "session/tally.go", "	s.arrived += uint32(n)\n	s.noteInput()\n", "	_ = n\n	s.noteInput()\n", "./session TestTallyOfASession"},
 	{"a sample ends when it is sealed", "session/tally.go", " || l != nil && l.wire.Size() > 0 {", " {", "./session TestQueueDelayAboveALayer"},
-	{"a Broadcast wakes each part of a loop", "session/broadcast.go", "v.loop == s.loop.Common {", "v.loop == s.loop.Common && s.loop.Name == \"\" {", "./session TestBroadcastWakesParts"},
+	{"a Broadcast wakes each part of a loop", "session/broadcast.go", "v.loop == s.loop.Common {", "v.loop == s.loop.Common && s.loop.Name == \"\" {", "./session TestBroadcastWakesPartsOnce"},
 	{"reading is not resumed", "session/recv.go",
 		"s.congested = size >= max(above/2, 1)", "s.congested = true", simulator},
 	{"reading is not stopped", "session/recv.go",
