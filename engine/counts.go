@@ -135,7 +135,8 @@ var endedFields = func() (index [session.Causes]int) {
 
 // LoopStatsOf returns what the counters of a loop's sessions tell: all but Sessions, WakeUps, Stalls, Stalled and Lag. It is for event loops other
 // than the engine's, such as those of package ongnet.
-func LoopStatsOf(c *session.Counters) (s LoopStats) {
+func LoopStatsOf(c *session.Counters) LoopStats {
+	var s LoopStats
 	from, to := reflect.ValueOf(c).Elem(), reflect.ValueOf(&s).Elem()
 	for _, pair := range copied {
 		to.Field(pair[1]).SetUint(from.Field(pair[0]).Addr().Interface().(*session.Counter).Load())

@@ -212,7 +212,7 @@ func HistogramBounds() []time.Duration {
 }
 
 // Count returns how many durations were counted.
-func (h *Histogram) Count() (n uint64) {
+func (h Histogram) Count() (n uint64) {
 	for _, b := range h.Buckets {
 		n += b
 	}
