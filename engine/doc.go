@@ -35,8 +35,8 @@
 // # Goroutines
 //
 // Each loop has one, on which the application's callbacks run, unless Offload gives them to workers: goroutines that come and go with what is
-// due. Each listener has one that accepts when the accepting loop is held up. One watches the loops, and asks each ten times a second
-// whether it looks. One writes the log while there are records. Their number does not depend on the number of established sessions.
+// due. Each listener has one that accepts when the accepting loop is held up. One watches the loops, and asks each whether it looks: ten
+// times a second, once while it rests. One writes the log while there are records. Their number does not depend on the number of established sessions.
 //
 // Some connections have goroutines for a time. A TLS handshake has one from its ClientHello to its end; few of them compute at once
 // (layer/tls, Handshakes). For Dial, package net takes one or two to connect, and a session to be replaced (Reconnect) has one until it is. With

@@ -124,7 +124,7 @@ type Options struct {
 	// StallWarning is how long a callback may hold its loop before that is logged, once, with the session and the
 	// stack, and counted (LoopStats.Stalls). Nobody is held up for the stack; in a process of more than 131,072 goroutines
 	// there is none. Callbacks on workers (Offload) may take any time. Default: 100 ms. Off: nobody
-	// looks, and Timings has nothing.
+	// looks, Timings has nothing, and LoopStats.Lag is measured once a second.
 	StallWarning time.Duration
 
 	// KeepClosed is how many ended sessions Engine.Closed remembers, some 200 bytes each. Default: 1,000. Off: none.

@@ -40,7 +40,7 @@ type SessionStats struct {
 	Loop          int      // where it lives: the index in Stats.Loops
 	Local, Remote net.Addr // read-only
 	Opened        time.Time
-	Active        time.Time // when bytes came or were taken last, up to a tenth of a second early; Opened if none were
+	Active        time.Time // when bytes came or were taken last, up to a tenth of a second early, with StallWarning off a second; Opened if none were
 	BytesIn       uint64    // received from the connection, what frames and layers add and discarded input included
 	BytesOut      uint64    // taken by the kernel, likewise
 	BytesDropped  uint64    // accepted by Send, and lost

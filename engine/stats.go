@@ -73,8 +73,8 @@ type LoopStats struct {
 	Pauses       uint64        `metric:"servercore_loop_read_pauses_total" help:"Times the reading of a session was stopped."`
 	Stalls       uint64        `metric:"servercore_loop_stalls_total" help:"Callbacks that held the loop for longer than StallWarning."`
 	Stalled      time.Duration `metric:"servercore_loop_stalled_seconds_total" help:"How long stalls held the loop in all, to about a quarter of StallWarning for each; those that last are not in yet."`
-	Unresponsive time.Duration `metric:"servercore_loop_unresponsive_seconds" help:"How long the loop has not looked at a probe by now, 0 if none waits. The loop is probed ten times a second."`
-	Lag          Histogram     `metric:"servercore_loop_lag_seconds" help:"How late the loop looked at a probe. The loop is probed ten times a second."`
+	Unresponsive time.Duration `metric:"servercore_loop_unresponsive_seconds" help:"How long the loop has not looked at a probe by now, 0 if none waits. A loop is probed ten times a second while it runs callbacks, once a second otherwise."`
+	Lag          Histogram     `metric:"servercore_loop_lag_seconds" help:"How late the loop looked at a probe. A loop is probed ten times a second while it runs callbacks, once a second otherwise."`
 	Ended        Ended         `metric:"servercore_loop_ended_sessions_total" label:"reason" help:"Sessions that ended, by the gravest reason their Err matches."`
 }
 

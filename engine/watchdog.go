@@ -34,40 +34,34 @@ func newLoopWatch(e *Engine, now time.Duration) *loopWatch {
 // watch is the watchdog's goroutine.
 func (e *Engine) watch() {
 	defer close(e.unwatched)
-	var looks <-chan time.Time
+	var looks, probes <-chan time.Time
 	var w *loopWatch
+	var every time.Duration
 	if e.options.StallWarning > 0 {
 		w = newLoopWatch(e, e.now())
-		t := time.NewTicker(w.Every())
+		every = w.Every()
+		t := time.NewTicker(every)
 		defer t.Stop()
 		looks = t.C
 	}
-	probes := time.NewTicker(probeEvery)
-	defer probes.Stop()
+	p := newProber(e)
+	if t := p.ticker(every); t != nil {
+		defer t.Stop()
+		probes = t.C
+	}
 	for {
 		select {
 		case <-looks:
-			w.tick(e.now())
-		case <-probes.C:
-			e.probe(e.now())
+			now := e.now()
+			w.tick(now)
+			p.look(now)
+		case <-probes:
+			p.look(e.now())
 		case <-e.unwatch: // the loops have ended: a stall that lasted until then is over
 			if w != nil {
 				w.tick(e.now())
 			}
 			return
-		}
-	}
-}
-
-// probeEvery is how often each loop is asked whether it looks: it costs ten wake-ups a second.
-const probeEvery = 100 * time.Millisecond
-
-// probe asks each loop, and tells its sessions the time.
-func (e *Engine) probe(now time.Duration) {
-	for _, l := range e.loops {
-		l.shared.Recent.Store(int64(now))
-		if l.probe.Ask(now) {
-			l.Wake()
 		}
 	}
 }

@@ -58,6 +58,9 @@ func (r *running) Leave() {
 	}
 }
 
+// Calls returns how many callbacks have begun, 0 if nobody observes. Any goroutine.
+func (r *running) Calls() uint64 { return r.mark.Load() >> 8 }
+
 // Running is a callback that was seen running.
 type Running struct {
 	Call     uint64 // its number among those of this goroutine, 0 if none runs

@@ -1,0 +1,55 @@
+package engine
+
+import "time"
+
+// A loop that works is asked ten times a second whether it looks, and one that rests once a second: to wake it costs some 0.1 ms of processor time, which
+// would be most of what an idle process takes. With StallWarning off nobody sees who works, and each is asked once a second.
+const (
+	probeEvery     = 100 * time.Millisecond
+	restProbeEvery = time.Second
+)
+
+// prober asks the loops whether they look, and tells their sessions the time. It belongs to the watchdog's goroutine.
+type prober struct {
+	engine *Engine
+	last   time.Duration // when it has looked last
+	loops  []probed
+}
+
+// probed is what the prober knows of a loop.
+type probed struct {
+	calls uint64        // callbacks that it had run when it was asked
+	asked time.Duration // when that was
+}
+
+func newProber(e *Engine) *prober { return &prober{engine: e, loops: make([]probed, len(e.loops))} }
+
+// ticker returns a ticker for look, nil if one that ticks so often is there already. every is 0 for none.
+func (p *prober) ticker(every time.Duration) *time.Ticker {
+	switch {
+	case every == 0:
+		return time.NewTicker(restProbeEvery)
+	case every > probeEvery:
+		return time.NewTicker(probeEvery)
+	}
+	return nil
+}
+
+// look asks each loop for which that is due. It does nothing if it has looked a moment ago.
+func (p *prober) look(now time.Duration) {
+	if now-p.last < probeEvery*7/8 { // tickers are early now and then
+		return
+	}
+	p.last = now
+	for i, l := range p.engine.loops {
+		l.shared.Recent.Store(int64(now))
+		known, calls := &p.loops[i], l.scratch.Calls()
+		if calls == known.calls && now-known.asked < restProbeEvery*7/8 && l.probe.Waiting(now) == 0 {
+			continue
+		}
+		known.calls, known.asked = calls, now
+		if l.probe.Ask(now) {
+			l.Wake()
+		}
+	}
+}
