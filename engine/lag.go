@@ -44,7 +44,7 @@ func (p *prober) look(now time.Duration) {
 	for i, l := range p.engine.loops {
 		l.shared.Recent.Store(int64(now))
 		known, calls := &p.loops[i], l.scratch.Calls()
-		if calls == known.calls && now-known.asked < restProbeEvery*7/8 && l.probe.Waiting(now) == 0 {
+		if calls == known.calls && now-known.asked < restProbeEvery-probeEvery/2 && l.probe.Waiting(now) == 0 {
 			continue
 		}
 		known.calls, known.asked = calls, now
