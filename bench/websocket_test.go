@@ -66,7 +66,11 @@ func TestWebSocketInEachMode(t *testing.T) {
 			})
 			r := carryOut(t, p)
 			wantErrors(t, r, nil)
-			if r.Totals.Messages+r.Totals.AfterEnd == 0 || r.Totals.Upgrades == 0 || r.Totals.Upgrades != r.Totals.ConnsOpened ||
+			none := r.Totals.Messages+r.Totals.AfterEnd == 0
+			if p.Mode == Idle && r.Totals.Planned == 0 { // on a machine too busy to plan any
+				none = false
+			}
+			if none || r.Totals.Upgrades == 0 || r.Totals.Upgrades != r.Totals.ConnsOpened ||
 				tt.tls != (r.Totals.Handshakes == r.Totals.Upgrades) {
 				t.Errorf("totals %+v", r.Totals)
 			}
@@ -176,7 +180,7 @@ func TestWebSocketFragments(t *testing.T) {
 		p.WS, p.Size = "/", size
 		r := carryOutUntil(t, p, enough)
 		wantErrors(t, r, nil)
-		if r.Totals.Messages < 300 {
+		if r.Totals.Messages+r.Totals.AfterEnd < 300-uint64(p.Conns) { // the last pong may leave before the end of its message has come
 			t.Errorf("size %d: %d messages", size, r.Totals.Messages)
 		}
 	}
