@@ -60,7 +60,8 @@ type Layer interface {
 }
 
 // A Postponer is a Layer whose deadlines wait for the peer. Postpone is called in place of Expire when the peer cannot be blamed: it is not being
-// read (S7), or its bytes wait to be read, or it still takes what was sent before (T4).
+// read (S7), or its bytes wait to be read, or it still takes what was sent before (T4). What blames nobody, such as a ping, is done as by
+// Expire: no deadline may stay in the past.
 type Postponer interface{ Postpone(now time.Duration) }
 
 // A Sealer is a Layer that changes what the application sends, as late as possible: when it is written.

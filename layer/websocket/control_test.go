@@ -282,6 +282,16 @@ func TestPingsAndPongs(t *testing.T) {
 		t.Errorf("no pong: %v", err)
 	}
 
+	p = begin(websocket.Options{}) // a ping that is due is made, whatever the session waits for
+	p.l.Postpone(start + interval - 1)
+	if p.l.Pending() {
+		t.Error("Postpone makes a ping before it is due")
+	}
+	p.l.Postpone(start + interval)
+	if own := hearOwn(t, p.l, false); len(own) != 1 || p.l.NextAt() != start+interval+timeout {
+		t.Errorf("Postpone with a ping due: sent %q, the next deadline is %v, want a ping and %v", own, p.l.NextAt(), start+interval+timeout)
+	}
+
 	p = begin(websocket.Options{})
 	p.at(start + interval)
 	p.l.Postpone(start + interval + timeout - 1) // not due yet

@@ -48,9 +48,13 @@ func (l *Layer) Expire(now time.Duration) error {
 }
 
 // Postpone begins the time for a pong anew, if it is over at now. It is for a session that has not read for a while, so that the pong may
-// have come, or whose peer still takes what stands before the ping: a caller asks itself before it calls Expire.
+// have come, or whose peer still takes what stands before the ping: a caller asks itself before it calls Expire. A ping that is due is made: it
+// blames nobody, and a deadline that has passed and stays would be told of again at once, without end.
 func (l *Layer) Postpone(now time.Duration) {
-	if l.is(pongMissing) && l.at <= now {
+	switch {
+	case !l.is(pongMissing):
+		_ = l.Expire(now) // it fails only for a missing pong
+	case l.at <= now:
 		l.at = now + l.config.PongTimeout
 	}
 }

@@ -44,6 +44,8 @@ var inWebsocket = []mutant{
 	{"a reason is cut within a character", "layer/websocket/utf8.go", "	for n > 0 && !utf8.RuneStart(s[n]) {", "	for n > 0 && n < 0 && !utf8.RuneStart(s[n]) {", "./layer/websocket TestCutText|TestCodeOfTheLastWord"},
 	{"the peer's code is not echoed", "layer/websocket/errors.go", "	case peer != 0:\n		return peer, \"\"\n", "", "./layer/websocket TestAnswerToACloseFrame"},
 	{"an old pong counts for the last ping", "layer/websocket/control.go", "binary.BigEndian.Uint32(payload) == l.pings {", "binary.BigEndian.Uint32(payload) <= l.pings {", "./layer/websocket TestPingsAndPongs"},
+	{"a ping that is due while the session is not read is not made, and its deadline stays in the past", "layer/websocket/keepalive.go",
+		"	case !l.is(pongMissing):\n		_ = l.Expire(now)", "	case !l.is(pongMissing):\n		_ = now", "./layer/websocket TestPingsAndPongs"},
 	{"the time for a pong runs while the ping cannot leave", "layer/websocket/keepalive.go", "	case l.due&duePing != 0 || l.is(progress):", "	case l.is(progress):", "./layer/websocket TestPingsAndPongs"},
 	{"bytes behind the upgrade are taken with it", "layer/websocket/handshake.go", "			return in[:n], n, true\n", "			return in[:n], len(in), true\n", "./layer/websocket TestMessageBehindTheUpgrade"},
 	{"the end of a header is missed where it was cut", "layer/websocket/handshake.go", "max(0, had-3)", "had", "./layer/websocket TestUpgrade"},
