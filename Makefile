@@ -49,7 +49,7 @@ mutants-sample:
 # make simulate FOR=1h   the simulator on new seeds, for as long
 FOR ?= 1h
 simulate:
-	go test ./session -run '^TestSimulator$$' -v -timeout 0 -simulate $(FOR)
+	go test -p 1 ./session ./layer -run '^TestSimulator$$' -v -timeout 0 -simulate $(FOR)
 
 # make soak FOR=1h       T41: a mix of faults for as long, the slopes of what must not grow, and .soak/soak.svg with the curves
 soak:

@@ -60,7 +60,7 @@ var rooms = []room{
 	{dir: "session", may: []string{"pool", "frame", budget, sendqueue, reassembly, "internal/histogram", "internal/tokenbucket"}, tests: []string{"session", testkit, checksum},
 		// It opens no socket and asks no operating system: the loop does.
 		not: []string{"syscall", "os/exec", "os/signal", "net/rpc", "net/smtp"}}, // net/http is for the type of Session.Request
-	{dir: "layer", may: []string{"session"}, tests: []string{"layer/", "pool", checksum}, // one layer on top of another: no I/O either
+	{dir: "layer", may: []string{"session"}, tests: []string{"layer/", "pool", "frame", budget, checksum, testkit}, // one layer on top of another: no I/O either
 		not: []string{"syscall", "os", "os/exec", "os/signal", "net/rpc", "net/smtp"}},
 	{dir: "layer/websocket", may: []string{"session", "pool", "frame", deflate}, tests: []string{"layer/websocket"},
 		// No I/O: bytes in, bytes out. net/http is for the types of the upgrade.
@@ -90,7 +90,7 @@ var rooms = []room{
 	{dir: chromium, may: []string{"engine", "session"}}, // a browser for tests
 	{dir: testkit, may: append([]string{"session", "pool", "frame", sys}, testLibraries...), tests: []string{"internal/"}},
 	{dir: "bench", may: []string{sys, histogram}, tests: []string{"bench"}}, // nothing of ours: it can load any server
-	{dir: "trials", may: []string{"engine", "session", "pool", "frame", "bench", "internal/", sys}},
+	{dir: "trials", may: []string{"engine", "session", "pool", "frame", "bench", "layer/websocket", "internal/", sys}},
 }
 
 // testLibraries are for test files (and the kit that serves them) only.

@@ -1,0 +1,6 @@
+//go:build !race
+
+package layer_test
+
+// raced: the tests run under the race detector, some ten times slower.
+const raced = false
