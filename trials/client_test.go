@@ -3,7 +3,6 @@
 package trials
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -19,7 +18,7 @@ import (
 // client is one connection, with its side of the record that the oracle compares.
 type client struct {
 	*net.TCPConn
-	over    *tls.Conn // nil without TLS
+	over    layered // what it speaks above TCP, nil for nothing
 	out     writer
 	in      reader
 	sent    int64 // taken by the kernel
@@ -27,6 +26,12 @@ type client struct {
 	orderly bool  // read to the peer's FIN
 	endAt   int64 // monotonic, when reading met the end
 	err     error // how it ended
+}
+
+// layered is a stream above TCP: TLS or WebSocket. CloseWrite says its last word.
+type layered interface {
+	io.ReadWriter
+	CloseWrite() error
 }
 
 // dialer returns a dialer that sets the kernel's receive buffer, in bytes; 0 leaves the default.
@@ -45,15 +50,19 @@ func dialer(receive int) net.Dialer {
 // connect makes a connection that no oracle knows yet.
 func connect(d net.Dialer, address string) (*client, error) {
 	address, secure := strings.CutPrefix(address, overTLS)
+	address, messages := strings.CutPrefix(address, overWebSocket)
 	conn, err := d.Dial("tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	c := &client{TCPConn: conn.(*net.TCPConn), out: writer{id: lastConnection.Add(1)}}
 	if secure {
-		return c, c.secure(d.Timeout)
+		err = c.secure(d.Timeout)
 	}
-	return c, nil
+	if messages && err == nil {
+		err = c.upgrade(d.Timeout)
+	}
+	return c, err
 }
 
 // ask sends one record.

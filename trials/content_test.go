@@ -237,7 +237,7 @@ func causes(err error) (names []string) {
 		{"peer closed", session.ErrPeerClosed}, {"reset", session.ErrPeerReset}, {"disconnected", session.ErrDisconnected},
 		{"aborted", session.ErrAborted}, {"send limit", session.ErrSendLimit}, {"idle", session.ErrIdle},
 		{"write stall", session.ErrWriteStall}, {"drain timeout", session.ErrDrainTimeout}, {"panic", session.ErrPanic},
-		{"shutdown", session.ErrShutdown}, {"timeout", os.ErrDeadlineExceeded},
+		{"shutdown", session.ErrShutdown}, {"truncated", session.ErrTruncated}, {"timeout", os.ErrDeadlineExceeded},
 	} {
 		if errors.Is(err, c.err) {
 			names = append(names, c.name)

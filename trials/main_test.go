@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 		os.Exit(bystandersMain())
 	case what == "reader":
 		os.Exit(readerMain())
+	case what == "holder":
+		os.Exit(holderMain())
 	}
 	if *scale <= 0 {
 		fmt.Println("the trials were not run; they want the machine for themselves: go test ./trials -scale 0.1")

@@ -26,10 +26,12 @@ import (
 // plan is what a trial's server does besides the verbs. A server process finds its plan by the name of the trial.
 type plan struct {
 	options engine.Options
-	address string // default: a free port of 127.0.0.1
-	tls     bool   // the listener for records speaks TLS
-	thrift  bool   // collect garbage early: the memory in use is judged, not what has been
-	uid     int    // the user to become before the engine starts, 0 for none
+	address string                   // default: a free port of 127.0.0.1
+	tls     bool                     // the listener for records speaks TLS
+	ws      *engine.WebSocketOptions // it speaks WebSocket, above TLS if both
+	thrift  bool                     // collect garbage early: the memory in use is judged, not what has been
+	factory session.Factory          // default: members
+	uid     int                      // the user to become before the engine starts, 0 for none
 
 	connected    func(*member)
 	raw          func(m *member, data []byte) bool // takes what was received, if it returns true
@@ -59,7 +61,7 @@ type report struct {
 // hello is the first line of a server: where it listens.
 type hello struct {
 	PID                     int
-	Records, Lesson, Length string // its addresses: streams of records (with overTLS in front if it speaks TLS), frame.ServerCore, frame.LengthField
+	Records, Lesson, Length string // its addresses: streams of records (with overTLS and overWebSocket in front if it speaks those), frame.ServerCore, frame.LengthField
 }
 
 // frameLimit is the largest frame of the listener for frame.LengthField.
@@ -106,7 +108,10 @@ func (c *content) listen(ctx context.Context, e *engine.Engine) error {
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
-	factory := func() session.Handler { return &member{server: c} }
+	factory := c.plan.factory
+	if factory == nil {
+		factory = func() session.Handler { return &member{server: c} }
+	}
 	var listeners []*engine.Listener
 	var records []engine.Option
 	prefix := ""
@@ -116,6 +121,9 @@ func (c *content) listen(ctx context.Context, e *engine.Engine) error {
 			return err
 		}
 		records, prefix = append(records, engine.TLS(config)), overTLS
+	}
+	if c.plan.ws != nil {
+		records, prefix = append(records, engine.WebSocket(*c.plan.ws)), prefix+overWebSocket
 	}
 	for _, opts := range [][]engine.Option{records, {engine.Framed(frame.ServerCore{})},
 		{engine.Framed(frame.LengthField{LengthFieldLength: 4, InitialBytesToStrip: 4, MaxFrameLength: frameLimit})}} {

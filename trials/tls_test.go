@@ -41,9 +41,10 @@ func clientTLS() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
 
 // secure begins TLS on a connection, within its dialer's time.
 func (c *client) secure(within time.Duration) error {
-	c.over = tls.Client(c.TCPConn, clientTLS())
+	over := tls.Client(c.TCPConn, clientTLS())
+	c.over = over
 	_ = c.SetDeadline(time.Now().Add(within))
-	err := c.over.Handshake()
+	err := over.Handshake()
 	if err != nil {
 		_ = c.Close()
 		return err
@@ -59,7 +60,7 @@ func (c *client) Read(b []byte) (int, error) {
 	return c.TCPConn.Read(b)
 }
 
-// CloseWrite sends FIN, or close_notify, which is the FIN of TLS.
+// CloseWrite sends FIN, or close_notify or a close frame, which are the FIN of TLS and of WebSocket.
 func (c *client) CloseWrite() error {
 	if c.over != nil {
 		return c.over.CloseWrite()
