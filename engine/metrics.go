@@ -55,8 +55,8 @@ func Metrics() []Metric {
 	return list
 }
 
-// Samples returns each number in s, as Metrics declares it, in the order of the fields. Total, which is a sum of others, is left out. It takes some ten
-// microseconds, and as many for each loop and listener.
+// Samples returns each number in s, as Metrics declares it, in the order of the fields. Total, which is a sum of others, is left out. It takes 0.1 to
+// 0.2 ms with one loop and one listener, most of it for their refusals and reasons.
 func (s Stats) Samples() iter.Seq[Sample] {
 	return func(yield func(Sample) bool) { (&sampler{yield: yield}).walk(reflect.ValueOf(&s).Elem()) }
 }
