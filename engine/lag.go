@@ -2,8 +2,8 @@ package engine
 
 import "time"
 
-// A loop that works is asked ten times a second whether it looks, and one that rests once a second: to wake it costs some 0.1 ms of processor time, which
-// would be most of what an idle process takes. With StallWarning off nobody sees who works, and each is asked once a second.
+// A loop that works is asked ten times a second whether it looks, and one that rests once a second: ten times a second took more of the
+// processor than all else that an idle process does. With StallWarning off nobody sees who works, and each is asked once a second.
 const (
 	probeEvery     = 100 * time.Millisecond
 	restProbeEvery = time.Second

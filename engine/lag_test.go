@@ -8,7 +8,8 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// A loop that works is asked ten times a second, one that rests once a second, and one that stands whenever somebody looks. All sessions know the time.
+// A loop that works is asked ten times a second, one that rests once a second, and one that stands whenever somebody looks. All sessions
+// know the time.
 func TestWhoIsProbed(t *testing.T) {
 	e, err := New(Options{Loops: 2, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -11,10 +11,10 @@ import (
 // Trace has functions that the engine calls as things happen to connections and loops, in the manner of net/http/httptrace. Each may be nil. Do not
 // change it after New.
 //
-// They run on event loops, on several at once, and on goroutines of the engine, in the midst of its work. So they must not wait, must not call
-// runtime.Goexit (t.FailNow does), and must not call methods of the engine that wait: Shutdown, Close, Run, Dial, Ping, and those of Listener. A panic in one is recovered,
-// logged at most once a second, and changes nothing else. A function that is called for one connection has returned before the next is called for
-// it.
+// They run on event loops, on several at once, and on goroutines of the engine, in the midst of its work. So they must not wait, must not
+// call runtime.Goexit (t.FailNow does), and must not call methods of the engine that wait: Shutdown, Close, Run, Dial, Ping, and those of
+// Listener. A panic in one is recovered, logged at most once a second, and changes nothing else. A function that is called for one
+// connection has returned before the next is called for it.
 type Trace struct {
 	// Accept is called for each connection that the kernel has given to a listener, before anything is decided about it. It is not called
 	// for one that is shed for want of descriptors: only Refuse is. Goroutine: the accepting loop, or the listener's own.

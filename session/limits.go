@@ -52,8 +52,8 @@ type Loop struct {
 
 // Common is what all parts of an event loop share (see Part). Any goroutine.
 type Common struct {
-	// Recent is a time of the clock of Transport.Now that somebody keeps up to date, more or less, for Tally.Active: reading the clock for each read and write
-	// would cost more. 0 if nobody does.
+	// Recent is a time of the clock of Transport.Now that somebody keeps up to date, more or less, for Tally.Active: reading the clock
+	// for each read and write would cost more. 0 if nobody does.
 	Recent atomic.Int64
 
 	Times      [Callbacks]histogram.Histogram // how long callbacks take: one in sixteen of each kind
