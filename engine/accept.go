@@ -88,7 +88,6 @@ func (e *Engine) acceptFailed(l *Listener, err error, pause time.Duration) time.
 			e.admit(p, e.awaitLoop())
 			return 0
 		case waiting:
-			e.countRefused(&l.origin, refusedDescriptors, p.remote, err)
 			return 0
 		}
 	}

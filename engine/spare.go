@@ -3,7 +3,7 @@ package engine
 import "golang.org/x/sys/unix"
 
 // acceptOnSpare takes one waiting connection on the spare descriptor, and tells whether one waited. If the spare can be replaced there
-// are descriptors after all, and the connection is returned. Otherwise it is reset. The listener's acceptMu is held meanwhile: its
+// are descriptors after all, and the connection is returned. Otherwise it is counted and reset. The listener's acceptMu is held meanwhile: its
 // loop would take the descriptor.
 func (e *Engine) acceptOnSpare(l *Listener) (p pendingConn, waiting bool) {
 	l.acceptMu.Lock()
@@ -16,6 +16,7 @@ func (e *Engine) acceptOnSpare(l *Listener) (p pendingConn, waiting bool) {
 	if missing == nil || !e.mustShed(missing) {
 		return p, true
 	}
+	e.countRefused(&l.origin, refusedDescriptors, p.remote, missing) // before the peer learns of it
 	e.shed(p.fd)
 	return pendingConn{}, true
 }
