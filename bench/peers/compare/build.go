@@ -17,7 +17,7 @@ const (
 	nested = module + "/bench/peers"
 )
 
-// buildGo builds the programs in Go into dir. Each is built in its own module, without go.work, with the dependencies that a user gets.
+// buildGo builds the programs in Go into dir, and makes the servers' certificate there. Each is built in its own module, without go.work, with the dependencies that a user gets.
 func buildGo(ctx context.Context, dir string) error {
 	root, err := output(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", module)
 	if err != nil {
@@ -30,8 +30,11 @@ func buildGo(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	_, err = output(ctx, peers, "go", "build", "-o", dir+"/", "./ours", "./gnet", "./netpoll", "./nbio", "./std")
-	return err
+	if _, err = output(ctx, peers, "go", "build", "-o", dir+"/", "./ours", "./gnet", "./netpoll", "./nbio", "./std",
+		"./coder", "./gorilla", "./gws", "./gobwas", "./deflate"); err != nil {
+		return err
+	}
+	return writeCert(dir)
 }
 
 // buildC builds the programs in C into dir.
@@ -72,6 +75,7 @@ func versions(dir string) map[string]string {
 	found := map[string]string{}
 	for program, path := range map[string]string{
 		"gnet": "github.com/panjf2000/gnet/v2", "netpoll": "github.com/cloudwego/netpoll", "nbio": "github.com/lesismal/nbio",
+		"coder": "github.com/coder/websocket", "gorilla": "github.com/gorilla/websocket", "gws": "github.com/lxzan/gws", "gobwas": "github.com/gobwas/ws",
 	} {
 		info, err := buildinfo.ReadFile(filepath.Join(dir, program))
 		if err != nil {

@@ -78,7 +78,7 @@ func compare(ctx context.Context, cfg config, log io.Writer) (*report, error) {
 	if err := buildGo(ctx, dir); err != nil {
 		return nil, err
 	}
-	if cfg.crossCheck || slices.ContainsFunc(cfg.servers, func(s server) bool { return s.program == cepoll }) {
+	if cfg.crossCheck || slices.ContainsFunc(cfg.workloads, func(w workload) bool { return slices.ContainsFunc(cfg.on(w), isC) }) {
 		if err := buildC(ctx, dir); err != nil {
 			return nil, err
 		}
@@ -143,7 +143,7 @@ func command(args []string) string {
 // config is the validated command line.
 type config struct {
 	workloads            []workload
-	servers              []server
+	servers              []server // each name once; see on
 	rounds               int
 	duration, warmup     time.Duration
 	serverCPU, clientCPU []int
@@ -151,12 +151,24 @@ type config struct {
 	crossCheck           bool
 }
 
+// on returns the servers on which a workload is measured, in the order of a round.
+func (c config) on(w workload) (on []server) {
+	for _, s := range w.servers() {
+		if slices.ContainsFunc(c.servers, func(chosen server) bool { return chosen.name == s.name }) {
+			on = append(on, s)
+		}
+	}
+	return on
+}
+
+func isC(s server) bool { return s.program == cepoll }
+
 func parse(args []string, stderr io.Writer) (config, error) {
 	var c config
 	fs := flag.NewFlagSet("compare", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	loads := fs.String("workloads", "all", "`list` with commas: "+names(workloads))
-	on := fs.String("servers", "all", "`list` with commas: "+names(servers))
+	loads := fs.String("workloads", "tcp", "`list` with commas: tcp, tls, ws or all, or some of\n"+names(workloads)+",\n"+names(tlsWorkloads)+",\n"+names(wsWorkloads))
+	on := fs.String("servers", "all", "`list` with commas: "+names(allServers)+"; a workload is measured on those of them that can serve it")
 	fs.IntVar(&c.rounds, "rounds", 5, "`number` of times each server is measured; 11 for a claim under 10 %")
 	fs.DurationVar(&c.duration, "duration", 3*time.Second, "`time` of the measured part")
 	fs.DurationVar(&c.warmup, "warmup", time.Second, "`time` of load before it, on the same connections")
@@ -173,11 +185,16 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		return c, err
 	}
 	var err error
-	if c.workloads, err = pick("workloads", *loads, workloads); err != nil {
+	if c.workloads, err = pick("workloads", groups(*loads), allWorkloads); err != nil {
 		return c, err
 	}
-	if c.servers, err = pick("servers", *on, servers); err != nil {
+	if c.servers, err = pick("servers", *on, allServers); err != nil {
 		return c, err
+	}
+	for _, w := range c.workloads {
+		if len(c.on(w)) == 0 {
+			return c, fmt.Errorf("-servers %s: none of them can serve %s; use all, or some of %s", *on, w, names(w.servers()))
+		}
 	}
 	switch {
 	case fs.NArg() > 0:
@@ -203,6 +220,22 @@ func names[T fmt.Stringer](all []T) string {
 		s = append(s, t.String())
 	}
 	return strings.Join(s, ", ")
+}
+
+// groups replaces the names of groups in a list of workloads by those of their members.
+func groups(list string) string {
+	all := strings.Split(list, ",")
+	for i, name := range all {
+		switch strings.TrimSpace(name) {
+		case "tcp":
+			all[i] = names(workloads)
+		case "tls":
+			all[i] = names(tlsWorkloads)
+		case "ws":
+			all[i] = names(wsWorkloads)
+		}
+	}
+	return strings.Join(all, ",")
 }
 
 // pick returns the elements that list names, in the order of all.

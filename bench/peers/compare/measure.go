@@ -35,8 +35,11 @@ type sample struct {
 
 // measure starts the server, loads it and kills it. It always returns a sample, which has the error if there was one.
 func (r *runner) measure(ctx context.Context, w workload, s server) sample {
-	if w.idle {
+	switch {
+	case w.idle():
 		return r.measureIdle(ctx, w, s)
+	case w.deflate:
+		return r.measureDeflate(ctx, w, s)
 	}
 	result, out := r.load(ctx, w, s)
 	if result == nil {
@@ -57,7 +60,7 @@ func (r *runner) measure(ctx context.Context, w workload, s server) sample {
 func (r *runner) measureIdle(ctx context.Context, w workload, s server) sample {
 	var rss [2]float64
 	var out sample
-	for i, conns := range []int{idleFew, idleMany} {
+	for i, conns := range []int{w.few, w.many} {
 		at := w
 		at.args = append(slices.Clone(w.args), "-conns", strconv.Itoa(conns))
 		result, o := r.load(ctx, at, s)
@@ -68,7 +71,7 @@ func (r *runner) measureIdle(ctx context.Context, w workload, s server) sample {
 		}
 		rss[i] = float64(result.Server.RSSEnd)
 	}
-	out.RSSPerConn = (rss[1] - rss[0]) / (idleMany - idleFew)
+	out.RSSPerConn = (rss[1] - rss[0]) / float64(w.many-w.few)
 	return out
 }
 
@@ -107,8 +110,8 @@ func (r *runner) load(ctx context.Context, w workload, s server) (*bench.Result,
 func (r *runner) netbench(ctx context.Context, w workload, p *running) (*bench.Result, error) {
 	file := filepath.Join(r.dir, "result.json")
 	os.Remove(file)
-	args := append(slices.Clone(w.args), "-addr", p.addr, "-pid", strconv.Itoa(p.cmd.Process.Pid), "-json", file, "-quiet",
-		"-duration", w.duration(r.cfg).String(), "-warmup", r.cfg.warmup.String())
+	args := slices.Concat(w.args, p.speaks, []string{"-addr", p.addr, "-pid", strconv.Itoa(p.cmd.Process.Pid), "-json", file, "-quiet",
+		"-duration", w.duration(r.cfg).String(), "-warmup", r.cfg.warmup.String()})
 	if n := len(r.cfg.clientCPU); n > 0 {
 		args = append(args, "-threads", strconv.Itoa(n))
 	}

@@ -76,10 +76,11 @@ func (s *starter) count(cpus []int) int {
 
 // running is a server that has been started.
 type running struct {
-	cmd   *exec.Cmd
-	addr  string
-	said  *transcript
-	ended chan struct{} // closed when the process is gone
+	cmd    *exec.Cmd
+	addr   string
+	speaks []string // what netbench must be told about its protocol
+	said   *transcript
+	ended  chan struct{} // closed when the process is gone
 }
 
 const startPatience = 5 * time.Second
@@ -95,14 +96,9 @@ func (r *runner) launch(ctx context.Context, s server, w workload) (*running, er
 		return nil, err
 	}
 	args := append([]string{"-addr", addr, "-mode", w.serverMode(), "-loops", strconv.Itoa(loops)}, s.args...)
-	program := s.program
-	if w.cut > 0 {
-		args = append(args, "-message", strconv.Itoa(w.cut))
-		if s.cutting != "" {
-			program = s.cutting
-		}
-	}
-	p := &running{cmd: exec.Command(filepath.Join(r.dir, program), args...), said: newTranscript(), ended: make(chan struct{})}
+	program, more := s.command(w, r.dir)
+	p := &running{cmd: exec.Command(filepath.Join(r.dir, program), append(args, more...)...), speaks: w.speaks(s, r.dir),
+		said: newTranscript(), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
 	if err := r.starter.start(p.cmd, r.cfg.serverCPU); err != nil {
 		return nil, err

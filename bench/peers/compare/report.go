@@ -90,9 +90,7 @@ func (r *report) writeMarkdown(w io.Writer) error {
 		versions = append(versions, name+" "+r.Versions[name])
 	}
 	fmt.Fprintf(&b, "Built from: %s.\n\n", strings.Join(versions, "; "))
-	if len(r.Outcomes) > 0 {
-		b.WriteString(legend)
-	}
+	b.WriteString(legends(r.Outcomes))
 	for i := range r.Outcomes {
 		r.Outcomes[i].write(&b)
 	}
@@ -106,10 +104,23 @@ func (r *report) writeMarkdown(w io.Writer) error {
 // quiet is the load average up to which a machine counts as idle.
 const quiet = 0.7
 
-const legend = "Medians of all rounds. CPU is the server's processor time. A ratio is the median of the ratios of each round; *gnet* is\n" +
-	"plain gnet in the mode that is better in that figure, *C* is cepoll. Below 1 is less: better for CPU, memory and time, worse\n" +
-	"for a rate. `~`: no difference can be told, because the rounds disagree on its direction or the two runs of ours differ as\n" +
-	"much. `!`: failures or errors, listed below the table.\n\n"
+// legends returns what a reader of the tables must know.
+func legends(all []outcome) string {
+	if len(all) == 0 {
+		return ""
+	}
+	text := "Medians of all rounds. CPU is the server's processor time. A ratio is the median of the ratios of each round. Below 1 is less:\n" +
+		"better for CPU, memory and time, worse for a rate. `~`: no difference can be told, because the rounds disagree on its direction or\n" +
+		"the two runs of ours differ as much. `!`: failures or errors, listed below the table.\n"
+	tcp := func(o outcome) bool { return o.Over == overTCP }
+	if slices.ContainsFunc(all, tcp) {
+		text += "*To gnet* is the row's figure divided by that of plain gnet in the mode that is better in that figure, *to C* by that of cepoll.\n"
+	}
+	if slices.ContainsFunc(all, func(o outcome) bool { return !tcp(o) }) {
+		text += "*Ours to it* is the figure of ours divided by that of the row.\n"
+	}
+	return text + "\n"
+}
 
 // longer returns the names of the workloads that are measured for longer than -duration.
 func longer(all []outcome) string {
@@ -147,7 +158,7 @@ func (o *outcome) write(b *strings.Builder) {
 		return
 	}
 	main := cpu
-	if o.isIdle() {
+	if o.Idle {
 		main = rss
 	}
 	rows := [][]string{o.header()}
@@ -158,15 +169,34 @@ func (o *outcome) write(b *strings.Builder) {
 	o.footnotes(b, main)
 }
 
-func (o *outcome) isIdle() bool { return o.Workload == "idle" }
-
 func (o *outcome) header() []string {
-	if o.isIdle() {
-		return []string{"server", "bytes/connection", "range", "to gnet", "range", "to C"}
+	compared, first := "ours to it", "CPU us/"+o.Unit
+	if o.Over == overTCP {
+		compared = "to gnet"
+	}
+	if o.Idle {
+		first = "bytes/connection"
+	}
+	header := []string{"server", first, "range", compared, "range"}
+	if o.Over == overTCP {
+		header = append(header, "to C")
+	}
+	if o.Idle {
+		return header
 	}
 	units := map[string]string{"message": "messages/s", "delivery": "deliveries/s", "connection": "connections/s"}
-	return []string{"server", "CPU us/" + o.Unit, "range", "to gnet", "range", "to C", units[o.Unit], "to gnet",
-		"p50 us", "p99 us", "p99.9 us", "to gnet"}
+	header = append(header, units[o.Unit], compared)
+	if o.hasLatency() {
+		header = append(header, "p50 us", "p99 us", "p99.9 us", compared)
+	}
+	return header
+}
+
+// hasLatency reports whether any sample has one. The program deflate reports none.
+func (o *outcome) hasLatency() bool {
+	return slices.ContainsFunc(o.Series, func(s series) bool {
+		return slices.ContainsFunc(s.Samples, func(one sample) bool { return one.P999 > 0 })
+	})
 }
 
 func (o *outcome) row(s *series, main figure) []string {
@@ -177,7 +207,7 @@ func (o *outcome) row(s *series, main figure) []string {
 		}
 	}
 	show := digits
-	if o.isIdle() {
+	if o.Idle {
 		show = thousands
 	}
 	c := s.spread(main)
@@ -186,21 +216,37 @@ func (o *outcome) row(s *series, main figure) []string {
 	}
 	between := func(s spread, show func(float64) string) string { return show(s.Min) + " - " + show(s.Max) }
 	row := []string{name, show(c.Median), between(c, show)}
-	ratio, text := o.ratio(s, o.base(main), main)
+	ratio, text := o.compared(s, main)
 	row = append(row, text)
 	if ratio.N > 0 {
 		text = between(ratio, ratioText)
 	}
 	row = append(row, text)
-	_, text = o.ratio(s, o.find(cepoll), main)
-	row = append(row, text)
-	if o.isIdle() {
+	if o.Over == overTCP {
+		_, text = o.ratio(s, o.find(cepoll), main)
+		row = append(row, text)
+	}
+	if o.Idle {
 		return row
 	}
-	_, rates := o.ratio(s, o.base(rate), rate)
-	_, tails := o.ratio(s, o.base(p999), p999)
-	return append(row, thousands(s.spread(rate).Median), rates,
-		digits(s.spread(p50).Median), digits(s.spread(p99).Median), digits(s.spread(p999).Median), tails)
+	_, text = o.compared(s, rate)
+	row = append(row, thousands(s.spread(rate).Median), text)
+	if !o.hasLatency() {
+		return row
+	}
+	_, text = o.compared(s, p999)
+	return append(row, digits(s.spread(p50).Median), digits(s.spread(p99).Median), digits(s.spread(p999).Median), text)
+}
+
+// compared returns the ratio that a row shows: over TCP of s to plain gnet, else of ours to s.
+func (o *outcome) compared(s *series, f figure) (spread, string) {
+	if o.Over == overTCP {
+		return o.ratio(s, o.base(f), f)
+	}
+	if our := o.find(ours); our != nil {
+		return o.ratio(our, s, f)
+	}
+	return spread{}, "-"
 }
 
 // ratio returns the ratio of s to base, and its text with the mark for noise.
@@ -223,8 +269,10 @@ func (o *outcome) ratio(s, base *series, f figure) (spread, string) {
 
 func (o *outcome) footnotes(b *strings.Builder, main figure) {
 	figures := []figure{main, rate, p999}
-	if o.isIdle() {
+	if o.Idle {
 		figures = figures[:1]
+	} else if !o.hasLatency() {
+		figures = figures[:2]
 	}
 	var modes, noises []string
 	for _, f := range figures {

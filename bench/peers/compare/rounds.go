@@ -33,11 +33,13 @@ type outcome struct {
 	Workload string   `json:"workload"`
 	About    string   `json:"about"`
 	Unit     string   `json:"unit"`
+	Over     protocol `json:"protocol"`
 	Args     []string `json:"netbench"`
 	Note     string   `json:"note"` // what else a reader must know; "" for nothing
 	Series   []series `json:"series"`
 	Times    int      `json:"times_duration"`
 	Planned  bool     `json:"open_loop"`
+	Idle     bool     `json:"idle"`    // what counts is memory
 	Failure  string   `json:"failure"` // why it could not be measured; "" if it was
 }
 
@@ -48,7 +50,8 @@ func (r *runner) run(ctx context.Context) (all []outcome, machine bench.Machine)
 		if ctx.Err() != nil {
 			break
 		}
-		o := outcome{Workload: w.name, About: w.about, Unit: w.unit, Times: max(1, w.times), Planned: w.half}
+		o := outcome{Workload: w.name, About: w.about, Unit: w.unit, Times: max(1, w.times), Planned: w.half,
+			Over: w.over, Idle: w.idle()}
 		if w.half {
 			rate, note, err := r.halfOfTop(ctx)
 			if err != nil {
@@ -56,18 +59,18 @@ func (r *runner) run(ctx context.Context) (all []outcome, machine bench.Machine)
 					o.Failure = err.Error()
 					all = append(all, o)
 				}
-				r.pace.skip(w, len(r.cfg.servers)*r.cfg.rounds)
+				r.pace.skip(w, len(r.cfg.on(w))*r.cfg.rounds)
 				continue
 			}
 			w.args = append(append([]string(nil), w.args...), "-rate", fmt.Sprintf("%.0f", rate))
 			o.Note = note
 		}
 		o.Args = w.args
-		for _, s := range r.cfg.servers {
+		for _, s := range r.cfg.on(w) {
 			o.Series = append(o.Series, series{Server: s.name})
 		}
 		for round := 1; round <= r.cfg.rounds && ctx.Err() == nil; round++ {
-			for i, s := range r.cfg.servers {
+			for i, s := range r.cfg.on(w) {
 				began := time.Now()
 				got := r.measure(ctx, w, s)
 				if ctx.Err() != nil {
@@ -115,7 +118,7 @@ func (w workload) brief(s sample) string {
 	switch {
 	case s.Failure != "":
 		return "FAILED: " + s.Failure
-	case w.idle:
+	case w.idle():
 		text = fmt.Sprintf("%s bytes per connection", thousands(s.RSSPerConn))
 	default:
 		text = fmt.Sprintf("%s us/%s, %s/s, p99.9 %s us", digits(s.CPU), w.unit, thousands(s.PerS), digits(s.P999))
@@ -138,7 +141,7 @@ type pace struct {
 func (p *pace) guess(w workload) time.Duration {
 	one := w.duration(p.cfg) + p.cfg.warmup + 300*time.Millisecond
 	switch {
-	case w.idle:
+	case w.idle():
 		return 2*one + time.Second
 	case w.name == "fanout-10000":
 		return one + 2*time.Second
@@ -149,7 +152,7 @@ func (p *pace) guess(w workload) time.Duration {
 func (p *pace) plan(cfg config) {
 	*p = pace{cfg: cfg}
 	for _, w := range cfg.workloads {
-		n := cfg.rounds * len(cfg.servers)
+		n := cfg.rounds * len(cfg.on(w))
 		p.total += n
 		p.rest += time.Duration(n) * p.guess(w)
 		if w.half {

@@ -5,6 +5,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,9 +75,20 @@ func (r *runner) mustLaunch(t *testing.T, s server, w workload) *running {
 	return p
 }
 
+// dial connects to p, over TLS if that is what p speaks.
 func dial(t *testing.T, p *running) net.Conn {
 	t.Helper()
-	c, err := net.Dial("tcp", p.addr)
+	var c net.Conn
+	var err error
+	if slices.Contains(p.speaks, "-tls") {
+		roots := x509.NewCertPool()
+		if file, err := os.ReadFile(certFile(programs)); err != nil || !roots.AppendCertsFromPEM(file) {
+			t.Fatalf("the servers' certificate: %v", err)
+		}
+		c, err = tls.Dial("tcp", p.addr, &tls.Config{RootCAs: roots})
+	} else {
+		c, err = net.Dial("tcp", p.addr)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,18 +110,38 @@ func TestEcho(t *testing.T) {
 	for _, s := range built {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			c := dial(t, r.mustLaunch(t, s, topRate))
-			sent := noise(16 << 20)
-			go func() {
-				c.Write(sent)
-			}()
-			time.Sleep(50 * time.Millisecond) // for the buffers on the way to fill; no event tells when they are
-			got := make([]byte, len(sent))
-			if n, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, sent) {
-				t.Fatalf("%d of %d bytes came back, identical: %v, error %v", n, len(sent), bytes.Equal(got, sent), err)
-			}
+			testEcho(t, r.mustLaunch(t, s, topRate))
 		})
 	}
+	for _, s := range tlsServers {
+		t.Run("tls-"+s.name, func(t *testing.T) {
+			t.Parallel()
+			testEcho(t, r.mustLaunch(t, s, find(t, "tls-echo-64x64")))
+		})
+	}
+}
+
+func testEcho(t *testing.T, p *running) {
+	c := dial(t, p)
+	sent := noise(16 << 20)
+	go func() {
+		c.Write(sent)
+	}()
+	time.Sleep(50 * time.Millisecond) // for the buffers on the way to fill; no event tells when they are
+	got := make([]byte, len(sent))
+	if n, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, sent) {
+		t.Fatalf("%d of %d bytes came back, identical: %v, error %v", n, len(sent), bytes.Equal(got, sent), err)
+	}
+}
+
+// find returns the workload of that name.
+func find(t *testing.T, name string) workload {
+	t.Helper()
+	found, err := pick("workloads", name, allWorkloads)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found[0]
 }
 
 func TestBroadcast(t *testing.T) {
@@ -121,6 +154,12 @@ func TestBroadcast(t *testing.T) {
 				testBroadcast(t, r.mustLaunch(t, s, w))
 			})
 		}
+	}
+	for _, s := range tlsServers {
+		t.Run("tls-"+s.name, func(t *testing.T) {
+			t.Parallel()
+			testBroadcast(t, r.mustLaunch(t, s, find(t, "tls-fanout-1000")))
+		})
 	}
 }
 
@@ -177,10 +216,14 @@ func skipZeros(c net.Conn) io.Reader {
 
 func TestServersEndOnSignal(t *testing.T) {
 	r := testRunner(t)
-	for _, s := range built {
+	for _, s := range slices.Concat(built, wsServers[2:7]) { // these are the programs that the list before has not
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			p := r.mustLaunch(t, s, topRate)
+			w := topRate
+			if slices.ContainsFunc(wsServers, func(one server) bool { return one.program == s.program }) {
+				w = find(t, "ws-echo-64x64")
+			}
+			p := r.mustLaunch(t, s, w)
 			p.cmd.Process.Signal(syscall.SIGTERM)
 			select {
 			case <-p.ended:
@@ -219,6 +262,20 @@ func TestCompare(t *testing.T) {
 	}
 	if md, err := os.ReadFile(out + ".md"); err != nil || string(md) != stdout.String() {
 		t.Errorf("the file and what was printed differ, error %v", err)
+	}
+}
+
+// The same over TLS, where handshakes are full or resumed.
+func TestCompareTLS(t *testing.T) {
+	var stdout, stderr strings.Builder
+	args := "-rounds 1 -duration 200ms -warmup 50ms -workloads tls-echo-4k-64,tls-handshake,tls-resume -out " + filepath.Join(t.TempDir(), "tls")
+	if code := run(t.Context(), strings.Fields(args), &stdout, &stderr); code != exitOK {
+		t.Fatalf("exit code %d:\n%s\n%s", code, &stderr, &stdout)
+	}
+	for _, want := range []string{"| ours ", "| std ", "| nbio ", "| ours to it |", "## tls-resume", "*Ours to it* is"} {
+		if !strings.Contains(stdout.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, &stdout)
+		}
 	}
 }
 

@@ -2,9 +2,12 @@
 
 package main
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
-// A workload is a load that netbench makes.
+// A workload is a load that netbench makes, or the program deflate.
 type workload struct {
 	name  string
 	about string
@@ -12,11 +15,14 @@ type workload struct {
 	args  []string // of netbench
 	cut   int      // the server sends each piece of this many bytes by itself
 	times int      // the measured part is so many times -duration: few rounds fit into it
-	idle  bool     // what counts is memory: the slope between idleFew and idleMany connections
-	half  bool     // -rate is half of what plain gnet reaches in a closed loop
-}
+	few   int      // what counts is memory: the slope between so many connections and many; 0: it is not
+	many  int
+	half  bool // -rate is half of what plain gnet reaches in a closed loop
 
-const idleFew, idleMany = 2_000, 10_000
+	over    protocol // "" is TCP
+	on      []server // in the order of a round; nil: servers
+	deflate bool     // permessage-deflate
+}
 
 var workloads = []workload{
 	{name: "echo-64x64", about: "echo, 64 bytes, 64 connections, one message in flight on each", unit: "message",
@@ -47,16 +53,40 @@ var workloads = []workload{
 		args: []string{"fanout", "-size", "32", "-conns", "100", "-stream"}},
 	{name: "ncs-multicast-cut", about: "as ncs-multicast, up to 4 KiB ahead, but the server sends each message by itself, as NetCoreServer does", unit: "delivery",
 		args: []string{"fanout", "-size", "32", "-conns", "100", "-stream", "-window", "4096"}, cut: 32},
-	{name: "idle", about: "resident memory per idle connection: the slope between 2,000 and 10,000 of them", unit: "connection", idle: true,
+	{name: "idle", about: "resident memory per idle connection: the slope between 2,000 and 10,000 of them", unit: "connection", few: 2_000, many: 10_000,
 		args: []string{"idle", "-active", "0"}},
 	{name: "half-load", about: "echo, 64 bytes, 64 connections, open loop at half of plain gnet's top rate; latency from the planned time", unit: "message", half: true,
 		args: []string{"rate", "-size", "64", "-conns", "64"}},
 }
 
+// allWorkloads are those over TCP, TLS and WebSocket.
+var allWorkloads = slices.Concat(workloads, tlsWorkloads, wsWorkloads)
+
 // topRate is the closed loop that half-load takes half of.
 var topRate = workload{name: "top rate", unit: "message", args: []string{"echo", "-size", "64", "-conns", "64"}}
 
 func (w workload) String() string { return w.name }
+
+// idle reports whether what counts is memory.
+func (w workload) idle() bool { return w.many > 0 }
+
+// servers returns the servers that can be measured, in the order of a round.
+func (w workload) servers() []server {
+	if w.on == nil {
+		return servers
+	}
+	return w.on
+}
+
+// size returns the size of a message in bytes, "" if it is not said.
+func (w workload) size() string {
+	for i, arg := range w.args[:len(w.args)-1] {
+		if arg == "-size" {
+			return w.args[i+1]
+		}
+	}
+	return ""
+}
 
 // serverMode returns the mode of the server for this workload.
 func (w workload) serverMode() string {

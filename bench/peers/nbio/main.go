@@ -1,4 +1,4 @@
-// Command nbio serves echo or broadcast with github.com/lesismal/nbio.
+// Command nbio serves echo or broadcast with github.com/lesismal/nbio: over TCP, TLS (tls.go) or WebSocket (websocket.go).
 package main
 
 import (
@@ -8,14 +8,19 @@ import (
 )
 
 func main() {
-	config := peer.Parse()
+	config := peer.Parse(peer.TLS, peer.WebSocket)
+	if config.WebSocket != "" {
+		serveWebSocket(&config)
+	}
 	engine := nbio.NewEngine(nbio.Config{
 		Network: "tcp",
 		Addrs:   []string{config.Addr},
 		NPoller: config.Loops,
 		// MaxWriteBufferSize stays 0, without limit: a connection over the limit would be closed.
 	})
-	if config.Echo {
+	if config.Cert != "" {
+		useTLS(engine, &config)
+	} else if config.Echo {
 		// Its documentation copies data first. Write copies what the kernel does not take, so that is not needed.
 		engine.OnData(func(c *nbio.Conn, data []byte) { c.Write(data) })
 	} else {

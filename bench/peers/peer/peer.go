@@ -23,16 +23,34 @@ type Config struct {
 	// Message is the length, in bytes, of a message in broadcast mode, each of which is sent separately. With 0, the bytes of one read are
 	// one message.
 	Message int
+
+	Cert, Key string // PEM files: speak TLS; "" for none
+	WebSocket string // path of a URL: speak WebSocket; "" for none
+	Deflate   bool   // allow permessage-deflate, without context takeover
 }
 
-// Parse reads the command line. If it is invalid, Parse ends the program with exit code 2. From then on, SIGTERM and SIGINT end the
-// program with exit code 0.
-func Parse() Config {
+// A Feature is what a program can do besides plain TCP.
+type Feature int
+
+// The features. Deflate is useless without WebSocket.
+const (
+	TLS Feature = iota
+	WebSocket
+	Deflate
+)
+
+// Parse reads the command line. can has the features that the program has. If the command line is invalid, or asks for another feature, Parse
+// ends the program with exit code 2. From then on, SIGTERM and SIGINT end the program with exit code 0.
+func Parse(can ...Feature) Config {
 	c := Config{}
 	mode := flag.String("mode", "echo", "`name`: echo, or broadcast: what one client sends goes to every other client")
 	flag.StringVar(&c.Addr, "addr", "127.0.0.1:0", "where to listen, `host:port`. Port 0: any free port")
 	flag.IntVar(&c.Loops, "loops", runtime.GOMAXPROCS(0), "`number` of event loops, for engines that have them")
 	flag.IntVar(&c.Message, "message", 0, "broadcast: cut what one read brought into messages of so many `bytes` and send each by itself,\nas a server with a protocol does; 0: send it as it came")
+	flag.StringVar(&c.Cert, "tls-cert", "", "PEM `file` with a certificate: speak TLS")
+	flag.StringVar(&c.Key, "tls-key", "", "PEM `file` with the key of -tls-cert")
+	flag.StringVar(&c.WebSocket, "ws", "", "`path` of a URL, such as /ws: speak WebSocket there")
+	flag.BoolVar(&c.Deflate, "deflate", false, "with -ws: permessage-deflate, without context takeover")
 	flag.Parse()
 	c.Echo = *mode == "echo"
 	switch {
@@ -44,6 +62,18 @@ func Parse() Config {
 		fail(2, "-loops %d: use a positive number", c.Loops)
 	case c.Message < 0:
 		fail(2, "-message %d: use 0 or a positive number", c.Message)
+	case (c.Cert == "") != (c.Key == ""):
+		fail(2, "-tls-cert and -tls-key belong together: set both")
+	case c.Cert != "" && !slices.Contains(can, TLS):
+		fail(2, "-tls-cert: this program has no TLS")
+	case c.WebSocket == "" && c.Deflate:
+		fail(2, "-deflate: it needs -ws")
+	case c.WebSocket != "" && c.WebSocket[0] != '/':
+		fail(2, "-ws %q: use the path of a URL, such as /ws", c.WebSocket)
+	case c.WebSocket != "" && !slices.Contains(can, WebSocket):
+		fail(2, "-ws: this program has no WebSocket")
+	case c.Deflate && !slices.Contains(can, Deflate):
+		fail(2, "-deflate: this program has no permessage-deflate")
 	}
 	// Not every engine reports its port, and with SO_REUSEPORT each loop would get another one. So choose it here.
 	l, err := net.Listen("tcp", c.Addr)

@@ -1,7 +1,8 @@
-// Command std serves echo or broadcast with the standard library: a goroutine for each connection.
+// Command std serves echo or broadcast with the standard library, over TCP or TLS: a goroutine for each connection.
 package main
 
 import (
+	"crypto/tls"
 	"net"
 
 	"github.com/servercore-go/servercore/bench/peers/peer"
@@ -14,7 +15,7 @@ const bufferSize = 32 << 10
 var config peer.Config
 
 func main() {
-	config = peer.Parse()
+	config = peer.Parse(peer.TLS)
 	serve := echo
 	if !config.Echo {
 		serve = broadcast
@@ -22,6 +23,13 @@ func main() {
 	listener, err := net.Listen("tcp", config.Addr)
 	if err != nil {
 		peer.Fail(err)
+	}
+	if config.Cert != "" {
+		certificate, err := tls.LoadX509KeyPair(config.Cert, config.Key)
+		if err != nil {
+			peer.Fail(err)
+		}
+		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{certificate}})
 	}
 	config.Listening()
 	for {
