@@ -1,7 +1,6 @@
 package session
 
 import (
-	"net/http"
 	"time"
 
 	"github.com/servercore-go/servercore/internal/sendqueue"
@@ -108,8 +107,6 @@ type layered struct {
 	wire       sendqueue.Wire
 	peerReason error // why the session ends that the peer ends
 
-	request *http.Request // of the upgrade, fixed before OnConnected; nil without
-
 	// The loop's own.
 	input    *pool.Buffer // wire bytes that were not opened, nil if there are none
 	opened   int          // bytes of input that were
@@ -127,9 +124,6 @@ type layered struct {
 func (d *Driver) UseLayer(layer Layer, more bool) {
 	l := &layered{layer: layer, inside: more}
 	l.sealer, _ = layer.(Sealer)
-	if r, ok := layer.(interface{ Request() *http.Request }); ok {
-		l.request = r.Request()
-	}
 	s := (*Session)(d)
 	r := s.ensureRare()
 	s.mu.Lock() // others may send already

@@ -135,9 +135,13 @@ func (s *Session) TLS() *tls.ConnectionState {
 // read-only, and the same from OnConnected on. It is nil for a session that was dialled, or is no WebSocket. Any goroutine.
 func (s *Session) Request() *http.Request {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l := s.layered(); l != nil {
-		return l.request
+	l := s.layered()
+	s.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	if r, ok := l.layer.(interface{ Request() *http.Request }); ok {
+		return r.Request()
 	}
 	return nil
 }

@@ -120,16 +120,11 @@ func (l *Layer) openHandshake(in []byte) (used int, err error) {
 
 // openRequest answers a request.
 func (l *Layer) openRequest(head []byte) error {
-	var r *http.Request
-	err := readHead(head, func(b *bufio.Reader) (err error) {
-		r, err = http.ReadRequest(b)
-		return err
-	})
+	r, err := parseRequest(head)
 	if err != nil { // also for two Hosts
 		return l.refuse(refusef(http.StatusBadRequest, "the request is malformed: %v", err))
 	}
 	hasBody := r.ContentLength != 0 || len(r.TransferEncoding) > 0
-	r.Body = http.NoBody // its bytes are not here, and b is not r's
 	if l.config.PassHTTP && !isUpgrade(r, l.config.Path) {
 		l.handshake.notUpgrade, l.handshake.raw = r, bytes.Clone(head)
 		return ErrNotUpgrade
@@ -137,11 +132,15 @@ func (l *Layer) openRequest(head []byte) error {
 	if hasBody {
 		return l.refuse(refusef(http.StatusBadRequest, "an upgrade has no body"))
 	}
-	if prepare := l.handshake.prepare; prepare != nil {
+	prepare := l.handshake.prepare
+	if prepare != nil && l.config.Check != nil {
 		prepare(r)
 	}
 	if refused := l.accept(r); refused != nil {
 		return l.refuse(refused)
+	}
+	if l.config.Check == nil { // nobody has seen r
+		l.asked = &asked{head: string(head), prepare: prepare}
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 type Layer struct {
 	config      *config
 	handshake   *handshake    // nil once its last byte has been given to Own
-	request     *http.Request // the upgrade's, a server's only
+	asked       *asked        // the upgrade's request, a server's only; fixed once it is established
 	work        *work         // what is under way; nil for an idle layer
 	failure     error         // the last word of Open, which it repeats
 	at          time.Duration // when Expire has something to do; see keepalive.go
@@ -91,12 +91,20 @@ func (l *Layer) Subprotocol() string {
 // Compressed reports whether permessage-deflate was agreed on.
 func (l *Layer) Compressed() bool { return l.compression() }
 
-// Request returns the request of the upgrade, as Options.Check saw it; nil for a client. Its body is empty. It is the largest part of an
-// idle layer's memory: a caller that has no use for it calls ForgetRequest.
-func (l *Layer) Request() *http.Request { return l.request }
+// Request returns the request of the upgrade, the one that Options.Check saw; nil for a client. Its body is empty. It may be called from any
+// goroutine once the layer is established, also after Drop, and returns the same request each time.
+//
+// Without Options.Check, what is kept of the request is its header as it came, until the first call parses it again: the request then is the
+// largest part of an idle layer's memory. A caller that has no use for it calls ForgetRequest.
+func (l *Layer) Request() *http.Request {
+	if l.asked == nil {
+		return nil
+	}
+	return l.asked.get()
+}
 
-// ForgetRequest drops the request.
-func (l *Layer) ForgetRequest() { l.request = nil }
+// ForgetRequest drops the request. It is not for several goroutines.
+func (l *Layer) ForgetRequest() { l.asked = nil }
 
 // Discard tells that the application gets nothing any more. Open then skips the payload of messages, whatever their size, and still answers
 // pings and reads the close frame.
@@ -107,7 +115,7 @@ func (l *Layer) Discard() {
 	}
 }
 
-// Drop gives back the memory of the layer. Nothing may be called after it.
+// Drop gives back the memory of the layer. Nothing may be called after it but Request.
 func (l *Layer) Drop() {
 	if l.handshake != nil {
 		l.handshake.drop()
@@ -119,7 +127,7 @@ func (l *Layer) Drop() {
 		l.work.dropPongs()
 		l.putWork()
 	}
-	l.request, l.due = nil, 0
+	l.due = 0
 }
 
 // release gives back the message that Open has returned last, if it lay in the layer's memory.

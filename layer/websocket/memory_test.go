@@ -11,7 +11,7 @@ import (
 	"github.com/servercore-go/servercore/pool"
 )
 
-// An idle session has the struct, and the request if the caller keeps it.
+// An idle session has the struct, and the request's header if the caller keeps it.
 func TestIdleSize(t *testing.T) {
 	if size := unsafe.Sizeof(websocket.Layer{}); size > 96 {
 		t.Errorf("a Layer has %d bytes, want at most 96", size)
@@ -45,10 +45,17 @@ func TestIdleSize(t *testing.T) {
 	}
 	with := heap()
 	for _, l := range layers {
+		l.Request()
+	}
+	asked := heap()
+	for _, l := range layers {
 		l.ForgetRequest()
 	}
 	without := heap()
-	t.Logf("heap of an established session: %d bytes, without its request %d", (with-before)/n, (without-before)/n)
+	t.Logf("heap of an established session: %d bytes with a header of %d, %d after Request, %d without", (with-before)/n, len(in), (asked-before)/n, (without-before)/n)
+	if (with-before)/n > 160+len(in)+len(in)/8+64 {
+		t.Errorf("an established session keeps %d bytes, with a header of %d", (with-before)/n, len(in))
+	}
 	if (without-before)/n > 160 {
 		t.Errorf("an established session keeps %d bytes besides its request", (without-before)/n)
 	}

@@ -45,7 +45,8 @@ func (l *Layer) accept(r *http.Request) *refusal {
 	}
 	l.handshake.out = append(out, "\r\n"...)
 	l.due |= dueHandshake
-	l.request, l.subprotocol, l.bits = r, protocol, bits
+	l.asked, l.subprotocol, l.bits = new(asked), protocol, bits
+	l.asked.request.Store(r)
 	l.set(established)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/servercore-go/servercore/layer/websocket"
@@ -212,6 +213,30 @@ func TestPrepareAndRequest(t *testing.T) {
 	}
 	if l.ForgetRequest(); l.Request() != nil {
 		t.Error("the request is still there")
+	}
+}
+
+// Without Check the request is made for its first reader: the same one for all of them, prepared, also after Drop.
+func TestRequestIsMadeOnce(t *testing.T) {
+	s, err := websocket.NewServer(websocket.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := s.Layer(func(r *http.Request) { r.RemoteAddr = "peer" })
+	if _, err := openAll(t, l, request("Cookie: a=b"), cuts(0)[0]); err != nil {
+		t.Fatal(err)
+	}
+	var readers sync.WaitGroup
+	got := make([]*http.Request, 8)
+	for i := range got {
+		readers.Go(func() { got[i] = l.Request() })
+	}
+	l.Drop() // while they read
+	readers.Wait()
+	for _, r := range append(got, l.Request()) {
+		if r == nil || r != got[0] || r.RemoteAddr != "peer" || r.URL.Path != "/chat" || r.Header.Get("Cookie") != "a=b" || r.Body != http.NoBody {
+			t.Fatalf("request %+v", r)
+		}
 	}
 }
 
