@@ -1,6 +1,7 @@
 // Command compare loads our echo server and its peers in turn and tells what each costs. From this folder:
 //
-//	go run ./compare                                        every workload, every server
+//	go run ./compare                                        every workload over TCP, every server
+//	go run ./compare -workloads tls,ws                      those over TLS and over WebSocket
 //	go run ./compare -server-cpu 1 -client-cpu 0 -rounds 11 for a claim
 //	go run ./compare -workloads churn,idle -servers ours,gnet,gnet-reuseport
 //	go run ./compare -cross-check                           netbench against an independent client
@@ -9,9 +10,9 @@
 // started anew, loaded by netbench, and killed: A B C A B C. Linux only: it pins processes and reads /proc.
 //
 //	main.go       flags, signals, exit codes
-//	workloads.go  what is measured; servers.go, on what
-//	build.go      the programs; process.go, one of them running
-//	measure.go    one measurement; rounds.go, all of them in turn, with progress
+//	workloads.go  what is measured over TCP; protocol.go, over TLS and WebSocket; servers.go, on what
+//	build.go      the programs; cert.go, their certificate; process.go, one of them running
+//	measure.go    one measurement; deflate.go, with the client that compresses; rounds.go, all of them in turn, with progress
 //	figures.go    medians, paired ratios, what can be told from noise
 //	report.go     markdown and JSON; crosscheck.go, the check of the tool itself
 //

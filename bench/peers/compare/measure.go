@@ -36,10 +36,10 @@ type sample struct {
 // measure starts the server, loads it and kills it. It always returns a sample, which has the error if there was one.
 func (r *runner) measure(ctx context.Context, w workload, s server) sample {
 	switch {
-	case w.idle():
-		return r.measureIdle(ctx, w, s)
 	case w.deflate:
 		return r.measureDeflate(ctx, w, s)
+	case w.idle():
+		return r.measureIdle(ctx, w, s)
 	}
 	result, out := r.load(ctx, w, s)
 	if result == nil {

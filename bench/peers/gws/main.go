@@ -34,14 +34,19 @@ func main() {
 	peer.Fail(server.RunListener(listener))
 }
 
-type echo struct{ gws.BuiltinEventHandler }
+// pongs answers pings, which the library leaves to the handler.
+type pongs struct{ gws.BuiltinEventHandler }
+
+func (pongs) OnPing(c *gws.Conn, payload []byte) { c.WritePong(payload) }
+
+type echo struct{ pongs }
 
 func (echo) OnMessage(c *gws.Conn, m *gws.Message) {
 	defer m.Close()
 	c.WriteMessage(m.Opcode, m.Bytes()) // an error ends the connection by itself
 }
 
-type broadcast struct{ gws.BuiltinEventHandler }
+type broadcast struct{ pongs }
 
 func (broadcast) OnOpen(c *gws.Conn) { room.Join(c) }
 
