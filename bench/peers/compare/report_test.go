@@ -47,6 +47,71 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// Over TLS and WebSocket a row tells ours to it: 0.80 for a server that takes 10 where ours takes 8.
+func TestReportOfLayers(t *testing.T) {
+	r := report{Command: "go run ./compare", Rounds: 3, Outcomes: []outcome{
+		{Workload: "tls-echo", About: "echo", Unit: "message", Over: overTLS, Series: []series{made(ours, 8, 8, 8), made("std", 10, 10, 10), made(oursAgain, 8.1, 7.9, 8)}},
+		{Workload: "ws-deflate", About: "echo", Unit: "message", Over: overWS, Series: []series{made(ours, 8, 8, 8), made("gws", 4, 4, 4)}},
+		{Workload: "ws-idle", About: "memory", Unit: "connection", Over: overWS, Idle: true, Series: []series{made(ours, 8, 8), made("gws", 4, 4)}},
+	}}
+	for i := range r.Outcomes[1].Series {
+		for k := range r.Outcomes[1].Series[i].Samples {
+			r.Outcomes[1].Series[i].Samples[k].P999 = 0 // the program deflate tells no latency
+		}
+	}
+	for i := range r.Outcomes[2].Series {
+		for k := range r.Outcomes[2].Series[i].Samples {
+			r.Outcomes[2].Series[i].Samples[k].RSSPerConn = float64(1000 * (i + 1))
+		}
+	}
+	var b strings.Builder
+	if err := r.writeMarkdown(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"*Ours to it* is the figure of ours divided by that of the row.",
+		"| std        |           10.0 | 10.0 - 10.0 |       0.80 | 0.80 - 0.80 |",
+		"| server | CPU us/message |       range | ours to it |       range | messages/s | ours to it |\n",
+		"| gws    |            2,000 | 2,000 - 2,000 |       0.50 | 0.50 - 0.50 |\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	for _, no := range []string{"to gnet", "to C", "gnet here"} {
+		if strings.Contains(b.String(), no) {
+			t.Errorf("it speaks of %q", no)
+		}
+	}
+	if t.Failed() {
+		t.Log(b.String())
+	}
+}
+
+// Each workload names servers that there are, and each group its workloads.
+func TestGroups(t *testing.T) {
+	for args, want := range map[string]int{"": len(workloads), "-workloads tls": len(tlsWorkloads), "-workloads ws,tls": len(tlsWorkloads) + len(wsWorkloads),
+		"-workloads all": len(allWorkloads), "-workloads tcp,tls-idle": len(workloads) + 1} {
+		c, err := parse(strings.Fields(args), &strings.Builder{})
+		if err != nil || len(c.workloads) != want {
+			t.Errorf("%q: %d workloads, want %d, error %v", args, len(c.workloads), want, err)
+		}
+		for _, w := range c.workloads {
+			if len(c.on(w)) != len(w.servers()) {
+				t.Errorf("%s is measured on %v", w, c.on(w))
+			}
+		}
+	}
+	c, err := parse(strings.Fields("-workloads echo-64x64,tls-echo-64x64,ws-echo-64x64 -servers nbio,std"), &strings.Builder{})
+	if err != nil || names(c.on(c.workloads[0])) != "nbio, std" || names(c.on(c.workloads[1])) != "std, nbio" || names(c.on(c.workloads[2])) != "nbio" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	var said strings.Builder
+	if code := run(t.Context(), strings.Fields("-workloads tls-idle -servers gnet"), &said, &said); code != exitUsage || !strings.Contains(said.String(), "none of them can serve tls-idle") {
+		t.Errorf("exit code %d, said %s", code, &said)
+	}
+}
+
 func TestNumbers(t *testing.T) {
 	for _, tt := range []struct {
 		value float64

@@ -265,14 +265,14 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// The same over TLS, where handshakes are full or resumed.
-func TestCompareTLS(t *testing.T) {
+// The same over TLS, where handshakes are full or resumed, and over WebSocket.
+func TestCompareLayers(t *testing.T) {
 	var stdout, stderr strings.Builder
-	args := "-rounds 1 -duration 200ms -warmup 50ms -workloads tls-echo-4k-64,tls-handshake,tls-resume -out " + filepath.Join(t.TempDir(), "tls")
+	args := "-rounds 1 -duration 200ms -warmup 50ms -workloads tls-echo-4k-64,tls-handshake,tls-resume,ws-echo-64x64,ws-deflate-64 -out " + filepath.Join(t.TempDir(), "layers")
 	if code := run(t.Context(), strings.Fields(args), &stdout, &stderr); code != exitOK {
 		t.Fatalf("exit code %d:\n%s\n%s", code, &stderr, &stdout)
 	}
-	for _, want := range []string{"| ours ", "| std ", "| nbio ", "| ours to it |", "## tls-resume", "*Ours to it* is"} {
+	for _, want := range []string{"| ours ", "| ours-plain ", "| std ", "| nbio ", "| gobwas ", "| ours to it |", "## tls-resume", "*Ours to it* is"} {
 		if !strings.Contains(stdout.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, &stdout)
 		}

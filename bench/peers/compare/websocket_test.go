@@ -220,6 +220,7 @@ func TestDeflate(t *testing.T) {
 		}
 		for _, s := range deflateServers {
 			t.Run(name+"/"+s.name, func(t *testing.T) {
+				t.Parallel()
 				got := r.measure(t.Context(), w, s)
 				if got.Failure != "" || len(got.Errors) > 0 || (got.RSSPerConn == 0) == w.idle() || (got.CPU > 0) == w.idle() {
 					t.Errorf("%+v", got)
