@@ -127,7 +127,7 @@ func (s *Session) callOwn(l *layered, dst []byte, between bool) (wire []byte, ok
 func (s *Session) callSeal(l *layered, dst, plain []byte) (wire []byte, err error, ok bool) {
 	defer s.containFailure()
 	began := s.enterCallback(CallLayer)
-	wire, err = l.sealer.Seal(dst, plain)
+	wire, err = l.layer.(Sealer).Seal(dst, plain)
 	s.leaveCallback(began)
 	return wire, err, true
 }

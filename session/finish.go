@@ -9,7 +9,7 @@ func (s *Session) finish(reset bool) {
 		dropped := s.dropQueue()
 		messages := s.takeMessages()
 		s.noteInput()
-		if r := s.rare.Load(); r != nil {
+		if r := s.tasks(); r != nil {
 			r.timers = nil
 		}
 		s.mu.Unlock()

@@ -100,8 +100,7 @@ type Handshaker interface {
 
 // layered is what a session with a layer has besides.
 type layered struct {
-	layer  Layer  // fixed before OnConnected
-	sealer Sealer // the same value if it seals, nil if not
+	layer Layer // fixed before OnConnected
 
 	// Under mu.
 	wire       sendqueue.Wire
@@ -110,6 +109,7 @@ type layered struct {
 	// The loop's own.
 	input    *pool.Buffer // wire bytes that were not opened, nil if there are none
 	opened   int          // bytes of input that were
+	seals    bool         // the layer is a Sealer; fixed before OnConnected
 	inside   bool         // Open may return data without input
 	discards bool         // Discard was called
 	peerDone bool         // the peer's last word was opened
@@ -123,7 +123,7 @@ type layered struct {
 // handshake may have brought more than itself. UseLayer is called after Bind and before Connected.
 func (d *Driver) UseLayer(layer Layer, more bool) {
 	l := &layered{layer: layer, inside: more}
-	l.sealer, _ = layer.(Sealer)
+	_, l.seals = layer.(Sealer)
 	s := (*Session)(d)
 	r := s.ensureRare()
 	s.mu.Lock() // others may send already

@@ -15,7 +15,7 @@ func (s *Session) gatherLayered(l *layered, v *view) {
 		return
 	}
 	most := sendqueue.WriteBudget
-	if l.sealer != nil {
+	if l.seals {
 		most, v.wire = sealMost, l
 		if b := s.loop.Limits.Budget; b != nil && !b.Fits(b.Bound(true)-sealMost) {
 			most = sealUnit // what the kernel does not take of it needs memory of its own
@@ -26,8 +26,8 @@ func (s *Session) gatherLayered(l *layered, v *view) {
 	}
 	switch {
 	case v.own && v.rest > 0:
-		most, v.own = min(most, v.rest), l.sealer != nil
-	case v.own && l.sealer == nil:
+		most, v.own = min(most, v.rest), l.seals
+	case v.own && !l.seals:
 		v.wire = l
 		return
 	}

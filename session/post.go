@@ -18,7 +18,7 @@ func (s *Session) Post(f func()) error {
 		s.mu.Unlock()
 		return ErrClosed
 	}
-	r := s.ensureRare()
+	r := s.ensureTasks()
 	if len(r.posts) >= maxPosts {
 		s.mu.Unlock()
 		return ErrPostLimit
@@ -31,12 +31,11 @@ func (s *Session) Post(f func()) error {
 
 // runPosts runs the functions that were posted before it began.
 func (s *Session) runPosts() {
-	r := s.rare.Load()
-	if r == nil {
-		return
-	}
 	s.mu.Lock()
-	n := len(r.posts)
+	r, n := s.tasks(), 0
+	if r != nil {
+		n = len(r.posts)
+	}
 	s.mu.Unlock()
 	for ; n > 0; n-- {
 		s.mu.Lock()

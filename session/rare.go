@@ -11,13 +11,11 @@ import (
 // rare is what few sessions need. It is allocated for those that use it, so that an idle session fits 256 bytes.
 type rare struct {
 	// Under mu.
-	reason     error    // why the session ends
-	endReason  error    // of Driver.End: why it is to end, once no callback runs
-	posts      []func() // accepted by Post and not yet run
-	timers     timers   // of AfterFunc, not yet run
-	timersSet  uint64   // how many were ever set
-	closeWrite bool     // CloseWrite was called
-	stashFIN   bool     // the loop's own: the peer's FIN, which waits behind the input that was kept
+	reason     error  // why the session ends
+	endReason  error  // of Driver.End: why it is to end, once no callback runs
+	tasks      *tasks // nil for a session without Post and AfterFunc
+	closeWrite bool   // CloseWrite was called
+	stashFIN   bool   // the loop's own: the peer's FIN, which waits behind the input that was kept
 
 	dropped atomic.Uint32 // bytes accepted by Send that will not leave; written by the loop
 
@@ -43,6 +41,30 @@ func (s *Session) ensureRare() *rare {
 	}
 	s.rare.CompareAndSwap(nil, new(rare))
 	return s.rare.Load()
+}
+
+// tasks is what a session has to run besides its callbacks. The session's mu guards it.
+type tasks struct {
+	posts     []func() // accepted by Post and not yet run
+	timers    timers   // of AfterFunc, not yet run
+	timersSet uint64   // how many were ever set
+}
+
+// tasks returns them, nil if there never were any. The caller holds mu.
+func (s *Session) tasks() *tasks {
+	if r := s.rare.Load(); r != nil {
+		return r.tasks
+	}
+	return nil
+}
+
+// ensureTasks returns them, and makes them if there are none. The caller holds mu.
+func (s *Session) ensureTasks() *tasks {
+	r := s.ensureRare()
+	if r.tasks == nil {
+		r.tasks = new(tasks)
+	}
+	return r.tasks
 }
 
 // slow is what a session needs besides whose peer has been slow, or whose handler fast.

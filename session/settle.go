@@ -75,9 +75,12 @@ func (s *Session) look(postsFirst bool) (v view) {
 		v.size++
 	}
 	if r != nil {
-		v.closeWrite, v.nextTimer = r.closeWrite, r.timers.next()
+		v.closeWrite = r.closeWrite
+		if t := r.tasks; t != nil {
+			v.nextTimer, v.posted = t.timers.next(), len(t.posts) > 0
+		}
 	}
-	if v.posted = r != nil && len(r.posts) > 0; v.posted && postsFirst {
+	if v.posted && postsFirst {
 		return v
 	}
 	if v.size > 0 && !s.blocked && !s.aborted {

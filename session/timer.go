@@ -28,10 +28,10 @@ func (s *Session) AfterFunc(d time.Duration, f func()) (stop func() bool) {
 	}
 	now := s.conn.Now()
 	t := &timer{at: now + min(max(d, 0), math.MaxInt64-now), f: f, index: -1}
-	r := s.ensureRare()
 	s.mu.Lock()
 	first := false
 	if !s.isClosed() {
+		r := s.ensureTasks()
 		r.timersSet++
 		t.seq = r.timersSet
 		heap.Push(&r.timers, t)
@@ -48,7 +48,7 @@ func (s *Session) AfterFunc(d time.Duration, f func()) (stop func() bool) {
 func (s *Session) stopTimer(t *timer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := s.rare.Load()
+	r := s.tasks()
 	if t.index < 0 || len(r.timers) == 0 { // it has run, or the session has ended
 		return false
 	}
@@ -58,13 +58,15 @@ func (s *Session) stopTimer(t *timer) bool {
 
 // runTimers runs what is due at now and was set before it began: f may set another one.
 func (s *Session) runTimers(now time.Duration) {
-	r := s.rare.Load()
+	s.mu.Lock()
+	r, last := s.tasks(), uint64(0)
+	if r != nil {
+		last = r.timersSet
+	}
+	s.mu.Unlock()
 	if r == nil {
 		return
 	}
-	s.mu.Lock()
-	last := r.timersSet
-	s.mu.Unlock()
 	for {
 		s.mu.Lock()
 		if len(r.timers) == 0 || r.timers[0].at > now || r.timers[0].seq > last || s.aborted {

@@ -62,7 +62,7 @@ var inSession = []mutant{
 	{"a timer is not armed", "session/deadline.go",
 		"	earliest(v.nextTimer)\n", "", simulator},
 	{"a timer is not armed as long as there is something to write", "session/settle.go",
-		"	if r != nil {\n		v.closeWrite, v.nextTimer", "	if r != nil && (v.size == 0 || s.blocked) {\n		v.closeWrite, v.nextTimer", simulator},
+		"if t := r.tasks; t != nil {", "if t := r.tasks; t != nil && (v.size == 0 || s.blocked) {", simulator},
 	{"a timer that was stopped runs", "session/timer.go",
 		"	heap.Remove(&r.timers, t.index)\n", "", simulator},
 	{"a half-open session closes for Send when its queue is empty", "session/settle.go",
