@@ -75,8 +75,8 @@ type HandshakeError = websocket.HandshakeError
 // Disconnect delivers what was sent, then the close frame with code 1000, or that of a session.CloseError given to DisconnectWith, then
 // FIN. The peer's close frame is its FIN: Err matches a *session.CloseError with its code. A FIN without one is session.ErrTruncated.
 //
-// An idle session has some 0.8 KB of memory besides, and what Session.Request makes of the request (1.5 KB and more) once that was called, or
-// with Check.
+// An idle session has some 0.5 KB of memory besides, and the header of its request, of which Session.Request makes 1.5 KB or more when it is
+// called. With Check that is so from the beginning.
 //
 // With WebSocketOptions.HTTP other requests are served by a server of package net/http, each connection on a goroutine of its own, with
 // keep-alive. Request.TLS is set, and a handler may hijack. Such a connection counts for MaxSessions and Stats.Sessions until it ends, and
