@@ -37,5 +37,6 @@
 //	control.go     pong, close, Own, Finish   extension.go   the offer and the answer: RFC 7692, section 7.1
 //	keepalive.go   pings                      framer.go      what is sent
 //	header.go      a frame's header           deflate.go, inflate.go
-//	errors.go      errors and close codes     mask.go, utf8.go
+//	errors.go      errors and close codes     request.go     what Session.Request returns
+//	mask.go, utf8.go
 package websocket
