@@ -60,5 +60,8 @@ func (s *Session) sendFIN() bool {
 		s.sever(err, s.conn.Received())
 		return false
 	}
+	if t := s.tap(); t != nil {
+		t.Finished()
+	}
 	return true
 }

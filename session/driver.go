@@ -109,6 +109,9 @@ func (d *Driver) Receive(data []byte) {
 	} else {
 		s.arrived += uint32(len(data))
 	}
+	if t := s.tap(); t != nil && s.phase != phaseClosed {
+		t.Received(data)
+	}
 	if l := s.layered(); l != nil && s.phase != phaseClosed {
 		s.wakeup.hold()
 		s.receiveLayered(l, data)
@@ -119,7 +122,7 @@ func (d *Driver) Receive(data []byte) {
 		return // E1: after our decision to end, input is discarded
 	}
 	if s.severed {
-		s.rare.Load().unread -= len(data)
+		s.rare.Load().unread -= int32(len(data))
 	}
 	s.wakeup.hold()
 	if s.timesSilence() {
@@ -147,6 +150,9 @@ func (d *Driver) PeerClosed(err error) {
 		return
 	}
 	s.wakeup.hold()
+	if t := s.tap(); t != nil && err == nil {
+		t.PeerFinished()
+	}
 	switch l := s.layered(); {
 	case err != nil:
 		s.sever(err, 0)

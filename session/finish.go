@@ -25,6 +25,9 @@ func (s *Session) finish(reset bool) {
 		if reset {
 			s.loop.Counters.BytesUnacked.Add(s.unacked())
 		}
+		if t := s.tap(); t != nil {
+			t.Closed(reset, s.Err())
+		}
 		s.conn.Close(reset)
 		s.leaveGroups()
 	}

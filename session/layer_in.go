@@ -11,7 +11,7 @@ import (
 // receiveLayered is Receive for a session with a layer.
 func (s *Session) receiveLayered(l *layered, data []byte) {
 	if s.severed {
-		s.rare.Load().unread -= len(data)
+		s.rare.Load().unread -= int32(len(data))
 	}
 	switch {
 	case l.peerDone: // nothing that counts follows a last word

@@ -19,18 +19,21 @@ type rare struct {
 
 	dropped atomic.Uint32 // bytes accepted by Send that will not leave; written by the loop
 
+	// The loop's own.
+	unread    int32 // of a severed session: bytes that the kernel still has for it
+	delivered int32 // bytes of stash that OnRecv has had
+
 	framed  *framed  // fixed before OnConnected, nil for plain bytes
 	layered *layered // likewise, nil without a layer
 	rated   *rated   // likewise, nil without a rate
+	tap     *tapped  // likewise, nil without
 	slow    atomic.Pointer[slow]
 
 	// Under mu and that of the group they lead to (I9).
 	memberships []*membership
 
 	// The loop's own.
-	unread    int          // of a severed session: bytes that the kernel still has for it
-	stash     *pool.Buffer // input that came in while reading was being stopped
-	delivered int          // bytes of stash that OnRecv has had
+	stash *pool.Buffer // input that came in while reading was being stopped
 	progress
 }
 

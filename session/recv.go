@@ -143,7 +143,7 @@ func (s *Session) dropStash() {
 func (s *Session) deliverStash(r *rare) {
 	part := r.stash.B[r.delivered:]
 	if r.framed != nil {
-		r.delivered += s.deliverPackets(r.framed, part, nil)
+		r.delivered += int32(s.deliverPackets(r.framed, part, nil))
 	} else {
 		if !s.loop.Limits.unbounded() {
 			part = part[:min(len(part), max(s.loop.Limits.SendLimit-s.Pending(), 1))]
@@ -151,10 +151,10 @@ func (s *Session) deliverStash(r *rare) {
 		if r.rated != nil && !r.rated.End { // with End it was paused, and pays later
 			part = part[:min(len(part), r.rated.allowance())]
 		}
-		r.delivered += len(part)
+		r.delivered += int32(len(part))
 		s.deliver(part, nil)
 	}
-	if r.stash != nil && r.delivered == len(r.stash.B) {
+	if r.stash != nil && int(r.delivered) == len(r.stash.B) {
 		s.dropStash()
 	}
 }

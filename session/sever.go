@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"math"
 	"time"
 )
 
@@ -11,7 +12,10 @@ import (
 // LingerTimeout for it.
 func (s *Session) sever(err error, unread int) {
 	r := s.ensureRare()
-	r.unread = unread
+	r.unread = int32(min(unread, math.MaxInt32))
+	if r.tap != nil {
+		r.tap.Broken(err)
+	}
 	if s.severed {
 		return
 	}

@@ -13,6 +13,9 @@ func (s *Session) writeOut(v view) (wrote bool) {
 // the scratch memory moves into segments; OnSend gets the scratch anew.
 func (s *Session) write(iov [][]byte, l *layered) {
 	n, err := s.conn.Write(iov)
+	if t := s.tap(); t != nil && n > 0 {
+		t.Sent(iov, n)
+	}
 	if len(iov) == 1 {
 		iov[0] = nil
 	} else {
