@@ -49,12 +49,12 @@ const (
 
 var rooms = []room{
 	{dir: ".", tests: []string{"engine", "enginetest", "session", "frame", checksum, wsclient, "layer/websocket"}},
-	{dir: "cmd", may: []string{"engine", "session", "bench", echoserver, sys}, tests: []string{"pool", testkit}},
-	{dir: "examples", may: []string{"engine", "session", "frame", "pool"}, tests: []string{chromium}},
+	{dir: "cmd", may: []string{"engine", "session", "bench", "record", "frame", echoserver, sys}, tests: []string{"pool", testkit}},
+	{dir: "examples", may: []string{"engine", "session", "frame", "pool", "record"}, tests: []string{chromium}},
 	{dir: "examples/ongnet", may: []string{"ongnet", "session", gnet}}, // all of gnet: here and in ongnet only
 	{dir: "ongnet", may: []string{"engine", "session", "internal/asynclog", "internal/reactor", gnet, gnet + "/pkg/", sys}, tests: []string{"enginetest", "internal/"}},
-	{dir: "docs", tests: []string{"engine", "session", "frame", "pool"}}, // the code of the guide: test files only
-	{dir: "engine", may: []string{"layer", "layer/", "session", "pool", "frame", "internal/", sys}, tests: []string{gnet + "/pkg/logging"}},
+	{dir: "docs", tests: []string{"engine", "session", "frame", "pool", "record"}}, // the code of the guide: test files only
+	{dir: "engine", may: []string{"layer", "layer/", "session", "pool", "frame", "record", "internal/", sys}, tests: []string{gnet + "/pkg/logging"}},
 	{dir: "enginetest", may: []string{"engine", "session", "pool", "frame", enginekit}},
 	{dir: enginekit, may: []string{"engine", "session", "pool", sys}}, // for tests, and for enginetest
 	{dir: "session", may: []string{"pool", "frame", budget, sendqueue, reassembly, "internal/histogram", "internal/tokenbucket"}, tests: []string{"session", testkit, checksum},
@@ -66,6 +66,8 @@ var rooms = []room{
 		// No I/O: bytes in, bytes out. net/http is for the types of the upgrade.
 		not: []string{"syscall", "os", "os/exec", "os/signal", "net/rpc", "net/smtp"}},
 	{dir: "pool", may: []string{bytebuffer}, tests: []string{"pool"}},
+	{dir: "record", // bytes into a file; no session, no socket: net is for the types of addresses
+		not: []string{"os/exec", "os/signal", "net/http", "net/rpc", "net/smtp"}},
 	{dir: "frame", // bytes in, packets out
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io", "time"}},
 	{dir: "internal", may: []string{sys}, tests: []string{"internal/"}},
@@ -79,7 +81,7 @@ var rooms = []room{
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io", "log/slog"}},
 	{dir: "internal/watchdog", // decisions about times: no clock, no log
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io", "log/slog"}},
-	{dir: echoserver, may: []string{"engine", "session", "pool", sys, systemd, tomlFile}, tests: []string{testkit, wsclient, "layer/websocket"}}, // a command's inside
+	{dir: echoserver, may: []string{"engine", "session", "pool", "record", sys, systemd, tomlFile}, tests: []string{testkit, wsclient, "layer/websocket"}}, // a command's inside
 	{dir: budget, may: []string{"pool"}, tests: []string{budget}},
 	{dir: sendqueue, may: []string{"pool", budget}, tests: []string{sendqueue}},
 	{dir: reassembly, may: []string{"pool", "frame"}, tests: []string{reassembly}},
