@@ -24,6 +24,7 @@ type pendingConn struct {
 	early         []byte           // plain bytes that were received already
 	earlyWire     []byte           // likewise, for the layer
 	upgrade       *websocket.Layer // of Upgrade: the layer, which is established; nil otherwise
+	recording     *recording       // what Record keeps of it before it is a session, nil without
 	admitted      bool             // Admit was asked
 	source        *guard.Source    // the address as a Guard counts it, nil without
 	clientUnknown bool             // its PROXY header tells of no client: remote is the proxy

@@ -82,8 +82,11 @@ func (l *loop) beginHandshake(c *conn, p pendingConn) {
 		l.closeHandshake(h)
 		return
 	}
+	if p.origin.recorder != nil {
+		h.pending.recording = newRecording(p)
+	}
 	if h.layer == nil {
-		h.layer = l.callLayered(p)
+		h.layer = l.callLayered(h.pending)
 	}
 	if h.layer == nil {
 		err := errors.New("Layered: the function must return a layer")
@@ -182,6 +185,7 @@ func (l *loop) stepHandshake(h *handshake) (more bool) {
 	used, again, err := l.callOpen(h.layer, in)
 	serve := errors.Is(err, websocket.ErrNotUpgrade) && h.pending.origin.servesHTTP()
 	if (err == nil || serve) && used > 0 {
+		h.pending.recording.wireIn(in[:used])
 		if discardErr := c.Discard(in[:used]); discardErr != nil {
 			readErr = discardErr
 		}
@@ -261,6 +265,7 @@ func (l *loop) sendOwn(h *handshake) error {
 	}
 	for len(h.out) > 0 {
 		n, err := h.conn.Write([][]byte{h.out})
+		h.pending.recording.wireOut(h.out[:n])
 		h.out = h.out[n:]
 		switch err {
 		case nil:

@@ -15,7 +15,7 @@ func (l *loop) callLayered(p pendingConn) (layer session.Handshaker) {
 	var err error
 	defer l.containLayer(&returned, &err)
 	l.scratch.Enter(session.CallLayer, nil)
-	layer = l.engine.newLayer(p.origin, Handshake{Dialed: p.attempt != nil, Address: p.origin.address, Local: p.local, Remote: p.remote})
+	layer = l.engine.newLayer(p.origin, Handshake{Dialed: p.attempt != nil, Address: p.origin.address, Local: p.local, Remote: p.remote}, p.recording)
 	returned = true
 	return layer
 }

@@ -187,6 +187,9 @@ func (l *loop) bind(c *conn, p pendingConn) session.Handler {
 	if p.origin.rate != nil {
 		d.LimitRecv(p.origin.rate)
 	}
+	if p.origin.recorder != nil {
+		l.record(d, p)
+	}
 	if p.layer != nil {
 		d.UseLayer(p.layer, p.more)
 	}

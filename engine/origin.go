@@ -9,6 +9,7 @@ import (
 
 	"github.com/servercore-go/servercore/frame"
 	"github.com/servercore-go/servercore/internal/guard"
+	"github.com/servercore-go/servercore/record"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -32,7 +33,8 @@ type origin struct {
 
 	layer func(Handshake) session.Handshaker // of Layered, nil without
 
-	counts *listenerCounts // of the listener, nil for a Dial or an Upgrade
+	counts   *listenerCounts // of the listener, nil for a Dial or an Upgrade
+	recorder *record.Writer  // of Record, nil without
 
 	from syscall.Conn // of From, nil without
 	addr net.Addr     // its

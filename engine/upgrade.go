@@ -103,6 +103,8 @@ func newUpgradeOrigin(f session.Factory, opts []Option) (*origin, error) {
 		return nil, errors.New("From, Admit, Guard, ProxyProtocol and Reconnect are not options of Upgrade")
 	case o.tls != nil || o.layer != nil:
 		return nil, errors.New("TLS and Layered are not options of Upgrade: the connection is the server's")
+	case o.recorder != nil:
+		return nil, errors.New("Record is not an option of Upgrade: the server has read the request, without which nobody can tell what follows")
 	case o.websocket == nil:
 		if err := WebSocket(WebSocketOptions{})(&o); err != nil {
 			return nil, err

@@ -170,12 +170,13 @@ func (w *webSocketOption) prepareDial(network, address string, secure bool) erro
 }
 
 // newLayer makes the layer of a connection: TLS, WebSocket on top of it, or that of Layered. It is nil if there is none to be had.
-func (e *Engine) newLayer(o *origin, h Handshake) session.Handshaker {
+// r records what passes above TLS, nil for nothing.
+func (e *Engine) newLayer(o *origin, h Handshake, r *recording) session.Handshaker {
 	switch {
 	case o.layer != nil:
 		return o.layer(h)
 	case o.websocket == nil:
-		return o.tls.layer(e, h)
+		return r.above(o.tls.layer(e, h))
 	case o.tls == nil:
 		if top := o.websocket.layer(h, nil); top != nil {
 			return top
@@ -187,7 +188,7 @@ func (e *Engine) newLayer(o *origin, h Handshake) session.Handshaker {
 	if top == nil {
 		return nil
 	}
-	return layer.Stack(below, top)
+	return layer.Stack(r.above(below), top)
 }
 
 // layer makes the layer of one connection, above TLS if below is not nil. It is nil if a client's cannot be made.

@@ -196,7 +196,7 @@ func read(t *testing.T, pattern string) (contents []string) {
 	return contents
 }
 
-var publicName = regexp.MustCompile("`(?:go doc \\./)?(engine|session|frame|pool|bench)\\.([A-Z]\\w*)")
+var publicName = regexp.MustCompile("`(?:go doc \\./)?(engine|session|frame|pool|bench|record)\\.([A-Z]\\w*)")
 
 // The names that pages mention exist: they are in the list of the public surface.
 func TestPagesNameWhatExists(t *testing.T) {
