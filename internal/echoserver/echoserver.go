@@ -9,6 +9,7 @@
 //	tls.go          TLS: the settings, the certificate of -tls-self-signed
 //	ws.go           WebSocket: the settings
 //	certfiles.go    a certificate in files that may change
+//	recorder.go     -record, and SIGUSR1
 //	tickets.go      the keys of session tickets, and their hand-over
 //	restart.go      the hand-over from one process to the next (SIGUSR2)
 //	manager.go      the service manager: readiness, watchdog, sockets
@@ -92,6 +93,7 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	}
 	defer func() { s.stopStatus() }()
 	defer func() { s.manager.close() }()
+	defer s.recorder.close()
 	return s.run(ctx)
 }
 
@@ -121,10 +123,15 @@ func prepare(args, environ []string, before *predecessor, screen *screen) (*serv
 	if s.tls, err = newTLS(cfg, s.secrets, log); err != nil {
 		return nil, usage(screen.err, err)
 	}
+	if s.recorder, err = newRecorder(cfg, before != nil, environ != nil, log); err != nil {
+		return nil, usage(screen.err, err)
+	}
 	if err := s.listen(); err != nil {
+		s.recorder.close()
 		return nil, usage(screen.err, err)
 	}
 	if err := e.Start(); err != nil {
+		s.recorder.close()
 		fmt.Fprintf(screen.err, "echoserver: cannot listen on %s: %v\n", cfg.addr, err)
 		return nil, exitFault
 	}
@@ -157,6 +164,8 @@ type config struct {
 	tlsCert, tlsKey  string
 	tlsSelfSigned    bool
 	ws               string // path, "" for none
+	record           string // file, "" for none
+	recordRing       int    // MiB, 0 for none
 	file             string
 }
 
@@ -225,6 +234,11 @@ func flagSet(c *config) *flag.FlagSet {
 	fs.Func("ws",
 		"`path` of a URL, such as /ws: clients speak WebSocket, with TLS wss. Other paths are answered 404, and\npages of other hosts 403. One send is one message. A client's message may have half of -send-limit.\nMode echo answers text with text.",
 		parsePath(&c.ws))
+	fs.StringVar(&c.record, "record", "",
+		"`file` to record all that clients send and get to, above TLS, for Wireshark and netreplay. It is emptied\nif it exists. The process after a restart adds its number to the name.")
+	fs.Func("record-ring",
+		"`MiB` of the recording to keep in memory instead. SIGUSR1 writes them to the file of -record, with the\ntime in its name. The default 0 stands for writing everything at once.",
+		number(&c.recordRing, 1, "0 (write everything) or a positive number of MiB"))
 	fs.StringVar(&c.file, configFlag, "",
 		"TOML `file` with settings. Its keys are the names of these flags, such as max-sessions = 1000 or\nidle = \"90s\".")
 	return fs
@@ -266,6 +280,9 @@ func parseFlags(args, environ []string) (*config, error) {
 	}
 	if err := complete(fs, environ, &c.file); err != nil {
 		return nil, err
+	}
+	if c.recordRing > 0 && c.record == "" {
+		return nil, errors.New("-record-ring needs -record: what SIGUSR1 writes needs a name")
 	}
 	var err error
 	c.network, c.address, err = parseAddr(c.addr)
@@ -316,6 +333,7 @@ Signals:
   SIGINT (Ctrl-C), SIGTERM, SIGHUP   stop accepting, deliver what is queued, and exit within ` + drainTimeout.String() + `
   a second SIGINT or SIGTERM         reset every session and exit at once
   SIGHUP under nohup                 nothing
+  SIGUSR1                            with -record-ring, write what it has
   SIGUSR2                            restart without refusing a connection
 
 A restart starts the program again with the same arguments. The new process takes the listening sockets over. When it

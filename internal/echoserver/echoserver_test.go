@@ -62,6 +62,8 @@ var badFlags = []struct{ args, advice string }{
 	{"-stats -1s", "use 0 (off)"},
 	{"-log-level loud", "use debug, info, warn or error"},
 	{"-color", "-color"},
+	{"-record-ring 64", "-record-ring needs -record"},
+	{"-record-ring -1 -record x", "use 0 (write everything)"},
 	{"serve", "everything is set by flags"},
 }
 

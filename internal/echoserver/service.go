@@ -29,6 +29,7 @@ type service struct {
 	listeners   []*engine.Listener
 	secrets     *secrets   // handed over by the predecessor; nil for none
 	tls         *tlsServer // nil without TLS
+	recorder    *recorder  // nil without -record
 	program     program
 	stopStatus  func()
 	main        bool     // this process is the main one: the service manager listens to it, and it may restart
@@ -67,6 +68,9 @@ func (s *service) listen() error {
 	}
 	if s.config.ws != "" {
 		opts = append(opts, engine.WebSocket(s.config.webSocket()))
+	}
+	if s.recorder != nil {
+		opts = append(opts, engine.Record(s.recorder.Writer))
 	}
 	if len(s.sockets) == 0 {
 		l, err := s.Listen(s.config.network, s.config.address, factory, opts...)
