@@ -25,6 +25,7 @@ import (
 
 	"github.com/servercore-go/servercore/engine"
 	"github.com/servercore-go/servercore/frame"
+	"github.com/servercore-go/servercore/record"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -228,8 +229,8 @@ type server struct {
 	lines, web *engine.Listener // web is nil for none
 }
 
-// serve makes a server for lines at addr, and for browsers at web, unless that is "".
-func serve(addr, web string, secure bool) (*server, error) {
+// serve makes a server for lines at addr, and for browsers at web, unless that is "". The options are for both.
+func serve(addr, web string, secure bool, both ...engine.Option) (*server, error) {
 	e, err := engine.New(engine.Options{SendLimit: sendLimit})
 	if err != nil {
 		return nil, err
@@ -237,12 +238,13 @@ func serve(addr, web string, secure bool) (*server, error) {
 	s := &server{Engine: e}
 	r := &rooms{byName: make(map[string]*room)}
 	newUser := func() session.Handler { return &user{rooms: r} }
-	if s.lines, err = e.Listen("tcp", addr, newUser, engine.Framed(frame.Line{Max: maxLine})); err != nil || web == "" {
+	lines := append([]engine.Option{engine.Framed(frame.Line{Max: maxLine})}, both...)
+	if s.lines, err = e.Listen("tcp", addr, newUser, lines...); err != nil || web == "" {
 		return s, err
 	}
 	options, err := webOptions(secure)
 	if err == nil {
-		s.web, err = e.Listen("tcp", web, newUser, options...)
+		s.web, err = e.Listen("tcp", web, newUser, append(options, both...)...)
 	}
 	return s, err
 }
@@ -251,10 +253,20 @@ func main() {
 	addr := flag.String("addr", ":7777", "`address` to listen on for lines of text")
 	web := flag.String("web", ":8080", "`address` to listen on for browsers; empty for none")
 	secure := flag.Bool("tls-self-signed", false, "browsers speak https and wss, with a new certificate for this machine that they will warn of")
+	path := flag.String("record", "", "`file` to record what all users send and get to, for Wireshark and netreplay")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	s, err := serve(*addr, *web, *secure)
+	var both []engine.Option
+	if *path != "" {
+		w, err := record.Create(*path, record.Options{})
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer w.Close()
+		both = append(both, engine.Record(w))
+	}
+	s, err := serve(*addr, *web, *secure, both...)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/servercore-go/servercore/engine"
 )
 
 type client struct {
@@ -40,9 +42,9 @@ func (c *client) want(line string) {
 }
 
 // start starts a server, and ends it with the test.
-func start(t *testing.T, web string, secure bool) *server {
+func start(t *testing.T, web string, secure bool, both ...engine.Option) *server {
 	t.Helper()
-	s, err := serve("127.0.0.1:0", web, secure)
+	s, err := serve("127.0.0.1:0", web, secure, both...)
 	if err != nil {
 		t.Fatal(err)
 	}
