@@ -81,6 +81,9 @@ type output interface {
 }
 
 const (
+	// gather is how long records gather before the goroutine that was idle writes them: a wake-up for each would cost the loops more than all else.
+	gather = 2 * time.Millisecond
+
 	defaultMemory = 8 << 20
 	lineEvery     = 10 * time.Second
 )
@@ -268,6 +271,7 @@ func (w *Writer) next() bool {
 		w.idle = true
 		w.mu.Unlock()
 		<-w.wake
+		time.Sleep(gather)
 	}
 }
 
