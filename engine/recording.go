@@ -16,8 +16,9 @@ import (
 // handshake of WebSocket is part of it, and so are connections that WebSocketOptions.HTTP serves. Connections that do not become sessions
 // are not.
 //
-// A loop copies what is recorded into memory of the Writer's and waits for nothing: records for which there is no room are left out. One Writer may be
-// given to any number of listeners and dials. Close it when the engine has ended; an engine that records to a Writer that is closed goes on.
+// A loop copies what is recorded into memory of the Writer's and waits for nothing: records for which there is no room are left out. One
+// Writer may be given to any number of listeners and dials. Close it when the engine has ended; an engine that records to a Writer that is
+// closed goes on.
 func Record(w *record.Writer) Option {
 	return func(o *origin) error {
 		if w == nil {
@@ -27,8 +28,8 @@ func Record(w *record.Writer) Option {
 	}
 }
 
-// recording is what is recorded of one connection. It is the tap of a session, once there is one. Before, in the handshake, it keeps what passes. nil
-// records nothing.
+// recording is what is recorded of one connection. It is the tap of a session, once there is one. Before, in the handshake, it keeps what
+// passes. nil records nothing.
 type recording struct {
 	stream *record.Stream // nil before there is a session
 	off    bool           // the session is not recorded

@@ -50,8 +50,8 @@ type Event struct {
 	Lost   int    // bytes of this side that are missing before this event; Data may be empty then
 }
 
-// Open reads a file of Create or Dump, or one that was cut from it by Wireshark, tshark or editcap. It reads the whole file into memory. A file whose
-// end is missing is read as far as it goes. For any other fault there is an error.
+// Open reads a file of Create or Dump, or one that was cut from it by Wireshark, tshark or editcap. It reads the whole file into memory. A
+// file whose end is missing is read as far as it goes. For any other fault there is an error.
 func Open(path string) (*Recording, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {

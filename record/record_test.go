@@ -159,8 +159,8 @@ func TestRecordedIsRead(t *testing.T) {
 	checkPackets(t, path)
 }
 
-// checkPackets checks each packet of a file in a way of its own: lengths, checksums by the letter of RFC 1071, sequence numbers, acknowledgements of
-// what was sent and no more, and times that do not go back.
+// checkPackets checks each packet of a file in a way of its own: lengths, checksums by the letter of RFC 1071, sequence numbers,
+// acknowledgements of what was sent and no more, and times that do not go back.
 func checkPackets(t *testing.T, path string) (packets int) {
 	t.Helper()
 	b, err := os.ReadFile(path)

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Stream records one session. Its methods are called one at a time, as the session's callbacks are. They copy what they are given, wait for nothing,
-// and do nothing once recording has ended.
+// Stream records one session. Its methods are called one at a time, as the session's callbacks are. They copy what they are given, wait for
+// nothing, and do nothing once recording has ended.
 type Stream struct {
 	w          *Writer
 	id         uint64

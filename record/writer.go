@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,8 +87,8 @@ const (
 	lineEvery     = 10 * time.Second
 )
 
-// Create begins to record to a file, which is made, or emptied if it exists. Its mode is 0600: it has what users sent in private. With Options.Ring the
-// file is not touched before Dump, and path may be "". Close has to be called.
+// Create begins to record to a file, which is made, or emptied if it exists. Its mode is 0600: it has what users sent in private. With
+// Options.Ring the file is not touched before Dump, and path may be "". Close has to be called.
 func Create(path string, o Options) (*Writer, error) {
 	if o.Memory < 0 || o.Ring < 0 {
 		return nil, fmt.Errorf("record: Options.Memory is %d and Options.Ring %d, want 0 for the default or a number of bytes", o.Memory, o.Ring)
@@ -155,8 +154,8 @@ func (w *Writer) Stats() Stats {
 	return w.stats
 }
 
-// Close ends recording. It writes what waits, closes the file and returns the first error that there was with it. It waits for the disk. Sessions that go
-// on are not recorded any more. A second Close does nothing.
+// Close ends recording. It writes what waits, closes the file and returns the first error that there was with it. It waits for the disk.
+// Sessions that go on are not recorded any more. A second Close does nothing.
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	w.closing = true
@@ -344,61 +343,4 @@ func (w *Writer) finish() {
 	if err := w.file.Close(); err != nil && w.closeErr == nil {
 		w.closeErr = fmt.Errorf("record: %w", err)
 	}
-}
-
-// Dump writes what the ring holds to a file, "" for that of Create. The file is replaced when everything is written: a Dump that fails leaves the one
-// before as it is. Recording goes on. Dump waits for the disk, so it is not for a callback.
-func (w *Writer) Dump(path string) error {
-	if !w.memory.ring {
-		return errors.New("record: Dump needs Options.Ring")
-	}
-	if path == "" {
-		path = w.path
-	}
-	if path == "" {
-		return errors.New("record: Dump has no path, and Create had none")
-	}
-	w.mu.Lock()
-	if w.closing {
-		w.mu.Unlock()
-		return ErrClosed
-	}
-	whole, last := w.memory.pin()
-	s := w.stats
-	w.mu.Unlock()
-	err := writeDump(path, whole, last, appendStatistics(nil, w.now(time.Time{}), s.Records, s.Dropped))
-	w.mu.Lock()
-	w.memory.unpin(whole)
-	w.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("record: %w", err)
-	}
-	return nil
-}
-
-// writeDump writes a file and has it take the place of path.
-func writeDump(path string, whole []*chunk, last, end []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(appendHeader(nil))
-	for _, c := range whole {
-		if err == nil {
-			_, err = f.Write(c.b)
-		}
-	}
-	if err == nil {
-		_, err = f.Write(append(last, end...))
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }

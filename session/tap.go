@@ -1,7 +1,7 @@
 package session
 
-// A Tap is told what passes between a session and its connection, as it passes: a recording. Its methods are called on the session's loop, must not
-// wait, and must not call the session.
+// A Tap is told what passes between a session and its connection, as it passes: a recording. Its methods are called on the session's loop,
+// must not wait, and must not call the session.
 type Tap interface {
 	// Received gets bytes that were read from the connection, before the session has looked at them. They are the caller's again when it
 	// returns.

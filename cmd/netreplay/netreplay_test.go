@@ -285,6 +285,39 @@ func TestAnotherEnd(t *testing.T) {
 	want(t, code, exitDifferent, out, "the server has not ended the session within 300ms")
 }
 
+// A client that had waited for the server's end waits for it again, at any speed: who ends first decides what the server does.
+func TestClientWaitsForTheEnd(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	first := make(chan string, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		_, _ = c.Write([]byte("a"))
+		_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if _, err := c.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
+			first <- "the client"
+			return
+		}
+		first <- "the server"
+	}()
+	at := time.Unix(0, 0)
+	s := &record.Session{Since: at, Events: []record.Event{{At: at, Data: []byte("a")}, {At: at, Kind: record.Finished}, {At: at, Kind: record.Finished, Client: true}}}
+	c := &config{addr: l.Addr().String(), address: l.Addr().String(), network: "tcp", wait: 10 * time.Second}
+	sc := newScript(s, at)
+	p := player{config: c, script: sc, report: newReport(c, []*script{sc}, leftOut{})}
+	if r := p.play(t.Context()); r.first != nil {
+		t.Errorf("%+v", r.first)
+	}
+	if who := <-first; who != "the server" {
+		t.Errorf("%s has ended first", who)
+	}
+}
+
 // What cannot be played has exit code 2, and says what to do.
 func TestFaults(t *testing.T) {
 	path := recorded(t, 1)

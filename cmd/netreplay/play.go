@@ -90,6 +90,11 @@ func (p *player) act(ctx context.Context, r *result) (why string) {
 			if why := p.awaitAnswers(ctx, s.before); why != "" {
 				return why
 			}
+			if s.last {
+				if why := p.awaitOver(ctx); why != "" {
+					return why
+				}
+			}
 		}
 		switch s.kind {
 		case record.Data:
@@ -177,6 +182,11 @@ func (p *player) awaitEnd(ctx context.Context) (why string) {
 	if p.script.end == stayedOpen || p.clientReset() {
 		return ""
 	}
+	return p.awaitOver(ctx)
+}
+
+// awaitOver waits for the server's end.
+func (p *player) awaitOver(ctx context.Context) (why string) {
 	t := time.NewTimer(p.wait)
 	defer t.Stop()
 	for {

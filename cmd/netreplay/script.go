@@ -24,7 +24,8 @@ type step struct {
 	at     time.Duration // from the beginning of the recording
 	kind   record.Kind
 	data   []byte
-	before int // bytes that the server had sent before
+	before int  // bytes that the server had sent before
+	last   bool // the server had ended before
 }
 
 // end is how the server ended the session.
@@ -55,8 +56,8 @@ func (l leftOut) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// scripts returns what can be played of a recording, in the order of the beginnings. Sessions that the recorded program has dialed are played only
-// if there are no others, or if they are asked for: their server is another one.
+// scripts returns what can be played of a recording, in the order of the beginnings. Sessions that the recorded program has dialed are
+// played only if there are no others, or if they are asked for: their server is another one.
 func (c *config) scripts(r *record.Recording) (all []*script, left leftOut, err error) {
 	accepted := slices.ContainsFunc(r.Sessions, func(s *record.Session) bool { return !s.Dialed })
 	var began time.Time
@@ -92,7 +93,7 @@ func newScript(s *record.Session, began time.Time) *script {
 	for _, e := range s.Events {
 		switch {
 		case e.Client:
-			sc.steps = append(sc.steps, step{e.At.Sub(began), e.Kind, e.Data, len(sc.want)})
+			sc.steps = append(sc.steps, step{e.At.Sub(began), e.Kind, e.Data, len(sc.want), sc.end != stayedOpen})
 			sc.sends += len(e.Data)
 		case e.Kind == record.Data:
 			sc.want = append(sc.want, e.Data...)

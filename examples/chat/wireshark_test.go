@@ -14,8 +14,8 @@ import (
 	"github.com/servercore-go/servercore/record"
 )
 
-// A recording of the chat is opened by tshark: nothing is malformed, the lines of the users and the messages of a browser are there. It needs tshark:
-// go test -tags wireshark ./examples/chat
+// A recording of the chat is opened by tshark: nothing is malformed, the lines of the users and the messages of a browser are there. It
+// needs tshark: go test -tags wireshark ./examples/chat
 func TestRecordedChat(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "chat.pcapng")
 	w, err := record.Create(path, record.Options{})
