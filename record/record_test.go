@@ -537,6 +537,37 @@ func TestDumpWhileRecording(t *testing.T) {
 	}
 }
 
+// A chunk that a Dump reads stays as it is when the ring needs its room.
+func TestChunksOfADumpStay(t *testing.T) {
+	w, _ := create(t, Options{Ring: 1})
+	s := w.Begin(info(1))
+	fill := func() {
+		for range 4 * chunkSize / 1000 {
+			s.Received(time.Time{}, pattern(1000, 0))
+		}
+	}
+	fill()
+	w.mu.Lock()
+	whole, _ := w.memory.pin()
+	w.mu.Unlock()
+	var before [][]byte
+	for _, k := range whole {
+		before = append(before, bytes.Clone(k.b))
+	}
+	fill() // packets have numbers and times, so no two are alike
+	for i, k := range whole {
+		if !bytes.Equal(k.b, before[i]) {
+			t.Errorf("chunk %d has changed", i)
+		}
+	}
+	if len(whole) != 1 || w.held() != 2 {
+		t.Errorf("%d chunks are read, %d are held", len(whole), w.held())
+	}
+	w.mu.Lock()
+	w.memory.unpin(whole)
+	w.mu.Unlock()
+}
+
 // Prefixes and Filter choose.
 func TestFilter(t *testing.T) {
 	var asked []uint64

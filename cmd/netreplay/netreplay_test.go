@@ -345,6 +345,18 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// The first byte that differs is found, also if it is one that only one of them has.
+func TestDiffers(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want int
+	}{{"", "", -1}, {"abc", "abc", -1}, {"abc", "abd", 2}, {"abc", "ab", 2}, {"ab", "abc", 2}, {"", "a", 0}, {"xbc", "abc", 0}} {
+		if got := differs([]byte(tt.a), []byte(tt.b)); got != tt.want {
+			t.Errorf("%q and %q differ at %d, want %d", tt.a, tt.b, got, tt.want)
+		}
+	}
+}
+
 // Sessions without a beginning and with gaps are left out, and counted.
 func TestLeftOut(t *testing.T) {
 	data := record.Event{Client: true, Data: []byte("a")}

@@ -13,8 +13,8 @@ var inRecord = []mutant{
 	{"a gap does not show", "record/writer.go", "		s.lost++\n", "", "./record TestSlowDisk"},
 	{"a full memory grows", "record/chunks.go", "	if c.held >= c.most && !c.ring {\n", "	if c.held >= c.most+1000 && !c.ring {\n", "./record TestSlowDisk"},
 	{"a full disk leaves half a record", "record/writer.go", "		_ = w.file.Truncate(w.offset) // half", "		_ = w.offset // half", "./record TestFullDisk"},
-	{"a chunk that a Dump reads is used again", "record/chunks.go", "	if oldest.pinned == 0 {\n", "	if oldest.pinned >= 0 {\n", "./record TestDumpWhileRecording"},
+	{"a chunk that a Dump reads is used again", "record/chunks.go", "	if oldest.pinned == 0 {\n", "	if oldest.pinned >= 0 {\n", "./record TestChunksOfADumpStay"},
 	{"a ring forgets who a session is", "record/writer.go", "w.memory.ring && s.toldIn != c.serial", "w.memory.ring && s.toldIn == 0", "./record TestRing"},
-	{"a difference in the last byte is missed", "cmd/netreplay/compare.go", "	if len(a) != len(b) {\n", "	if len(a) > len(b)+1 {\n", "./cmd/netreplay TestDifferences"},
-	{"a client ends before it has its answers", "cmd/netreplay/play.go", "p.lockstep || s.kind != record.Data", "p.lockstep", "./cmd/netreplay TestNoDifference"},
+	{"a difference in the last byte is missed", "cmd/netreplay/compare.go", "	if len(a) != len(b) {\n", "	if len(a) > len(b)+1 {\n", "./cmd/netreplay TestDiffers"},
+	{"a client ends before it has its answers", "cmd/netreplay/play.go", "p.lockstep || s.kind != record.Data", "p.lockstep", "./cmd/netreplay TestClientWaitsForTheEnd"},
 }
