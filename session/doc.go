@@ -114,7 +114,7 @@
 //	finish.go     the last steps                      halfclose.go  CloseWrite, HalfCloser
 //	deadline.go   all deadlines                       progress.go   deadlines that a taking peer puts off
 //	slow.go       water marks, soft limit             stuck.go, budget.go  the session as a member of a budget
-//	post.go       Post                                timer.go      AfterFunc
+//	post.go       Post, AtEnd                         timer.go      AfterFunc
 //	tap.go        what a recording is told
 //	layer.go      what a layer is: TLS, WebSocket     layer_out.go  sealing, between gathering and writing
 //	layer_in.go   opening what was received           layer_end.go  the layer's last word and deadlines

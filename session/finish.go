@@ -30,6 +30,7 @@ func (s *Session) finish(reset bool) {
 		}
 		s.conn.Close(reset)
 		s.leaveGroups()
+		s.postAtEnd()
 	}
 	if l := s.layered(); l != nil && !l.dropped {
 		l.dropped = true

@@ -31,6 +31,15 @@ type Handler interface {
 	session() *Session
 }
 
+// Of returns the session of h, as code that is given handlers of any type needs it: the methods of the handler's own struct may hide those of
+// Session. It is nil if h is nil. Any goroutine.
+func Of(h Handler) *Session {
+	if h == nil {
+		return nil
+	}
+	return h.session()
+}
+
 // A TextReceiver is a handler that gets the text messages of a WebSocket apart. Without OnText they come to OnRecv, as binary ones do. With a
 // framer everything comes to OnRecv.
 type TextReceiver interface {

@@ -1,5 +1,7 @@
 package session
 
+import "slices"
+
 // maxPosts is how many functions may wait.
 const maxPosts = 4096
 
@@ -48,4 +50,46 @@ func (s *Session) runPosts() {
 		s.lendScratch()
 		s.callPost(f)
 	}
+}
+
+// AtEnd has f run once when the session ends: when its connection is closed and it has left its groups, after what was posted, and before
+// OnDisconnected. It is for code that keeps something for sessions which are not its own, such as a directory of who is connected. AtEnd
+// returns false, and f never runs, before the session is bound and after its end. It panics if f is nil.
+//
+// f may do what a callback may do. Functions run in the order of the calls, and nothing takes one back. Each takes 24 bytes until then. Any
+// goroutine.
+func (s *Session) AtEnd(f func()) bool {
+	if f == nil {
+		panic("session: AtEnd of a nil function")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.bound.Load() || s.isClosed() {
+		return false
+	}
+	t := s.ensureTasks()
+	t.atEnd = &endFunc{f, t.atEnd}
+	return true
+}
+
+// endFunc is one AtEnd.
+type endFunc struct {
+	f      func()
+	before *endFunc
+}
+
+// postAtEnd posts the functions of AtEnd, whatever waits already. The session is closed, so no other comes.
+func (s *Session) postAtEnd() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.tasks()
+	if t == nil {
+		return
+	}
+	n := len(t.posts)
+	for e := t.atEnd; e != nil; e = e.before {
+		t.posts = append(t.posts, e.f)
+	}
+	t.atEnd = nil
+	slices.Reverse(t.posts[n:])
 }

@@ -13,7 +13,7 @@ type rare struct {
 	// Under mu.
 	reason     error  // why the session ends
 	endReason  error  // of Driver.End: why it is to end, once no callback runs
-	tasks      *tasks // nil for a session without Post and AfterFunc
+	tasks      *tasks // nil for a session without Post, AfterFunc and AtEnd
 	closeWrite bool   // CloseWrite was called
 	stashFIN   bool   // the loop's own: the peer's FIN, which waits behind the input that was kept
 
@@ -51,6 +51,7 @@ type tasks struct {
 	posts     []func() // accepted by Post and not yet run
 	timers    timers   // of AfterFunc, not yet run
 	timersSet uint64   // how many were ever set
+	atEnd     *endFunc // of AtEnd, the last first
 }
 
 // tasks returns them, nil if there never were any. The caller holds mu.
