@@ -13,7 +13,7 @@
 //   - engine.go, options.go, shutdown.go: [Engine], its life and its end. stats.go, ping.go, watchdog.go: what it tells
 //     (internal/watchdog decides when a callback has held its loop for too long, internal/looplag how late a loop looks: lag.go). counts.go: who counts what.
 //     metrics.go: the numbers of Stats as Prometheus names them. sessions.go, closed.go: the sessions that are open, and those that have ended
-//     (internal/ring). trace.go: what is told as it happens. state.go: where the engine stands.
+//     (internal/ring). trace.go: what is told as it happens. state.go: where the engine stands. recording.go: [Record] (package record).
 //   - listener.go, from.go: addresses that are listened on. accept.go, spare.go: accepting. dial.go, reconnect.go: connecting.
 //   - guard.go, admission.go, proxy.go, admit.go, factory.go: what is decided about a connection before it is a session, in this order.
 //     Behind a proxy the trusted prefixes take the place of Guard (guard.go), which is asked about the client when the header is read.
