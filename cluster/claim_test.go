@@ -1,0 +1,274 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/servercore-go/servercore/session"
+)
+
+// N3: a claim ends the session that has held the key, on another node too, before it returns. Send finds the holder from every node.
+func TestClaimReplacesElsewhere(t *testing.T) {
+	nodes := three(t)
+	users := [3]*user{nodes[0].connect(), nodes[1].connect(), nodes[2].connect()}
+	for i, n := range nodes {
+		must(t, n.Claim(ctx(t), "alice", users[i]))
+		for j := range i {
+			if users[j].Err() == nil {
+				t.Errorf("Claim %d has returned, and session %d lives", i, j)
+			}
+		}
+		for from, other := range nodes {
+			must(t, other.Send(ctx(t), "alice", fmt.Appendf(nil, "from %d\n", from)))
+		}
+	}
+	for i, u := range users {
+		if i < 2 {
+			await(t, u.ended, "it has ended")
+			want(t, "the reason", u.Err(), ErrReplaced)
+		}
+		if got := u.end(t); got != "from 0\nfrom 1\nfrom 2\n" {
+			t.Errorf("session %d got %q", i, got)
+		}
+	}
+	for _, n := range nodes {
+		eventually(t, "the key is free", func() bool { return n.Holder("alice") == 0 })
+		want(t, "Send", n.Send(ctx(t), "alice", nil), ErrNoHolder)
+	}
+}
+
+// N3: whatever the nodes claim at once, one session is left, and its Claim is the one that has returned nil.
+func TestClaimsAtOnce(t *testing.T) {
+	nodes := three(t)
+	for round := range 20 {
+		key := fmt.Sprint("key", round)
+		var users []*user
+		var won atomic.Int32
+		var claiming sync.WaitGroup
+		for i := range 6 {
+			n := nodes[i%3]
+			u := n.connect()
+			users = append(users, u)
+			claiming.Go(func() {
+				err := n.Claim(ctx(t), key, u)
+				if err == nil {
+					won.Add(1)
+				} else if !errors.Is(err, ErrReplaced) && !errors.Is(err, session.ErrClosed) {
+					t.Error(err)
+				}
+			})
+		}
+		claiming.Wait()
+		alive := 0
+		for _, u := range users {
+			if u.Err() == nil {
+				alive++
+			}
+		}
+		if alive != 1 || won.Load() < 1 {
+			t.Fatalf("round %d: %d sessions are left, %d claims were granted", round, alive, won.Load())
+		}
+	}
+}
+
+// Release, and a claim that is given up, leave the key free and the session alone.
+func TestClaimTakenBack(t *testing.T) {
+	nodes := three(t)
+	u := nodes[0].connect()
+	must(t, nodes[0].Claim(ctx(t), "k", u))
+	nodes[0].Release("k", u)
+	nodes[0].Release("k", u)
+	eventually(t, "the key is free", func() bool { return nodes[1].Holder("k") == 0 })
+	canceled, cancel := context.WithCancel(context.Background())
+	cancel()
+	want(t, "Claim", nodes[0].Claim(canceled, "k", u), context.Canceled)
+	nodes[2].crash() // it acknowledges nothing, and is not known to be down
+	short, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	want(t, "Claim", nodes[0].Claim(short, "k", u), context.DeadlineExceeded)
+	if u.Err() != nil || nodes[0].Holder("k") != 0 {
+		t.Errorf("Err %v, holder %v", u.Err(), nodes[0].Holder("k"))
+	}
+	must(t, nodes[0].Claim(ctx(t), "k", u)) // once it is known
+}
+
+// N3: a node that dies frees its claims, and is gone from rooms, soon after FailAfter. One that is closed does at once.
+func TestNodeDies(t *testing.T) {
+	nodes := three(t)
+	for i, n := range nodes[1:] {
+		u := n.connect()
+		must(t, n.Claim(ctx(t), fmt.Sprint("key", i), u))
+		must(t, n.Room("r").JoinWith(u, []byte("value")))
+	}
+	a := nodes[0]
+	eventually(t, "both are there", func() bool { m, _ := a.Room("r").Members(ctx(t)); return len(m) == 2 })
+	if err := a.Send(ctx(t), "key0", []byte("x\n")); err != nil {
+		t.Error(err)
+	}
+	must(t, nodes[1].Close())
+	eventually(t, "the node that was closed is gone", func() bool { m, _ := a.Room("r").Members(ctx(t)); return len(m) == 1 })
+	want(t, "Send", a.Send(ctx(t), "key0", nil), ErrNoHolder)
+	died := time.Now()
+	nodes[2].crash()
+	err := a.Send(ctx(t), "key1", nil)
+	if !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrNoHolder) {
+		t.Errorf("Send to the dead: %v", err)
+	}
+	u := a.connect()
+	eventually(t, "the dead node is known to be down", func() bool { return len(a.Nodes()) == 1 })
+	must(t, a.Claim(ctx(t), "key1", u))
+	if took := time.Since(died); took > 3*failAfter {
+		t.Errorf("its key is free after %v", took)
+	}
+	m, err := a.Room("r").Members(ctx(t))
+	if len(m) != 0 || err != nil {
+		t.Errorf("ghosts: %v, %v", m, err)
+	}
+}
+
+// N2, with NATS outside: without the bus what is local goes on and the rest fails at once; when it is back, all is right again.
+func TestN2BusGone(t *testing.T) {
+	s := natsServer(t, server.Options{})
+	p := newProxy(t, s.Addr().String())
+	a, b := open(t, Options{URL: "nats://" + p.address()}), open(t, Options{URL: s.ClientURL()})
+	know(t, a, b)
+	u, v, w := a.connect(), a.connect(), b.connect()
+	for n, h := range map[*user]*node{u: a, v: a, w: b} {
+		h.Room("r").Join(n)
+	}
+	must(t, a.Claim(ctx(t), "u", u))
+	must(t, b.Claim(ctx(t), "w", w))
+	eventually(t, "all is known", func() bool { k, _ := a.Room("r").Len(ctx(t)); return k == 3 && a.Holder("w") == b.ID() })
+	p.cut()
+	eventually(t, "the bus is gone", func() bool { return !a.Available() })
+	want(t, "Broadcast", a.Room("r").Broadcast([]byte("local\n")), ErrUnavailable)
+	if u.line(t) != "local" || v.line(t) != "local" {
+		t.Error("members here did not get it")
+	}
+	must(t, a.Send(ctx(t), "u", []byte("here\n")))
+	want(t, "Send", a.Send(ctx(t), "w", nil), ErrUnavailable)
+	want(t, "Send to nobody that is known", a.Send(ctx(t), "x", nil), ErrUnavailable)
+	want(t, "Claim", a.Claim(ctx(t), "new", v), ErrUnavailable)
+	_, err := a.Room("r").Len(ctx(t))
+	want(t, "Len", err, ErrUnavailable)
+	_, err = a.Room("r").Members(ctx(t))
+	want(t, "Members", err, ErrUnavailable)
+	x := a.connect()
+	a.Room("r").Join(x) // heard of when the bus is back
+	v.end(t)
+	eventually(t, "b takes a for down", func() bool { return len(b.Nodes()) == 1 })
+	healed := time.Now()
+	p.heal()
+	eventually(t, "rooms are right", func() bool {
+		k, err := a.Room("r").Len(ctx(t))
+		l, _ := b.Room("r").Len(ctx(t))
+		return err == nil && k == 3 && l == 3 && b.Holder("u") == a.ID() && a.Holder("w") == b.ID()
+	})
+	must(t, b.Room("r").Broadcast([]byte("all\n")))
+	must(t, b.Send(ctx(t), "u", []byte("you\n")))
+	for _, want := range []string{"here", "all", "you"} {
+		if got := u.line(t); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if x.line(t) != "all" || w.line(t) != "all" {
+		t.Error("members did not get it")
+	}
+	if took := time.Since(healed); took > 5*time.Second {
+		t.Errorf("right again after %v", took)
+	}
+}
+
+// splitBus is two NATS servers whose connection can be cut.
+func splitBus(t *testing.T) (left, right *server.Server, between *proxy) {
+	left = natsServer(t, server.Options{Cluster: server.ClusterOpts{Name: "x", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoAdvertise: true}})
+	between = newProxy(t, left.ClusterAddr().String())
+	right = natsServer(t, server.Options{
+		Cluster: server.ClusterOpts{Name: "x", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoAdvertise: true, PoolSize: -1},
+		Routes:  []*url.URL{{Scheme: "nats-route", Host: between.address()}},
+	})
+	eventually(t, "the servers are connected", func() bool { return right.NumRoutes() > 0 && left.NumRoutes() > 0 })
+	return left, right, between
+}
+
+// N3: both sides of a split may have a holder. Within 5 s after it has healed one is left, the later, and everybody names it.
+func TestN3SplitAndHeal(t *testing.T) {
+	left, right, between := splitBus(t)
+	a, b, c := open(t, Options{URL: left.ClientURL()}), open(t, Options{URL: left.ClientURL()}), open(t, Options{URL: right.ClientURL()})
+	know(t, a, b, c)
+	first := a.connect()
+	must(t, a.Claim(ctx(t), "k", first))
+	between.cut()
+	eventually(t, "c is alone", func() bool { return len(c.Nodes()) == 1 && len(a.Nodes()) == 2 })
+	onLeft, onRight := b.connect(), c.connect()
+	must(t, b.Claim(ctx(t), "k", onLeft))
+	await(t, first.ended, "the first holder has ended")
+	must(t, c.Claim(ctx(t), "k", onRight))
+	if onLeft.Err() != nil || onRight.Err() != nil {
+		t.Fatalf("%v, %v", onLeft.Err(), onRight.Err())
+	}
+	healed := time.Now()
+	between.heal()
+	await(t, onLeft.ended, "the earlier one has ended")
+	want(t, "the reason", onLeft.Err(), ErrReplaced)
+	for _, n := range []*node{a, b, c} {
+		eventually(t, "everybody names the later one", func() bool { return n.Holder("k") == c.ID() })
+		must(t, n.Send(ctx(t), "k", []byte("you\n")))
+	}
+	if took := time.Since(healed); took > 5*time.Second {
+		t.Errorf("right again after %v", took)
+	}
+	if got := onRight.end(t); got != "you\nyou\nyou\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A Send that comes while the claim is not granted waits for that.
+func TestSendWaitsForTheClaim(t *testing.T) {
+	nodes := three(t)
+	nodes[2].crash() // so that a claim takes as long as that is not known
+	u := nodes[0].connect()
+	claimed := make(chan error, 1)
+	go func() { claimed <- nodes[0].Claim(ctx(t), "k", u) }()
+	eventually(t, "the claim is known", func() bool { return nodes[1].Holder("k") == nodes[0].ID() })
+	must(t, nodes[1].Send(ctx(t), "k", []byte("early\n")))
+	must(t, nodes[0].Send(ctx(t), "k", []byte("late\n")))
+	must(t, await(t, claimed, "the claim is granted"))
+	if got := u.end(t); got != "early\nlate\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// Close ends what waits, and all that comes later fails.
+func TestClose(t *testing.T) {
+	nodes := three(t)
+	u := nodes[0].connect()
+	nodes[2].crash()
+	claimed := make(chan error, 1)
+	go func() { claimed <- nodes[0].Claim(ctx(t), "k", u) }()
+	eventually(t, "the claim is entered", func() bool { return nodes[0].Holder("k") != 0 })
+	must(t, nodes[0].Close())
+	want(t, "Claim", await(t, claimed, "Claim returns"), ErrClosed)
+	want(t, "Close", nodes[0].Close(), ErrClosed)
+	if err := nodes[0].Room("r").JoinWith(u, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("JoinWith: %v", err)
+	}
+	if u.Err() != nil {
+		t.Errorf("the session has ended: %v", u.Err())
+	}
+	for what, err := range map[string]error{
+		"Claim": nodes[0].Claim(ctx(t), "k", u), "Send": nodes[0].Send(ctx(t), "k", nil), "Broadcast": nodes[0].Room("r").Broadcast(nil),
+	} {
+		if !errors.Is(err, ErrClosed) && !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package cluster
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+)
+
+// N5 and T6: what cannot be, or would let others in, is an error that names the field.
+func TestOpenRefusesOptions(t *testing.T) {
+	secret := &Embedded{Listen: "0.0.0.0:0", Secret: "s"}
+	for field, o := range map[string]Options{
+		"Name":             {Name: "a b"},
+		"FailAfter":        {FailAfter: time.Millisecond},
+		"QueueLimit":       {QueueLimit: -1},
+		"SendTimeout":      {SendTimeout: -1},
+		"Embedded:":        {URL: "nats://a", Embedded: &Embedded{}},
+		"Credentials":      {Credentials: "x"},
+		"TLS":              {TLS: &tls.Config{}},
+		"URL: address 2":   {URL: "nats://a:1,http://b"},
+		"URL: address 1":   {URL: "nats://:1"},
+		"Embedded.Cluster": {Embedded: &Embedded{Cluster: "a b"}},
+		"Embedded.Listen":  {Embedded: &Embedded{Listen: "nohost"}},
+		"needed":           {Embedded: secret},
+		"Embedded.Routes":  {Embedded: &Embedded{Routes: []string{"10.1.2.3:6222"}, TLS: &tls.Config{}}},
+		"Embedded.TLS":     {Embedded: &Embedded{Listen: "127.0.0.1:0", TLS: &tls.Config{}}},
+		"port":             {Embedded: &Embedded{Listen: "127.0.0.1:http"}},
+	} {
+		c, err := Open(o)
+		if err == nil {
+			c.Close()
+		}
+		if want(t, field, err, ErrOptions); err != nil && !strings.Contains(err.Error(), field) {
+			t.Errorf("%s is not named: %v", field, err)
+		}
+	}
+}
+
+// N5: a node with another secret, another name of the cluster, or a certificate of somebody else is refused, and told why.
+func TestOpenRefusedByAnotherNode(t *testing.T) {
+	ours, theirs := certificates(t), certificates(t)
+	a := open(t, Options{Embedded: &Embedded{Cluster: "one", Listen: "127.0.0.1:0", Secret: "right"}})
+	b := open(t, Options{Embedded: &Embedded{Cluster: "one", Listen: "127.0.0.1:0", Secret: "right", TLS: ours}})
+	for name, e := range map[string]Embedded{
+		"Secret":  {Cluster: "one", Routes: []string{a.RouteAddr().String()}, Secret: "wrong"},
+		"Cluster": {Cluster: "two", Routes: []string{a.RouteAddr().String()}, Secret: "right"},
+		"TLS":     {Cluster: "one", Routes: []string{b.RouteAddr().String()}, Secret: "right", TLS: theirs},
+	} {
+		c, err := Open(Options{Embedded: &e, Logger: quiet})
+		if err == nil {
+			c.Close()
+		}
+		want(t, name, err, ErrRefused)
+		if err != nil && (!strings.Contains(err.Error(), "Embedded."+name) || strings.Contains(err.Error(), "right")) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	c := open(t, Options{Embedded: &Embedded{Cluster: "one", Routes: []string{b.RouteAddr().String()}, Secret: "right", TLS: ours}})
+	know(t, b, c)
+	if len(a.Nodes()) != 1 {
+		t.Errorf("a knows %v", a.Nodes())
+	}
+	taken := a.RouteAddr().String()
+	if d, err := Open(Options{Embedded: &Embedded{Listen: taken}, Logger: quiet}); err == nil || !strings.Contains(err.Error(), taken) {
+		t.Errorf("a port in use: %v", err)
+		if err == nil {
+			d.Close()
+		}
+	}
+	// The listener for clients is there, on loopback, and lets nobody in.
+	address := a.server.Addr().(*net.TCPAddr)
+	if !address.IP.IsLoopback() {
+		t.Errorf("clients can come from elsewhere: %v", address)
+	}
+	if nc, err := nats.Connect("nats://" + address.String()); err == nil {
+		nc.Close()
+		t.Error("a client without credentials is let in")
+	}
+}
+
+// A server outside, with each kind of credentials, right and wrong. No error has a password in it.
+func TestOpenExternal(t *testing.T) {
+	dir := t.TempDir()
+	key, err := nkeys.CreateUser()
+	must(t, err)
+	seed, _ := key.Seed()
+	public, _ := key.PublicKey()
+	other, _ := nkeys.CreateUser()
+	otherSeed, _ := other.Seed()
+	files := map[string][]byte{"right.nk": seed, "wrong.nk": otherSeed, "nothing": []byte("hello")}
+	for name, content := range files {
+		must(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
+	}
+	users := natsServer(t, server.Options{Username: "u", Password: "password"})
+	token := natsServer(t, server.Options{Authorization: "token"})
+	nkey := natsServer(t, server.Options{Nkeys: []*server.NkeyUser{{Nkey: public}}})
+	limited := natsServer(t, server.Options{Users: []*server.User{{Username: "u", Password: "password",
+		Permissions: &server.Permissions{Subscribe: &server.SubjectPermission{Allow: []string{"other.>"}}}}}})
+	free := freePort(t)
+	for _, tt := range []struct {
+		what, url, credentials string
+		err                    error
+	}{
+		{"user", "nats://u:password@" + users.Addr().String(), "", nil},
+		{"wrong password", "nats://u:passwort@" + users.Addr().String(), "", ErrRefused},
+		{"no user", users.ClientURL(), "", ErrRefused},
+		{"token", "nats://token@" + token.Addr().String(), "", nil},
+		{"wrong token", "nats://tokyo@" + token.Addr().String(), "", ErrRefused},
+		{"nkey", nkey.ClientURL(), "right.nk", nil},
+		{"wrong nkey", nkey.ClientURL(), "wrong.nk", ErrRefused},
+		{"no key", nkey.ClientURL(), "nothing", ErrOptions},
+		{"no file", nkey.ClientURL(), "missing", ErrOptions},
+		{"permissions", "nats://u:password@" + limited.Addr().String(), "", ErrRefused},
+		{"nobody there", "nats://u:password@" + free, "", ErrUnavailable},
+		{"one of two", "nats://u:password@" + free + ",nats://u:password@" + users.Addr().String(), "", nil},
+	} {
+		o := Options{URL: tt.url, Logger: quiet}
+		if tt.credentials != "" {
+			o.Credentials = filepath.Join(dir, tt.credentials)
+		}
+		c, err := Open(o)
+		if err == nil {
+			must(t, c.Close())
+		}
+		if tt.err == nil && err != nil || tt.err != nil {
+			want(t, tt.what, err, tt.err)
+		}
+		if err != nil && (strings.Contains(err.Error(), "passwor") || strings.Contains(err.Error(), "tok")) && !strings.Contains(err.Error(), "user, password, token") {
+			t.Errorf("%s: %v", tt.what, err)
+		}
+	}
+}
+
+// A server that is too old is told so.
+func TestOpenOldServer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "INFO {\"server_id\":\"x\",\"version\":\"2.1.9\",\"max_payload\":1048576}\r\n")
+		for in := bufio.NewScanner(c); in.Scan(); {
+			if in.Text() == "PING" {
+				fmt.Fprint(c, "PONG\r\n")
+			}
+		}
+	}()
+	_, err = Open(Options{URL: "nats://" + l.Addr().String(), Logger: quiet})
+	want(t, "2.1.9", err, ErrVersion)
+	if err != nil && !strings.Contains(err.Error(), "2.1.9") {
+		t.Error(err)
+	}
+	await(t, served, "the server has ended")
+}
+
+// Clusters with different names on one bus do not meet.
+func TestNamesKeepApart(t *testing.T) {
+	s := natsServer(t, server.Options{})
+	a, b, c := open(t, Options{URL: s.ClientURL()}), open(t, Options{URL: s.ClientURL()}), open(t, Options{URL: s.ClientURL(), Name: "other"})
+	know(t, a, b)
+	u, v := a.connect(), c.connect()
+	must(t, a.Claim(ctx(t), "k", u))
+	must(t, c.Claim(ctx(t), "k", v))
+	if u.Err() != nil || len(c.Nodes()) != 1 {
+		t.Errorf("%v, %v", u.Err(), c.Nodes())
+	}
+}
+
+func freePort(t testing.TB) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// certificates is a configuration with an authority of its own and a certificate for 127.0.0.1.
+func certificates(t testing.TB) *tls.Config {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "node"}, NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	must(t, err)
+	cert, err := x509.ParseCertificate(der)
+	must(t, err)
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, RootCAs: pool}
+}

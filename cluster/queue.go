@@ -1,0 +1,122 @@
+package cluster
+
+import (
+	"sync"
+
+	"github.com/servercore-go/servercore/cluster/internal/replica"
+	"github.com/servercore-go/servercore/pool"
+)
+
+// queue is a queue that is bounded in bytes. Put never waits.
+type queue[T any] struct {
+	mu     sync.Mutex
+	items  []T
+	bytes  int
+	limit  int
+	closed bool
+	ready  chan struct{} // has an element if there may be something to take
+	free   func(T)       // what to do with an element that is not taken; may be nil
+}
+
+// itemOverhead is what an element takes besides its bytes, about.
+const itemOverhead = 128
+
+func (q *queue[T]) init(limit int) {
+	q.limit, q.ready = limit, make(chan struct{}, 1)
+}
+
+// put adds an element of that many bytes, or returns false.
+func (q *queue[T]) put(item T, size int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed || q.bytes+size+itemOverhead > q.limit {
+		return false
+	}
+	q.bytes += size + itemOverhead
+	q.items = append(q.items, item)
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// take returns all elements, in order. spare is the memory for the next ones.
+func (q *queue[T]) take(spare []T) []T {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	items := q.items
+	q.items, q.bytes = spare[:0], 0
+	return items
+}
+
+// clear drops all elements.
+func (q *queue[T]) clear() {
+	for _, item := range q.take(nil) {
+		if q.free != nil {
+			q.free(item)
+		}
+	}
+}
+
+// close has put refuse.
+func (q *queue[T]) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+}
+
+// outgoing is a message to a room.
+type outgoing struct {
+	room *Room
+	data *pool.Buffer // one reference
+}
+
+// write is the goroutine that talks to the bus: subscriptions first, then what the machine says, so that whoever learns of a member reaches it; then what is
+// sent to rooms.
+func (c *Cluster) write() {
+	var spare []outgoing
+	for {
+		select {
+		case <-c.done:
+			return
+		case <-c.woken:
+		case <-c.out.ready:
+		}
+		c.mu.Lock()
+		dirty := c.dirty
+		c.dirty = nil
+		messages := c.machine.Messages()
+		c.mu.Unlock()
+		for _, r := range dirty {
+			c.syncSubscription(r)
+		}
+		c.publish(messages)
+		out := c.out.take(spare)
+		for i, o := range out {
+			if err := c.bus.Publish(o.room.subject, o.data.B); err != nil {
+				c.stats.unsent.Add(1)
+			} else {
+				c.stats.published.Add(1)
+			}
+			o.data.Release()
+			out[i] = outgoing{}
+		}
+		spare = out
+	}
+}
+
+// publish sends what the machine says. What does not leave is repaired by the next heartbeat.
+func (c *Cluster) publish(messages []*replica.Message) {
+	var b []byte
+	for _, m := range messages {
+		subject := c.prefix + ".all"
+		if m.To != 0 {
+			subject = c.prefix + ".n." + m.To.String()
+		}
+		b = m.Append(b[:0])
+		if err := c.bus.Publish(subject, b); err != nil {
+			c.stats.unsent.Add(1)
+		}
+	}
+}
