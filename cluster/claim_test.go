@@ -166,7 +166,7 @@ func TestN2BusGone(t *testing.T) {
 	v.end(t)
 	eventually(t, "b takes a for down", func() bool { return len(b.Nodes()) == 1 })
 	healed := time.Now()
-	p.heal()
+	p.heal(p.to)
 	eventually(t, "rooms are right", func() bool {
 		k, err := a.Room("r").Len(ctx(t))
 		l, _ := b.Room("r").Len(ctx(t))
@@ -187,14 +187,14 @@ func TestN2BusGone(t *testing.T) {
 	}
 }
 
-// splitBus is two NATS servers whose connection can be cut.
+// splitBus is two NATS servers whose connection can be cut. What they tell each other about themselves leads through the proxy, or nowhere.
 func splitBus(t *testing.T) (left, right *server.Server, between *proxy) {
-	left = natsServer(t, server.Options{Cluster: server.ClusterOpts{Name: "x", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoAdvertise: true}})
-	between = newProxy(t, left.ClusterAddr().String())
-	right = natsServer(t, server.Options{
-		Cluster: server.ClusterOpts{Name: "x", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoAdvertise: true, PoolSize: -1},
-		Routes:  []*url.URL{{Scheme: "nats-route", Host: between.address()}},
-	})
+	between = newProxy(t, "")
+	cluster := server.ClusterOpts{Name: "x", Host: "127.0.0.1", Port: server.RANDOM_PORT, Advertise: between.address()}
+	left = natsServer(t, server.Options{Cluster: cluster})
+	between.heal(left.ClusterAddr().String())
+	cluster.Advertise = "127.0.0.1:1"
+	right = natsServer(t, server.Options{Cluster: cluster, Routes: []*url.URL{{Scheme: "nats-route", Host: between.address()}}})
 	eventually(t, "the servers are connected", func() bool { return right.NumRoutes() > 0 && left.NumRoutes() > 0 })
 	return left, right, between
 }
@@ -216,7 +216,7 @@ func TestN3SplitAndHeal(t *testing.T) {
 		t.Fatalf("%v, %v", onLeft.Err(), onRight.Err())
 	}
 	healed := time.Now()
-	between.heal()
+	between.heal(between.to)
 	await(t, onLeft.ended, "the earlier one has ended")
 	want(t, "the reason", onLeft.Err(), ErrReplaced)
 	for _, n := range []*node{a, b, c} {

@@ -83,6 +83,8 @@ func connectError(list string, err error) error {
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
 		return fmt.Errorf("%w by NATS at %s: user, password, token or Credentials are not right: %w", ErrRefused, at, err)
+	case errors.Is(err, nats.ErrNoEchoNotSupported):
+		return fmt.Errorf("%w: 2.2 is needed, at %s: %w", ErrVersion, at, err)
 	case errors.Is(err, nats.ErrNoServers):
 		return fmt.Errorf("%w: no NATS server answers at %s: %w", ErrUnavailable, at, err)
 	}

@@ -229,10 +229,10 @@ func natsServer(t testing.TB, o server.Options) *server.Server {
 // proxy is a network that can be cut.
 type proxy struct {
 	listener net.Listener
-	to       string
 	running  sync.WaitGroup
 
 	mu    sync.Mutex
+	to    string
 	open  bool
 	conns map[net.Conn]struct{}
 }
@@ -255,7 +255,10 @@ func (p *proxy) accept() {
 		if err != nil {
 			return
 		}
-		b, err := net.Dial("tcp", p.to)
+		p.mu.Lock()
+		to := p.to
+		p.mu.Unlock()
+		b, err := net.Dial("tcp", to)
 		if err != nil {
 			a.Close()
 			continue
@@ -290,8 +293,8 @@ func (p *proxy) cut() {
 	}
 }
 
-func (p *proxy) heal() {
+func (p *proxy) heal(to string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.open = true
+	p.open, p.to = true, to
 }

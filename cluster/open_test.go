@@ -160,7 +160,7 @@ func TestOpenOldServer(t *testing.T) {
 			return
 		}
 		defer c.Close()
-		fmt.Fprintf(c, "INFO {\"server_id\":\"x\",\"version\":\"2.1.9\",\"max_payload\":1048576}\r\n")
+		fmt.Fprintf(c, "INFO {\"server_id\":\"x\",\"version\":\"2.1.9\",\"proto\":1,\"max_payload\":1048576}\r\n")
 		for in := bufio.NewScanner(c); in.Scan(); {
 			if in.Text() == "PING" {
 				fmt.Fprint(c, "PONG\r\n")

@@ -70,9 +70,12 @@ func TestStress(t *testing.T) {
 		members, claims := 0, 0
 		for _, n := range nodes {
 			n.mu.Lock()
-			for _, tr := range n.sessions {
+			for s, tr := range n.sessions {
 				members += len(tr.rooms)
 				claims += len(tr.claims)
+				if s.Err() != nil {
+					members = -1 << 20 // it is about to end
+				}
 			}
 			n.mu.Unlock()
 		}

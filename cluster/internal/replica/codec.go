@@ -23,7 +23,7 @@ func (m *Message) Append(b []byte) []byte {
 	b = append(b, protocol, byte(m.Kind), draining)
 	b = binary.BigEndian.AppendUint64(b, uint64(m.From))
 	b = binary.BigEndian.AppendUint64(b, uint64(m.To))
-	for _, v := range []uint64{m.Version, m.Clock, uint64(m.Part), uint64(m.Parts), uint64(len(m.Acks))} {
+	for _, v := range []uint64{m.Version, m.Clock, m.Serial, uint64(m.Part), uint64(m.Parts), uint64(len(m.Acks))} {
 		b = binary.AppendUvarint(b, v)
 	}
 	for _, a := range m.Acks {
@@ -51,7 +51,7 @@ func Decode(b []byte) (*Message, error) {
 	r := reader{b: b}
 	r.take(1)
 	m := &Message{Kind: Kind(r.byte()), Draining: r.byte() == 1, From: NodeID(r.fixed()), To: NodeID(r.fixed())}
-	m.Version, m.Clock = r.varint(), r.varint()
+	m.Version, m.Clock, m.Serial = r.varint(), r.varint(), r.varint()
 	part, parts := r.varint(), r.varint()
 	m.Part, m.Parts = uint32(part), uint32(parts)
 	for range r.count(9) {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-var example = Message{Kind: Snapshot, From: 7, To: 1 << 63, Version: 300, Clock: 1 << 60, Draining: true, Part: 1, Parts: 3,
+var example = Message{Kind: Snapshot, From: 7, To: 1 << 63, Version: 300, Clock: 1 << 60, Draining: true, Serial: 1 << 40, Part: 1, Parts: 3,
 	Acks: []Applied{{1, 2}, {3, 1 << 50}},
 	Changes: []Change{{Op: PutClaim, Name: "alice", ID: 99}, {Op: DeleteMember, Name: "", ID: 0},
 		{Op: PutMember, Name: "room", ID: 5, Value: []byte{0, 1}}}}

@@ -76,7 +76,8 @@ func (m *Machine) serve(to NodeID, version uint64) {
 	if parts == nil {
 		parts = [][]Change{nil}
 	}
+	m.serial++
 	for i, part := range parts {
-		m.send(&Message{Kind: Snapshot, To: to, Version: m.version, Part: uint32(i), Parts: uint32(len(parts)), Changes: part})
+		m.send(&Message{Kind: Snapshot, To: to, Version: m.version, Serial: m.serial, Part: uint32(i), Parts: uint32(len(parts)), Changes: part})
 	}
 }

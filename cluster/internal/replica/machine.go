@@ -37,6 +37,7 @@ type Machine struct {
 	version uint64   // of the last change
 	sent    uint64   // of the last change that was published
 	recent  []Change // the last ones up to version
+	serial  uint64   // of the last snapshot
 
 	messages []*Message
 	events   []Event

@@ -40,6 +40,7 @@ type Message struct {
 	Version  uint64
 	Clock    uint64 // of the sender, see Stamp
 	Draining bool
+	Serial   uint64 // of Snapshot: two of the same version are cut in different ways
 	Part     uint32 // of Snapshot, from 0
 	Parts    uint32
 	Acks     []Applied

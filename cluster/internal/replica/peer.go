@@ -34,6 +34,7 @@ type peer struct {
 // assembly is a snapshot whose parts come in.
 type assembly struct {
 	version uint64
+	serial  uint64
 	parts   [][]Change
 	missing int
 }
@@ -43,6 +44,7 @@ func (m *Machine) Receive(msg *Message, now time.Duration) {
 	if msg.From == m.cfg.ID || msg.From == 0 || msg.To != 0 && msg.To != m.cfg.ID {
 		return
 	}
+	m.resume(now)
 	if msg.Kind == Bye {
 		m.down(m.peers[msg.From], now)
 		return
@@ -159,8 +161,11 @@ func (m *Machine) part(p *peer, msg *Message, now time.Duration) {
 		return
 	}
 	a := &p.snapshot
-	if a.parts == nil || a.version != msg.Version || len(a.parts) != int(msg.Parts) {
-		*a = assembly{msg.Version, make([][]Change, msg.Parts), int(msg.Parts)}
+	if msg.Serial < a.serial {
+		return // late
+	}
+	if a.parts == nil || a.serial != msg.Serial || a.version != msg.Version || len(a.parts) != int(msg.Parts) {
+		*a = assembly{msg.Version, msg.Serial, make([][]Change, msg.Parts), int(msg.Parts)}
 	}
 	if a.parts[msg.Part] != nil {
 		return // a repeat

@@ -159,11 +159,9 @@ func (s *simulation) act() {
 			n.Join(room, m.Session, []byte(room))
 		}
 	case 10, 11:
-		for m, room := range n.members {
-			delete(n.members, m)
-			n.Leave(room, m.Session)
-			break
-		}
+		m := Member{n.cfg.ID, s.rand.Uint64N(5)}
+		n.Leave(n.members[m], m.Session) // it may be in none
+		delete(n.members, m)
 	case 12:
 		s.misfortune(i, n)
 	}

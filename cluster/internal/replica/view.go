@@ -16,14 +16,23 @@ func (m *Machine) SetUp(up bool, now time.Duration) {
 		m.failPending()
 		return
 	}
-	m.settled, m.unsettled, m.settleAt = false, 0, now+m.cfg.Settle
-	m.grace(now)
+	m.restart(now)
 	m.lastBeat = now
 	m.beat(Hello, 0)
 }
 
-// grace gives each node FailAfter to be heard.
-func (m *Machine) grace(now time.Duration) {
+// resume notices that this node was stopped, and perhaps taken for down. What the others have said meanwhile waits to be read: an old
+// acknowledgement must not grant a claim that somebody else has won since.
+func (m *Machine) resume(now time.Duration) {
+	if now-m.lastTick > m.cfg.FailAfter/2 {
+		m.lastTick = now
+		m.restart(now)
+	}
+}
+
+// restart gives each node FailAfter to be heard, and has this one settle.
+func (m *Machine) restart(now time.Duration) {
+	m.settled, m.unsettled, m.settleAt = false, 0, now+m.cfg.Settle
 	for _, p := range m.peers {
 		p.lastHeard = now
 	}
@@ -31,9 +40,7 @@ func (m *Machine) grace(now time.Duration) {
 
 // Tick is to be called at least twice in each heartbeat.
 func (m *Machine) Tick(now time.Duration) {
-	if now-m.lastTick > m.cfg.FailAfter/2 { // this node was stopped: what the others have said waits to be read
-		m.grace(now)
-	}
+	m.resume(now)
 	m.lastTick = now
 	if !m.up {
 		return
