@@ -2,7 +2,7 @@
 
 # go.work ties the modules together, and finds the tools of tools/go.mod.
 TOOL := go tool
-ALL  := ./... ./tools/... ./bench/peers/...
+ALL  := ./... ./tools/... ./bench/peers/... ./cluster/... ./examples/cluster
 
 .PHONY: all check fmt vet staticcheck imports api test race trials soak bench mutants mutants-sample simulate
 
@@ -19,7 +19,7 @@ vet:
 	GOOS=freebsd go vet ./...
 
 staticcheck:
-	$(TOOL) staticcheck ./...
+	$(TOOL) staticcheck ./... ./cluster/... ./examples/cluster
 
 imports:
 	go test -run '^TestImport' .
@@ -46,9 +46,10 @@ mutants:
 mutants-sample:
 	go -C tools run ./mutants -sample $(N) -seed $(SEED)
 
-# make simulate FOR=1h   the simulator on new seeds, for as long
+# make simulate FOR=1h   the simulators, of nodes and of sessions, on new seeds, each for as long
 FOR ?= 1h
 simulate:
+	go test ./cluster/internal/replica -run '^TestSimulator$$' -timeout 0 -simulate $(FOR)
 	go test -p 1 ./session ./layer -run '^TestSimulator$$' -v -timeout 0 -simulate $(FOR)
 
 # make soak FOR=1h       T41: a mix of faults for as long, the slopes of what must not grow, and .soak/soak.svg with the curves

@@ -129,6 +129,8 @@ func TestSubscribedWhileThereAreMembers(t *testing.T) {
 	if err := b.Room("r").Broadcast([]byte("nobody is there\n")); err != nil {
 		t.Error(err)
 	}
+	eventually(t, "it was sent", func() bool { return b.Stats().Published == 1 })
+	must(t, b.bus.Flush())
 	room.Join(u)
 	eventually(t, "u is known", func() bool { k, _ := b.Room("r").Len(ctx(t)); return k == 1 })
 	must(t, b.Room("r").Broadcast([]byte("again\n")))

@@ -19,5 +19,6 @@
 //	R4  A new claim has a stamp above all stamps that its node has seen.
 //	R5  A claim is granted only when each of those nodes' logs is applied up to where it was when that node was first heard.
 //
-// From R2 to R5 follows: a key has at most one granted claim on nodes that have one another in their views.
+// From R2 to R5 follows: two nodes have granted claims of a key only if one of them did not have the other in its view when its claim was granted. That is
+// a split, or a node that was stopped for longer than FailAfter. R2 ends it when their logs meet.
 package replica
