@@ -140,7 +140,10 @@ func (l *serverLog) note(level slog.Level, format string, v []any) {
 	if l.said == nil || len(l.said) > 100 {
 		l.said = make(map[string]time.Time)
 	}
-	if now := time.Now(); now.Sub(l.said[format]) > time.Second { // reconnecting says the same again and again
+	if strings.HasPrefix(text, "Plaintext passwords") {
+		return // they are in this process only
+	}
+	if now := time.Now(); now.Sub(l.said[format]) > 10*time.Second { // reconnecting says the same again and again
 		l.said[format] = now
 		l.log.Log(context.Background(), level, "The embedded NATS server reports: "+text)
 	}

@@ -231,10 +231,11 @@ type proxy struct {
 	listener net.Listener
 	running  sync.WaitGroup
 
-	mu    sync.Mutex
-	to    string
-	open  bool
-	conns map[net.Conn]struct{}
+	mu      sync.Mutex
+	to      string
+	open    bool
+	stalled chan struct{} // what comes waits until it is closed, if it is not nil
+	conns   map[net.Conn]struct{}
 }
 
 func newProxy(t testing.TB, to string) *proxy {
@@ -272,7 +273,7 @@ func (p *proxy) accept() {
 		p.mu.Unlock()
 		for _, pair := range [][2]net.Conn{{a, b}, {b, a}} {
 			p.running.Go(func() {
-				_, _ = io.Copy(pair[0], pair[1])
+				_, _ = io.Copy(pair[0], gate{pair[1], p})
 				pair[0].Close()
 				pair[1].Close()
 				p.mu.Lock()
@@ -288,6 +289,10 @@ func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.open = false
+	if p.stalled != nil {
+		close(p.stalled)
+		p.stalled = nil
+	}
 	for c := range p.conns {
 		c.Close()
 	}
@@ -297,4 +302,21 @@ func (p *proxy) heal(to string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.open, p.to = true, to
+}
+
+// gate is a connection whose bytes can be held up.
+type gate struct {
+	net.Conn
+	p *proxy
+}
+
+func (g gate) Read(b []byte) (int, error) {
+	n, err := g.Conn.Read(b)
+	g.p.mu.Lock()
+	stalled := g.p.stalled
+	g.p.mu.Unlock()
+	if stalled != nil {
+		<-stalled
+	}
+	return n, err
 }

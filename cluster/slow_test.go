@@ -1,0 +1,109 @@
+package cluster
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// N4: a bus that takes nothing holds up no Broadcast. Members here get it, and what does not fit in the queue is counted and refused.
+func TestN4SlowBus(t *testing.T) {
+	s := natsServer(t, server.Options{})
+	p := newProxy(t, s.Addr().String())
+	a := open(t, Options{URL: "nats://" + p.address(), QueueLimit: 1 << 20})
+	u := a.connect()
+	a.Room("r").Join(u)
+	p.stall()
+	big := make([]byte, 64<<10)
+	var full error
+	var longest time.Duration
+	for range 400 { // 25 MiB: more than sockets and the queue hold
+		began := time.Now()
+		if err := a.Room("r").Broadcast(big, u); err != nil && full == nil {
+			full = err
+		}
+		longest = max(longest, time.Since(began))
+	}
+	t.Logf("the longest Broadcast has taken %v", longest)
+	if longest > failAfter/2 {
+		t.Error("a Broadcast has waited")
+	}
+	want(t, "Broadcast", full, ErrUnavailable)
+	if n := a.Stats().Overflowed; n == 0 {
+		t.Errorf("nothing was counted: %+v", a.Stats())
+	}
+	_ = a.Room("r").Broadcast([]byte("here\n"))
+	if got := u.line(t); got != "here" {
+		t.Errorf("%.20q", got)
+	}
+	eventually(t, "the connection is given up", func() bool { return !a.Available() })
+	p.cut()
+	p.heal(s.Addr().String())
+	eventually(t, "it is back", a.Available)
+	must(t, a.Room("r").Broadcast([]byte("again\n")))
+}
+
+// N4: a node whose loops do not come to what arrives drops it, counts it, and goes on; the sender, and other nodes, notice nothing.
+func TestN4SlowNode(t *testing.T) {
+	nodes := three(t)
+	slow := nodes[2]
+	users := [3]*user{}
+	for i, n := range nodes {
+		users[i] = n.connect()
+		n.Room("r").Join(users[i])
+	}
+	eventually(t, "all are known", func() bool { k, _ := nodes[0].Room("r").Len(ctx(t)); return k == 3 })
+	slow.in.mu.Lock()
+	slow.in.limit = 100 << 10 // reached soon
+	slow.in.mu.Unlock()
+	slow.Room("r").Local().EndSlow = false
+	release := make(chan struct{})
+	must(t, users[2].Post(func() { <-release })) // the loop of the slow node
+	const messages, size = 2000, 1 << 10
+	text := make([]byte, size)
+	for i := range text {
+		text[i] = 'x'
+	}
+	text[size-1] = '\n'
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for range messages {
+			if _, err := users[1].lines.ReadString('\n'); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range messages {
+		for {
+			err := nodes[0].Room("r").Broadcast(text, users[0])
+			if !errors.Is(err, errQueueFull) {
+				must(t, err)
+				break
+			}
+		}
+	}
+	reading.Wait()
+	eventually(t, "the slow node has had or dropped all", func() bool {
+		s := slow.Stats()
+		return s.Received+s.Dropped >= messages
+	})
+	close(release)
+	skipped := slow.Room("r").Local().Skipped()
+	if s := slow.Stats(); s.Dropped == 0 && skipped == 0 {
+		t.Errorf("nothing is counted: %+v", s)
+	}
+	if s := nodes[1].Stats(); s.Dropped+s.Missed != 0 {
+		t.Errorf("another node is short of some: %+v", s)
+	}
+}
+
+// stall takes what comes and passes nothing on, and after a while takes nothing.
+func (p *proxy) stall() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stalled = make(chan struct{})
+}
