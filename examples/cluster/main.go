@@ -41,7 +41,13 @@ func main() {
 	defer stop()
 	var err error
 	if *node > 0 {
-		err = serve(ctx, config{node: *node, nodes: *nodes, port: *port, routes: *routes, url: *url})
+		c := config{listen: address(*port + *node - 1), route: address(*routes + *node - 1), url: *url}
+		for i := range *nodes {
+			if i != *node-1 {
+				c.others = append(c.others, address(*routes+i))
+			}
+		}
+		err = serve(ctx, c)
 	} else {
 		err = spawn(ctx, *nodes, *port)
 	}

@@ -18,21 +18,17 @@ import (
 
 // config is what a node has to know.
 type config struct {
-	node, nodes  int
-	port, routes int
-	url          string
+	listen string   // for users
+	route  string   // for other nodes
+	others []string // their routes
+	url    string   // of NATS; empty: embedded
 }
 
 // serve runs one node until ctx ends. Then it asks its users to connect elsewhere, and gives them three seconds.
 func serve(ctx context.Context, c config) error {
 	o := cluster.Options{Logger: logger(), URL: c.url}
 	if c.url == "" {
-		o.Embedded = &cluster.Embedded{Listen: address(c.routes + c.node - 1)}
-		for i := range c.nodes {
-			if i != c.node-1 {
-				o.Embedded.Routes = append(o.Embedded.Routes, address(c.routes+i))
-			}
-		}
+		o.Embedded = &cluster.Embedded{Listen: c.route, Routes: c.others}
 	}
 	node, err := cluster.Open(o)
 	if err != nil {
@@ -44,7 +40,7 @@ func serve(ctx context.Context, c config) error {
 		return err
 	}
 	lobby := node.Room("lobby")
-	listener, err := e.Listen("tcp", address(c.port+c.node-1), func() session.Handler { return &user{node: node, lobby: lobby} },
+	listener, err := e.Listen("tcp", c.listen, func() session.Handler { return &user{node: node, lobby: lobby} },
 		engine.Framed(frame.Line{Max: 1000}))
 	if err != nil {
 		return err
