@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// All figures of the module: go test -run '^$' -bench . ./cluster. Receivers read on goroutines of this process, as everything else is in it, so CPU per
-// delivery has clients, servers and NATS in it; the difference between one node and three is what crossing costs.
+// All figures of the module: go test -run '^$' -bench . ./cluster. Receivers read on goroutines of this process, as everything else is in
+// it, so CPU per delivery has clients, servers and NATS in it; the difference between one node and three is what crossing costs.
 
 // benchNodes are embedded nodes, the first of which sends, with members in room r.
 func benchNodes(b *testing.B, count, members int) ([]*node, *atomic.Int64) {

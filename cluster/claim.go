@@ -61,19 +61,19 @@ func (c *Cluster) drop(cl *claim) {
 	}
 }
 
-// Claim makes the session of h the holder of a key, such as a player's name, in the whole cluster. The session that has held it is ended with
-// [ErrReplaced], on whatever node it is, and then Claim returns. The key is free again when the session ends, or by [Cluster.Release]. A session may hold
-// several keys.
+// Claim makes the session of h the holder of a key, such as a player's name, in the whole cluster. The session that has held it is ended
+// with [ErrReplaced], on whatever node it is, and then Claim returns. The key is free again when the session ends, or by [Cluster.Release].
+// A session may hold several keys.
 //
-// Of two claims at a time the later wins. The other session is ended with ErrReplaced too, and its Claim returns it. While the bus is split each side may have
-// a holder; after that the later is left.
+// Of two claims at a time the later wins. The other session is ended with ErrReplaced too, and its Claim returns it. While the bus is split
+// each side may have a holder; after that the later is left.
 //
-// It costs a message to each node and one back: Claim waits for that, so call it on a goroutine of your own, or in a session with engine.Offload. If a node
-// has just died, that is up to FailAfter. When ctx ends the claim is taken back, and Claim returns an error that matches ctx's; then, or if the
-// bus is lost meanwhile, the session that held the key may have been ended already, so that nobody holds it.
+// It costs a message to each node and one back: Claim waits for that, so call it on a goroutine of your own, or in a session with
+// engine.Offload. If a node has just died, that is up to FailAfter. When ctx ends the claim is taken back, and Claim returns an error that
+// matches ctx's; then, or if the bus is lost meanwhile, the session that held the key may have been ended already, so that nobody holds it.
 //
-// Errors match ErrUnavailable (at once, if the bus is gone), ErrReplaced, ErrDraining, ErrTooLarge, ErrClosed, session.ErrClosed if the session has ended, or
-// ctx's. It panics if h is nil.
+// Errors match ErrUnavailable (at once, if the bus is gone), ErrReplaced, ErrDraining, ErrTooLarge, ErrClosed, session.ErrClosed if the
+// session has ended, or ctx's. It panics if h is nil.
 func (c *Cluster) Claim(ctx context.Context, key string, h session.Handler) error {
 	if h == nil {
 		panic("cluster: Claim for a nil handler")
@@ -163,7 +163,8 @@ func (c *Cluster) Holder(key string) NodeID {
 	return c.machine.Holder(key).Node
 }
 
-// hand gives p to the session of this node that holds the key. If its claim is not granted yet it returns a channel that is closed when that is decided.
+// hand gives p to the session of this node that holds the key. If its claim is not granted yet it returns a channel that is closed when
+// that is decided.
 func (c *Cluster) hand(key string, p []byte) (wait <-chan struct{}, err error) {
 	c.mu.Lock()
 	ticket, _ := c.machine.Own(key)

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -48,7 +47,8 @@ type Cluster struct {
 
 	subscribed sync.Map // subject -> *Room
 
-	// mu guards the group below. A session's and a group's locks may be taken under it. It is not held while anything is written to the bus.
+	// mu guards the group below. A session's and a group's locks may be taken under it. It is not held while anything is written to the
+	// bus.
 	mu       sync.Mutex
 	closed   bool
 	draining bool
@@ -61,17 +61,11 @@ type Cluster struct {
 	emptied  chan struct{} // closed when no session is tracked, while Drain waits
 }
 
-// tracked is a session of this node that is in a room or claims a key.
-type tracked struct {
-	handler session.Handler
-	rooms   map[*Room]struct{}
-	claims  map[string]*claim
-}
-
-// Open starts a node. It returns when the node is part of the bus: with Routes when another node is connected, or after a second in which none was up.
+// Open starts a node. It returns when the node is part of the bus: with Routes when another node is connected, or after a second in which
+// none was up.
 //
-// The zero Options are a node by itself, on which everything works. Errors match ErrOptions, ErrRefused, ErrVersion or ErrUnavailable, or come from the
-// operating system; nothing is left behind then.
+// The zero Options are a node by itself, on which everything works. Errors match ErrOptions, ErrRefused, ErrVersion or ErrUnavailable, or
+// come from the operating system; nothing is left behind then.
 func Open(o Options) (*Cluster, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -160,8 +154,8 @@ func (c *Cluster) release() {
 	}
 }
 
-// Close ends the node. The others are told, so that its claims are free and its members gone for them at once. Sessions are not ended, but are in no room
-// any more; those that wait in Claim or Send get ErrClosed. See Drain for an end that moves sessions first.
+// Close ends the node. The others are told, so that its claims are free and its members gone for them at once. Sessions are not ended, but
+// are in no room any more; those that wait in Claim or Send get ErrClosed. See Drain for an end that moves sessions first.
 func (c *Cluster) Close() error {
 	c.mu.Lock()
 	if c.closed {
@@ -201,7 +195,8 @@ func (c *Cluster) Close() error {
 // ID returns the identity of this node.
 func (c *Cluster) ID() NodeID { return c.id }
 
-// RouteAddr returns the address that other embedded nodes connect to: what Embedded.Listen was, with the real port. It is nil if there is none.
+// RouteAddr returns the address that other embedded nodes connect to: what Embedded.Listen was, with the real port. It is nil if there is
+// none.
 func (c *Cluster) RouteAddr() net.Addr {
 	if c.server == nil || !c.routed {
 		return nil
@@ -296,8 +291,8 @@ func (c *Cluster) readControl() {
 	}
 }
 
-// handleEvents does what the machine's events ask for. The caller holds mu. A session that has lost its key is told here, before the acknowledgement can
-// leave.
+// handleEvents does what the machine's events ask for. The caller holds mu. A session that has lost its key is told here, before the
+// acknowledgement can leave.
 func (c *Cluster) handleEvents() {
 	for _, e := range c.machine.Events() {
 		switch e.What {
@@ -331,71 +326,5 @@ func (c *Cluster) handleEvents() {
 			}
 			c.options.Logger.Info("A node is down.", "node", e.Node.String(), "self", c.id.String())
 		}
-	}
-}
-
-// track returns what is kept of a session, nil if it is not connected. The caller holds mu.
-func (c *Cluster) track(h session.Handler) *tracked {
-	s := session.Of(h)
-	t := c.sessions[s]
-	if t == nil {
-		if !s.AtEnd(func() { c.ended(s) }) {
-			return nil
-		}
-		t = &tracked{h, make(map[*Room]struct{}), make(map[string]*claim)}
-		c.sessions[s] = t
-	}
-	return t
-}
-
-// ended is called on the loop of a session that has ended.
-func (c *Cluster) ended(s *session.Session) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.forget(s)
-}
-
-// forget ends all that a session has here. The caller holds mu.
-func (c *Cluster) forget(s *session.Session) {
-	t := c.sessions[s]
-	if t == nil {
-		return
-	}
-	delete(c.sessions, s)
-	for r := range t.rooms {
-		c.leave(r, t, s)
-	}
-	for _, cl := range t.claims {
-		c.machine.Release(cl.key, cl.ticket)
-		c.drop(cl)
-		cl.finish(session.ErrClosed)
-	}
-	c.handleEvents()
-	if len(c.sessions) == 0 && c.emptied != nil {
-		close(c.emptied)
-		c.emptied = nil
-	}
-	c.wake()
-}
-
-// limited logs a line of a kind at most once a second.
-type limited struct {
-	mu   sync.Mutex
-	last map[string]time.Time
-}
-
-func (l *limited) warn(log *slog.Logger, line string, err error) {
-	l.mu.Lock()
-	if l.last == nil {
-		l.last = make(map[string]time.Time)
-	}
-	now := time.Now()
-	said := now.Sub(l.last[line]) < time.Second
-	if !said {
-		l.last[line] = now
-	}
-	l.mu.Unlock()
-	if !said {
-		log.Warn(line, "err", err)
 	}
 }

@@ -22,7 +22,7 @@ func (c *Cluster) connect(password string) (*nats.Conn, error) {
 		nats.MaxReconnects(-1), nats.ReconnectWait(wait), nats.ReconnectJitter(wait, wait), nats.IgnoreAuthErrorAbort(),
 		nats.ReconnectBufSize(-1), // nothing is kept for later (N2)
 		nats.PingInterval(o.FailAfter / 3), nats.MaxPingsOutstanding(2),
-		nats.Timeout(2 * time.Second), nats.FlusherTimeout(o.FailAfter),
+		nats.Timeout(2 * time.Second), nats.FlusherTimeout(o.FailAfter / 2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { c.busLost(err) }),
 		nats.ReconnectHandler(func(*nats.Conn) { c.busBack() }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { c.busError(err) }),
@@ -134,5 +134,6 @@ func (c *Cluster) busError(err error) {
 	if errors.Is(err, nats.ErrSlowConsumer) {
 		c.stats.slow.Add(1)
 	}
+	c.writeFailed(err)
 	c.limited.warn(c.options.Logger, "NATS reports an error.", err)
 }

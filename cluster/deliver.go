@@ -7,8 +7,8 @@ func (c *Cluster) syncSubscription(r *Room) {
 	c.mu.Lock()
 	want := r.members > 0 && !c.closed
 	c.mu.Unlock()
-	switch {
-	case want && r.sub == nil:
+	switch sub := r.sub.Load(); {
+	case want && sub == nil:
 		select {
 		case r.resubscribed <- struct{}{}:
 		default:
@@ -19,15 +19,26 @@ func (c *Cluster) syncSubscription(r *Room) {
 			c.limited.warn(c.options.Logger, "A room cannot be subscribed to; its members hear this node only.", err)
 			return
 		}
-		r.sub = sub
-	case !want && r.sub != nil:
-		_ = r.sub.Unsubscribe()
-		r.sub = nil
+		r.sub.Store(sub)
+	case !want && sub != nil:
+		r.sub.Store(nil)
+		c.stats.dropped.Add(droppedBy(sub))
+		_ = sub.Unsubscribe()
 		c.subscribed.Delete(r.subject)
 	}
 }
 
-// readRooms is the goroutine that takes what comes for rooms from NATS. It never waits, so that nothing is lost but where a bound in bytes says so (N4).
+// droppedBy returns how many messages NATS' client has dropped because readRooms did not come to them.
+func droppedBy(sub *nats.Subscription) uint64 {
+	n, err := sub.Dropped()
+	if err != nil {
+		return 0 // the connection is closed
+	}
+	return uint64(n)
+}
+
+// readRooms is the goroutine that takes what comes for rooms from NATS. It never waits, so that nothing is lost but where a bound in bytes
+// says so (N4).
 func (c *Cluster) readRooms() {
 	for {
 		select {

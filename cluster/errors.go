@@ -5,11 +5,11 @@ import (
 	"fmt"
 )
 
-// What the methods of a cluster return, and the reason of a session that was replaced. Test them with errors.Is. The texts are for people and may
-// change.
+// What the methods of a cluster return, and the reason of a session that was replaced. Test them with errors.Is. The texts are for people
+// and may change.
 var (
-	// ErrUnavailable: the bus is gone, or it takes less than it is given. What was to reach other nodes has not reached them, unless the method
-	// says otherwise.
+	// ErrUnavailable: the bus is gone, or it takes less than it is given. What was to reach other nodes has not reached them, unless the
+	// method says otherwise.
 	ErrUnavailable = errors.New("cluster: the other nodes cannot be reached")
 
 	// ErrReplaced: a later claim has won the key. Err of a session that was ended for it matches it too.

@@ -15,8 +15,8 @@ type Options struct {
 	// Name keeps clusters apart that share a bus. Letters, digits, - and _. Default "servercore".
 	Name string
 
-	// URL has the addresses of NATS servers, separated by commas: nats://a:4222,nats://b:4222, or tls://. Each may have a user and password, or a
-	// token, before an @. Empty: the server is embedded.
+	// URL has the addresses of NATS servers, separated by commas: nats://a:4222,nats://b:4222, or tls://. Each may have a user and
+	// password, or a token, before an @. Empty: the server is embedded.
 	URL string
 
 	// Credentials is a file: of a NATS user (.creds), or with the seed of an nkey. Only with URL.
@@ -28,12 +28,12 @@ type Options struct {
 	// Embedded is the server in this process. Nil: one that is alone. Not with URL.
 	Embedded *Embedded
 
-	// FailAfter is how long a node may be silent until it is taken for down: its claims are free then, and its members gone. Heartbeats are sent six
-	// times as often. All nodes should have the same value. Default 3 s, at least 300 ms.
+	// FailAfter is how long a node may be silent until it is taken for down: its claims are free then, and its members gone. Heartbeats are
+	// sent six times as often. All nodes should have the same value. Default 3 s, at least 300 ms.
 	FailAfter time.Duration
 
-	// QueueLimit bounds what waits for the bus, and what waits from the bus for the loops: bytes for each of the two. What does not fit is dropped and
-	// counted. Default 16 MiB.
+	// QueueLimit bounds what waits for the bus, and what waits from the bus for the loops: bytes for each of the two. What does not fit is
+	// dropped and counted. Default 16 MiB.
 	QueueLimit int
 
 	// SendTimeout bounds how long Send waits for an answer, whatever its context says. Default 5 s.
@@ -48,19 +48,19 @@ type Embedded struct {
 	// Cluster is the name that all servers of the cluster must have. Default "servercore".
 	Cluster string
 
-	// Listen is where other nodes connect to: host:port, port 0 for any (see Cluster.RouteAddr). Other hosts than loopback need Secret and TLS. Empty,
-	// with Routes: a port of 127.0.0.1. Empty, without: no port, and no other nodes.
+	// Listen is where other nodes connect to: host:port, port 0 for any (see Cluster.RouteAddr). Other hosts than loopback need Secret and
+	// TLS. Empty, with Routes: a port of 127.0.0.1. Empty, without: no port, and no other nodes.
 	Listen string
 
-	// Routes are addresses, host:port, of other nodes. One that is up is enough: it tells about the others. A node's own address is ignored. Other hosts than
-	// loopback need Secret and TLS.
+	// Routes are addresses, host:port, of other nodes. One that is up is enough: it tells about the others. A node's own address is
+	// ignored. Other hosts than loopback need Secret and TLS.
 	Routes []string
 
 	// Secret is what nodes prove to each other. Nodes on loopback can do without.
 	Secret string
 
-	// TLS is for routes: with a certificate that is good for server and client, and RootCAs that verify the others' (also as clients, unless
-	// ClientCAs is set).
+	// TLS is for routes: with a certificate that is good for server and client, and RootCAs that verify the others' (also as clients,
+	// unless ClientCAs is set).
 	TLS *tls.Config
 
 	// Dir is where the server may keep files. It keeps none: claims and rooms are in memory.

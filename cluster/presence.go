@@ -19,8 +19,8 @@ type Event struct {
 	Joined bool // it is in the room now, or has another value; false: it has left
 }
 
-// Members returns the members of the room on all nodes, as far as this node has heard, in no order. A member of a node that has died is gone after FailAfter.
-// Errors are those of Len.
+// Members returns the members of the room on all nodes, as far as this node has heard, in no order. A member of a node that has died is
+// gone after FailAfter. Errors are those of Len.
 func (r *Room) Members(ctx context.Context) ([]Member, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -70,9 +70,9 @@ func (f *roomRef) changed() {
 	}
 }
 
-// Watch calls f for each member of the room that there is, and then for each that joins or leaves, until ctx ends or the cluster is closed. It returns the reason. f runs on the caller's
-// goroutine and may take its time: what happens meanwhile is told as the difference, so that a member that has come and gone is not told of. A node that goes down takes
-// its members with it. While the bus is gone nothing is told.
+// Watch calls f for each member of the room that there is, and then for each that joins or leaves, until ctx ends or the cluster is closed.
+// It returns the reason. f runs on the caller's goroutine and may take its time: what happens meanwhile is told as the difference, so that
+// a member that has come and gone is not told of. A node that goes down takes its members with it. While the bus is gone nothing is told.
 //
 // A change costs a look at all members of the room.
 func (r *Room) Watch(ctx context.Context, f func(Event)) error {

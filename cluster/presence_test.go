@@ -80,7 +80,8 @@ func TestRoomsAreGarbage(t *testing.T) {
 	u.end(t)
 }
 
-// Drain tells each session once, takes no claims, and ends when all have gone. A Send to a key that moves meanwhile is delivered once or fails.
+// Drain tells each session once, takes no claims, and ends when all have gone. A Send to a key that moves meanwhile is delivered once or
+// fails.
 func TestDrain(t *testing.T) {
 	nodes := three(t)
 	a, b, c := nodes[0], nodes[1], nodes[2]

@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"errors"
+	"os"
 	"sync"
 
 	"github.com/servercore-go/servercore/cluster/internal/replica"
@@ -72,8 +74,8 @@ type outgoing struct {
 	data *pool.Buffer // one reference
 }
 
-// write is the goroutine that talks to the bus: subscriptions first, then what the machine says, so that whoever learns of a member reaches it; then what is
-// sent to rooms.
+// write is the goroutine that talks to the bus: subscriptions first, then what the machine says, so that whoever learns of a member reaches
+// it; then what is sent to rooms.
 func (c *Cluster) write() {
 	var spare []outgoing
 	for {
@@ -96,6 +98,7 @@ func (c *Cluster) write() {
 		for i, o := range out {
 			if err := c.bus.Publish(o.room.subject, o.data.B); err != nil {
 				c.stats.unsent.Add(1)
+				c.writeFailed(err)
 			} else {
 				c.stats.published.Add(1)
 			}
@@ -117,6 +120,14 @@ func (c *Cluster) publish(messages []*replica.Message) {
 		b = m.Append(b[:0])
 		if err := c.bus.Publish(subject, b); err != nil {
 			c.stats.unsent.Add(1)
+			c.writeFailed(err)
 		}
+	}
+}
+
+// writeFailed gives up a connection that has taken nothing for half of FailAfter. NATS would find out by its pings, which wait behind such writes.
+func (c *Cluster) writeFailed(err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = c.bus.ForceReconnect()
 	}
 }

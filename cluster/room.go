@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"weak"
 
 	"github.com/nats-io/nats.go"
@@ -19,8 +20,8 @@ import (
 // MaxValue is how many bytes a member's value may have.
 const MaxValue = 512
 
-// Room is a [session.Group] whose members are on all nodes. Get one with [Cluster.Room]. Its methods may be called from any goroutine and inside callbacks,
-// but for Len and Members none waits for anything, and those only for a lock.
+// Room is a [session.Group] whose members are on all nodes. Get one with [Cluster.Room]. Its methods may be called from any goroutine and
+// inside callbacks, but for Len and Members none waits for anything, and those only for a lock.
 type Room struct {
 	cluster *Cluster
 	name    string
@@ -35,9 +36,7 @@ type Room struct {
 
 	members int // under the cluster's mu
 
-	// The writer's own.
-	sub     *nats.Subscription
-	lastErr error
+	sub atomic.Pointer[nats.Subscription] // the writer's, read by Stats
 
 	// Of the goroutine that delivers.
 	heard map[NodeID]position
@@ -65,8 +64,8 @@ func (f *roomRef) use(r *Room, n int) {
 	}
 }
 
-// Room returns the room of that name, which may be any string. All calls with one name return the same Room, while anybody refers to it or it has
-// members. A room that is not used any more is garbage.
+// Room returns the room of that name, which may be any string. All calls with one name return the same Room, while anybody refers to it or
+// it has members. A room that is not used any more is garbage.
 func (c *Cluster) Room(name string) *Room {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -108,12 +107,12 @@ func (r *Room) Name() string { return r.name }
 // Local returns the members on this node. Join and leave by the room, not by this group; what is broadcast here reaches this node only.
 func (r *Room) Local() *session.Group { return &r.group }
 
-// Join makes h a member, as [session.Group.Join] does. It leaves by itself when its connection is closed, before its OnDisconnected. Broadcasts of other
-// nodes reach it once this node has subscribed, in a moment: before another node has it among its Members.
+// Join makes h a member, as [session.Group.Join] does. It leaves by itself when its connection is closed, before its OnDisconnected.
+// Broadcasts of other nodes reach it once this node has subscribed, in a moment: before another node has it among its Members.
 func (r *Room) Join(h session.Handler) { _ = r.JoinWith(h, nil) }
 
-// JoinWith is Join with a value for Members, of MaxValue bytes at most, which is copied. A member gets the new value. Errors match ErrTooLarge, ErrClosed, or
-// session.ErrClosed if h has no connection. It panics if h is nil.
+// JoinWith is Join with a value for Members, of MaxValue bytes at most, which is copied. A member gets the new value. Errors match
+// ErrTooLarge, ErrClosed, or session.ErrClosed if h has no connection. It panics if h is nil.
 func (r *Room) JoinWith(h session.Handler, value []byte) error {
 	if h == nil {
 		panic("cluster: Join of a nil handler")
@@ -174,14 +173,15 @@ func (c *Cluster) leave(r *Room, t *tracked, s *session.Session) {
 	r.ref.use(r, -1)
 }
 
-// Broadcast is a Send of p to each member on all nodes, but those excepted (which are sessions of this node). p is the caller's again when Broadcast
-// returns.
+// Broadcast is a Send of p to each member on all nodes, but those excepted (which are sessions of this node). p is the caller's again when
+// Broadcast returns.
 //
-// Members here get it at once, whatever happens to the rest. For the others it is queued, and crosses the bus once for each node that has members. All
-// members on a node get the Broadcasts of one node's goroutine in the order in which it made them, each once. There is no order between nodes.
+// Members here get it at once, whatever happens to the rest. For the others it is queued, and crosses the bus once for each node that has
+// members. All members on a node get the Broadcasts of one node's goroutine in the order in which it made them, each once. There is no
+// order between nodes.
 //
-// nil does not mean that others have got it: what is lost is counted (Stats). ErrUnavailable means that it was queued for members here only, ErrTooLarge that
-// it is longer than the bus takes (1 MiB by default). For nobody is it kept.
+// nil does not mean that others have got it: what is lost is counted (Stats). ErrUnavailable means that it was queued for members here
+// only, ErrTooLarge that it is longer than the bus takes (1 MiB by default). For nobody is it kept.
 func (r *Room) Broadcast(p []byte, except ...session.Handler) error {
 	c := r.cluster
 	r.send.Lock()

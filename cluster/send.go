@@ -15,15 +15,15 @@ import (
 // maxTries is how many nodes a Send asks while a key moves.
 const maxTries = 8
 
-// Send is a Send of p to the session that holds the key, wherever it is. nil means that the session has accepted it: once. If the key moves meanwhile, p goes
-// to the session that has it, or Send fails.
+// Send is a Send of p to the session that holds the key, wherever it is. nil means that the session has accepted it: once. If the key moves
+// meanwhile, p goes to the session that has it, or Send fails.
 //
 // Errors: ErrNoHolder if nobody holds the key. ErrUnavailable if the other node cannot be asked; if it was asked and does not answer within
-// SendTimeout, goes down, or ctx ends, the error says so, and p may have been delivered. session.ErrSendLimit if the session's queue is full; ErrTooLarge, ErrClosed. It is
-// never delivered twice: what may have been delivered is not tried again.
+// SendTimeout, goes down, or ctx ends, the error says so, and p may have been delivered. session.ErrSendLimit if the session's queue is
+// full; ErrTooLarge, ErrClosed. It is never delivered twice: what may have been delivered is not tried again.
 //
-// To a session of this node it does not wait. To others it does, so call it on a goroutine of your own. p is the caller's again when it returns. Order is kept for calls
-// that follow one another.
+// To a session of this node it does not wait. To others it does, so call it on a goroutine of your own. p is the caller's again when it
+// returns. Order is kept for calls that follow one another.
 func (c *Cluster) Send(ctx context.Context, key string, p []byte) error {
 	if len(key) > MaxKey {
 		return fmt.Errorf("%w: a key has %d bytes at most", ErrTooLarge, MaxKey)
@@ -105,7 +105,7 @@ func (c *Cluster) ask(ctx context.Context, node NodeID, gone <-chan struct{}, ke
 	case errors.Is(err, nats.ErrNoResponders):
 		return none, fmt.Errorf("%w: the node of the holder is not there; nothing was delivered", ErrUnavailable)
 	case err != nil && context.Cause(ctx) != nil:
-		return none, fmt.Errorf("%w: the node of the holder has not answered; the message may have been delivered: %w", ErrUnavailable, context.Cause(ctx))
+		return none, fmt.Errorf("%w: no answer; the message may have been delivered: %w", ErrUnavailable, context.Cause(ctx))
 	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionClosed):
 		return none, fmt.Errorf("%w: nothing was delivered: %w", ErrUnavailable, err)
 	case err != nil:

@@ -39,6 +39,12 @@ func (c *Cluster) Stats() Stats {
 		Dropped: n.dropped.Load(), Overflowed: n.overflowed.Load(), Unsent: n.unsent.Load(), Slow: n.slow.Load(), Malformed: n.malformed.Load(),
 		Claims: n.claims.Load(), Replaced: n.replaced.Load(), Sent: n.sent.Load(),
 	}
+	c.subscribed.Range(func(_, r any) bool {
+		if sub := r.(*Room).sub.Load(); sub != nil {
+			s.Dropped += droppedBy(sub)
+		}
+		return true
+	})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.Nodes = len(c.gone) + 1

@@ -18,8 +18,8 @@ func splitLines(s string) []string {
 	return strings.Split(strings.TrimSuffix(s, "\n"), "\n")
 }
 
-// Three nodes whose sessions come, join, leave, claim, send and go, all at once. In the end all nodes know the same, which is what there is, and each key has one
-// holder at most.
+// Three nodes whose sessions come, join, leave, claim, send and go, all at once. In the end all nodes know the same, which is what there
+// is, and each key has one holder at most.
 func TestStress(t *testing.T) {
 	nodes := three(t)
 	steps := 400

@@ -9,8 +9,8 @@ const maxPosts = 4096
 // nil, f runs exactly once. Functions run in the order in which they were posted. f may do what a callback may do, and must not wait
 // either.
 //
-// Post returns ErrClosed after the end, and ErrPostLimit while 4,096 functions wait for the loop or for the callback that is running. It panics
-// if f is nil. Any goroutine.
+// Post returns ErrClosed after the end, and ErrPostLimit while 4,096 functions wait for the loop or for the callback that is running. It
+// panics if f is nil. Any goroutine.
 func (s *Session) Post(f func()) error {
 	if f == nil {
 		panic("session: Post of a nil function")

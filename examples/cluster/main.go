@@ -4,8 +4,9 @@
 //	nc 127.0.0.1 7001      in one terminal
 //	nc 127.0.0.1 7002      in another one: both are in the same room
 //
-// Lines go to all in the lobby, on all nodes. /name NAME takes a name, of which there is one in the whole cluster: a second user of it ends the first.
-// /to NAME TEXT is for one user, wherever. /who tells who is there and on which node. Kill a node (its process id is printed) and watch.
+// Lines go to all in the lobby, on all nodes. /name NAME takes a name, of which there is one in the whole cluster: a second user of it ends
+// the first. /to NAME TEXT is for one user, wherever. /who tells who is there and on which node. Kill a node (its process id is printed)
+// and watch.
 package main
 
 import (

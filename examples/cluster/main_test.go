@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Users of two nodes are in one room; a name is taken from the one who has it by the one who takes it later; a private line finds its user; a node that ends
-// tells its users first.
+// Users of two nodes are in one room; a name is taken from the one who has it by the one who takes it later; a private line finds its user;
+// a node that ends tells its users first.
 func TestTwoNodes(t *testing.T) {
 	var c [2]config
 	for i := range c {
@@ -112,7 +112,8 @@ func (c *client) expect(text string) {
 	}
 }
 
-// until types a line again and again until the answer has the text: what other nodes have to hear first takes a moment. Empty: once, whatever the answer.
+// until types a line again and again until the answer has the text: what other nodes have to hear first takes a moment. Empty: once,
+// whatever the answer.
 func (c *client) until(line, text string) {
 	c.t.Helper()
 	for {

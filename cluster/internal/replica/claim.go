@@ -12,8 +12,8 @@ type claim struct {
 	over    bool // replaced, released or failed
 }
 
-// Claim enters a claim of a key, and returns its ticket. Granted, Replaced or Failed will tell what becomes of it. A claim that this node had of the
-// key is replaced at once. wall is the wall clock in milliseconds.
+// Claim enters a claim of a key, and returns its ticket. Granted, Replaced or Failed will tell what becomes of it. A claim that this node
+// had of the key is replaced at once. wall is the wall clock in milliseconds.
 func (m *Machine) Claim(key string, wall uint64, now time.Duration) (ticket uint64) {
 	if c := m.claims[key]; c != nil {
 		c.over = true
@@ -53,8 +53,8 @@ func (m *Machine) contend(key string, theirs Stamp) {
 	}
 }
 
-// grant grants what all have acknowledged (R3). Nothing is granted before the claims are known that another node was granted before it knew this
-// one: its log as it was when it was first heard (R5).
+// grant grants what all have acknowledged (R3). Nothing is granted before the claims are known that another node was granted before it knew
+// this one: its log as it was when it was first heard (R5).
 func (m *Machine) grant(now time.Duration) {
 	if len(m.pending) == 0 || !m.up || !m.settle(now) {
 		return

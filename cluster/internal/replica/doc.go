@@ -1,6 +1,6 @@
 // Package replica keeps what the nodes of a cluster hold: claims of keys, and members of rooms. It is a state machine: messages, times and
-// calls come in, messages and events come out. It opens no connection, reads no clock and has no goroutine, so that a simulator can run many nodes
-// on a bad network. docs/decisions/0023-cluster.md says why it is done so.
+// calls come in, messages and events come out. It opens no connection, reads no clock and has no goroutine, so that a simulator can run
+// many nodes on a bad network. docs/decisions/0023-cluster.md says why it is done so.
 //
 // Each node writes to a log of its own and publishes each change. All others keep a replica of it. A [Machine] is one node.
 //
@@ -19,6 +19,6 @@
 //	R4  A new claim has a stamp above all stamps that its node has seen.
 //	R5  A claim is granted only when each of those nodes' logs is applied up to where it was when that node was first heard.
 //
-// From R2 to R5 follows: two nodes have granted claims of a key only if one of them did not have the other in its view when its claim was granted. That is
-// a split, or a node that was stopped for longer than FailAfter. R2 ends it when their logs meet.
+// From R2 to R5 follows: two nodes have granted claims of a key only if one of them did not have the other in its view when its claim was
+// granted. That is a split, or a node that was stopped for longer than FailAfter. R2 ends it when their logs meet.
 package replica

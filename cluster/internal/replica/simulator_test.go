@@ -13,11 +13,13 @@ import (
 
 var simulate = flag.Duration("simulate", 0, "how long to run the simulator on new seeds")
 
-// The simulator runs two or three nodes on a network that loses, delays, repeats and reorders messages, splits and heals, while nodes are killed, stopped,
-// cut off from the bus and started. Two things must hold.
+// The simulator runs two or three nodes on a network that loses, delays, repeats and reorders messages, splits and heals, while nodes are
+// killed, stopped, cut off from the bus and started. Two things must hold.
 //
-//   - At any time: two nodes have granted claims of a key only if one of them did not have the other in its view when its claim was granted.
-//   - In the end, 5 s after the network has healed: each key has one holder at most, all nodes name the same one, all know the same members, which are
+//   - At any time: two nodes have granted claims of a key only if one of them did not have the other in its view when its claim was
+//     granted.
+//   - In the end, 5 s after the network has healed: each key has one holder at most, all nodes name the same one, all know the same
+//     members, which are
 //     those that there are, and no claim waits.
 func TestSimulator(t *testing.T) {
 	seeds := uint64(400)

@@ -2,11 +2,12 @@ package replica
 
 import "time"
 
-// maxUnsettled bounds how often a node begins to settle anew, because new nodes come: nodes that keep coming must not keep it from claiming.
+// maxUnsettled bounds how often a node begins to settle anew, because new nodes come: nodes that keep coming must not keep it from
+// claiming.
 const maxUnsettled = 10
 
-// SetUp tells whether the bus is there. While it is not, no node is taken for down, and claims that wait fail. When it is back, each node has FailAfter
-// to be heard.
+// SetUp tells whether the bus is there. While it is not, no node is taken for down, and claims that wait fail. When it is back, each node
+// has FailAfter to be heard.
 func (m *Machine) SetUp(up bool, now time.Duration) {
 	if m.up == up {
 		return
