@@ -76,7 +76,7 @@ func Open(o Options) (*Cluster, error) {
 	c := &Cluster{
 		id: NodeID(binary.BigEndian.Uint64(id[:]) | 1), options: o, began: time.Now(), prefix: "sc." + o.Name,
 		woken: make(chan struct{}, 1), done: make(chan struct{}),
-		control: make(chan *nats.Msg, 4096), arrived: make(chan *nats.Msg, 1024), asked: make(chan *nats.Msg, 4096),
+		control: make(chan *nats.Msg, 4096), arrived: make(chan *nats.Msg, 8192), asked: make(chan *nats.Msg, 4096),
 		sessions: make(map[*session.Session]*tracked), claims: make(map[uint64]*claim),
 		rooms: make(map[string]*roomRef), gone: make(map[NodeID]chan struct{}),
 	}

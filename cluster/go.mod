@@ -9,7 +9,6 @@ require (
 	github.com/nats-io/nkeys v0.4.16
 	github.com/servercore-go/servercore v0.0.0
 	go.uber.org/goleak v1.3.0
-	pgregory.net/rapid v1.2.0
 )
 
 require (
