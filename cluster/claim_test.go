@@ -173,8 +173,10 @@ func TestN2BusGone(t *testing.T) {
 		return err == nil && k == 3 && l == 3 && b.Holder("u") == a.ID() && a.Holder("w") == b.ID()
 	})
 	must(t, b.Room("r").Broadcast([]byte("all\n")))
-	must(t, b.Send(ctx(t), "u", []byte("you\n")))
 	for _, want := range []string{"here", "all", "you"} {
+		if want == "you" {
+			must(t, b.Send(ctx(t), "u", []byte("you\n")))
+		}
 		if got := u.line(t); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}

@@ -40,7 +40,11 @@ func startEmbedded(e *Embedded, failAfter time.Duration, log *slog.Logger) (s *s
 	}
 	s.SetLoggerV2(watch, false, false, false)
 	s.Start()
-	if !s.ReadyForConnections(5 * time.Second) {
+	ready := false
+	for began := time.Now(); !ready && watch.why() == nil && time.Since(began) < 5*time.Second; {
+		ready = s.ReadyForConnections(100 * time.Millisecond)
+	}
+	if !ready {
 		err = watch.why()
 		s.Shutdown()
 		s.WaitForShutdown()
