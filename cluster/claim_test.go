@@ -81,6 +81,7 @@ func TestClaimsAtOnce(t *testing.T) {
 
 // Release, and a claim that is given up, leave the key free and the session alone.
 func TestClaimTakenBack(t *testing.T) {
+	t.Parallel() // it mostly waits
 	nodes := three(t)
 	u := nodes[0].connect()
 	must(t, nodes[0].Claim(ctx(t), "k", u))
@@ -102,6 +103,7 @@ func TestClaimTakenBack(t *testing.T) {
 
 // N3: a node that dies frees its claims, and is gone from rooms, soon after FailAfter. One that is closed does at once.
 func TestNodeDies(t *testing.T) {
+	t.Parallel() // it mostly waits
 	nodes := three(t)
 	for i, n := range nodes[1:] {
 		u := n.connect()
@@ -136,6 +138,7 @@ func TestNodeDies(t *testing.T) {
 
 // N2, with NATS outside: without the bus what is local goes on and the rest fails at once; when it is back, all is right again.
 func TestN2BusGone(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := natsServer(t, server.Options{})
 	p := newProxy(t, s.Addr().String())
 	a, b := open(t, Options{URL: "nats://" + p.address()}), open(t, Options{URL: s.ClientURL()})
@@ -203,6 +206,7 @@ func splitBus(t *testing.T) (left, right *server.Server, between *proxy) {
 
 // N3: both sides of a split may have a holder. Within 5 s after it has healed one is left, the later, and everybody names it.
 func TestN3SplitAndHeal(t *testing.T) {
+	t.Parallel() // it mostly waits
 	left, right, between := splitBus(t)
 	a, b, c := open(t, Options{URL: left.ClientURL()}), open(t, Options{URL: left.ClientURL()}), open(t, Options{URL: right.ClientURL()})
 	know(t, a, b, c)
@@ -235,6 +239,7 @@ func TestN3SplitAndHeal(t *testing.T) {
 
 // A Send that comes while the claim is not granted waits for that.
 func TestSendWaitsForTheClaim(t *testing.T) {
+	t.Parallel() // it mostly waits
 	nodes := three(t)
 	nodes[2].crash() // so that a claim takes as long as that is not known
 	u := nodes[0].connect()

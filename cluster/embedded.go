@@ -97,23 +97,23 @@ func (e *Embedded) routes(o *server.Options, failAfter time.Duration) error {
 	return nil
 }
 
-// awaitRoute waits until another node is connected, or refuses us. No other node may be up yet, so it waits for a second only.
+// awaitRoute waits until another node is connected, or refuses us. If one of them is not up it waits for a second: perhaps none is. Else
+// for three: a refusal can be lost with its connection, and the next attempt is a second later.
 func awaitRoute(s *server.Server, e *Embedded, watch *serverLog) error {
 	if len(e.Routes) == 0 {
 		return nil
 	}
-	deadline := time.After(time.Second)
+	began := time.Now()
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
 	for s.NumRoutes() == 0 {
 		if err := watch.why(); err != nil {
 			return err
 		}
-		select {
-		case <-look.C:
-		case <-deadline:
+		if took := time.Since(began); took > 3*time.Second || took > time.Second && watch.isAbsent() {
 			return nil
 		}
+		<-look.C
 	}
 	return nil
 }
@@ -124,6 +124,7 @@ type serverLog struct {
 
 	mu      sync.Mutex
 	refused error
+	absent  bool // another node could not be connected to
 	said    map[string]time.Time
 }
 
@@ -134,6 +135,12 @@ func (l *serverLog) why() error {
 	return l.refused
 }
 
+func (l *serverLog) isAbsent() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.absent
+}
+
 func (l *serverLog) note(level slog.Level, format string, v []any) {
 	text := fmt.Sprintf(format, v...)
 	l.mu.Lock()
@@ -141,6 +148,7 @@ func (l *serverLog) note(level slog.Level, format string, v []any) {
 	if l.refused == nil {
 		l.refused = refusal(text)
 	}
+	l.absent = l.absent || strings.HasPrefix(text, "Error trying to connect to route")
 	if l.said == nil || len(l.said) > 100 {
 		l.said = make(map[string]time.Time)
 	}

@@ -13,6 +13,7 @@ import (
 
 // Members are the same on all nodes, with their values. Watch tells of all steps, and of a node that dies.
 func TestPresence(t *testing.T) {
+	t.Parallel() // it mostly waits
 	nodes := three(t)
 	events := make(chan Event, 100)
 	watching, stop := context.WithCancel(context.Background())
