@@ -27,8 +27,7 @@
 //
 // Not promised: that a Broadcast arrives. Between nodes it is sent once, and what a slow node, a lost connection or a split takes away is
 // counted ([Stats]) and not sent again. There is no order between senders on
-// different nodes, nor between a Broadcast and a Send. Every node knows all claims and members: some
-// 100 bytes for each.
+// different nodes, nor between a Broadcast and a Send. Every node knows all claims and members: less than 200 bytes for each.
 //
 // # For those who change this package
 //
