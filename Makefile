@@ -2,7 +2,7 @@
 
 # go.work ties the modules together, and finds the tools of tools/go.mod.
 TOOL := go tool
-ALL  := ./... ./tools/... ./bench/peers/... ./cluster/... ./examples/cluster
+ALL  := work
 
 .PHONY: all check fmt vet staticcheck imports api test race trials soak bench mutants mutants-sample simulate
 
