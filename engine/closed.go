@@ -19,7 +19,7 @@ type ClosedSession struct {
 	BytesDropped   uint64 // accepted by Send, lost with the end
 	MessagesIn     uint64 // calls of OnRecv and OnText
 	MessagesOut    uint64 // Sends accepted
-	Cause          string // the name of the field of Ended that counts it
+	Cause          string // what counts it, as the label reason of Metrics has it: peer_closed for Ended.PeerClosed
 	Reason         error  // as of Session.Err. It may be the application's: its methods can do anything
 }
 
@@ -59,7 +59,7 @@ func (c *closedSession) public(toTime func(time.Duration) time.Time) ClosedSessi
 		BytesDropped: c.tally.BytesDropped,
 		MessagesIn:   c.tally.MessagesIn,
 		MessagesOut:  c.tally.MessagesOut,
-		Cause:        session.CauseOf(c.reason).String(),
+		Cause:        labelOf(session.CauseOf(c.reason).String()),
 		Reason:       c.reason,
 	}
 }

@@ -101,7 +101,7 @@ func (e *Engine) countRefused(o *origin, cause refusal, remote net.Addr, err err
 	}
 	if t := e.options.Trace; t != nil && t.Refuse != nil {
 		e.callTrace("Refuse", func() {
-			t.Refuse(TraceRefuse{Listener: o.label(), Remote: remote, Cause: cause.String(), Err: err})
+			t.Refuse(TraceRefuse{Listener: o.label(), Remote: remote, Cause: labelOf(cause.String()), Err: err})
 		})
 	}
 }

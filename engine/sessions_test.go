@@ -81,7 +81,7 @@ func TestSessionsAreSeen(t *testing.T) {
 		closed := closedOf(t, s.Engine, p)
 		if closed.Listener != name || closed.Local != p.LocalAddr() || closed.Remote != p.RemoteAddr() || closed.BytesIn != 12 ||
 			closed.BytesOut != 12 || closed.MessagesIn != st.MessagesIn || closed.MessagesOut != 2 || closed.BytesDropped != 0 ||
-			closed.Cause != "Other" || closed.Reason == nil || closed.Reason.Error() != p.Err().Error() {
+			closed.Cause != "other" || closed.Reason == nil || closed.Reason.Error() != p.Err().Error() {
 			t.Errorf("closed: %+v", closed)
 		}
 		if d := closed.Opened.Sub(st.Opened).Abs(); d > time.Second || closed.Closed.Before(closed.Opened) || closed.Closed.After(time.Now().Add(time.Second)) {
@@ -109,7 +109,7 @@ func TestSlowSessionsAreSeen(t *testing.T) {
 			t.Errorf("the other one: %+v", st)
 		}
 		slow.Abort()
-		if c := closedOf(t, s.Engine, slow); c.BytesDropped+c.BytesOut != 900_000 || c.BytesDropped == 0 || c.Cause != "Aborted" ||
+		if c := closedOf(t, s.Engine, slow); c.BytesDropped+c.BytesOut != 900_000 || c.BytesDropped == 0 || c.Cause != "aborted" ||
 			!errors.Is(c.Reason, session.ErrAborted) {
 			t.Errorf("closed: %+v", c)
 		}
@@ -133,7 +133,7 @@ func TestKeepClosed(t *testing.T) {
 			var got []uint64
 			for c := range s.Closed() {
 				got = append(got, c.ID)
-				if c.Cause != "PeerClosed" {
+				if c.Cause != "peer_closed" {
 					t.Errorf("the cause is %s", c.Cause)
 				}
 			}

@@ -46,7 +46,7 @@ type TraceAccept struct {
 type TraceRefuse struct {
 	Listener string   // as ListenerStats names it, "" for a Dial and an Upgrade
 	Remote   net.Addr // nil if it is not known
-	Cause    string   // the name of the field of Refused
+	Cause    string   // what counts it, as the label cause of Metrics has it: per_address for Refused.PerAddress
 	Err      error    // what went wrong, nil if Cause says it all
 }
 

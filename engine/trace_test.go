@@ -89,8 +89,8 @@ func TestTraceIsTold(t *testing.T) {
 					fmt.Sprintf("accept %s %v %v", name, s.Listener.Addr(), local),
 					fmt.Sprintf("open %s %d true", name, p.ID()),
 					fmt.Sprintf("accept %s %v %v", name, s.Listener.Addr(), remote),
-					fmt.Sprintf("refuse %s %v PerAddress <nil>", name, remote),
-					fmt.Sprintf("close %s %d PeerClosed", name, p.ID()),
+					fmt.Sprintf("refuse %s %v per_address <nil>", name, remote),
+					fmt.Sprintf("close %s %d peer_closed", name, p.ID()),
 				}
 				if got := r.all(); !slices.Equal(got, want) || stage != kit.Open || p.Stage.Load() != kit.Gone {
 					t.Errorf("told %q\nwant %q", got, want)
@@ -120,7 +120,7 @@ func TestTraceOfADial(t *testing.T) {
 	}
 	p.Abort()
 	kit.Eventually(t, "the end is told", func() bool { return len(r.all("close")) == 1 })
-	want := []string{fmt.Sprintf("open  %d true", p.ID()), "refuse  <nil> Full " + engine.ErrFull.Error(), fmt.Sprintf("close  %d Aborted", p.ID())}
+	want := []string{fmt.Sprintf("open  %d true", p.ID()), "refuse  <nil> full " + engine.ErrFull.Error(), fmt.Sprintf("close  %d aborted", p.ID())}
 	if got := r.all(); !slices.Equal(got, want) {
 		t.Errorf("told %q\nwant %q", got, want)
 	}
