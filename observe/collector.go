@@ -1,0 +1,63 @@
+package observe
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/servercore-go/servercore/engine"
+)
+
+// Collector returns what registers an engine with Prometheus: one metric for each that engine.Metrics has. Labels are loops, listeners,
+// callbacks, causes and reasons, whose number does not grow with the number of clients. Programs with several engines tell them apart by
+// prometheus.WrapRegistererWith.
+//
+// A scrape takes one Engine.Stats: it waits for nobody and disturbs no loop. The collector may be used by several goroutines at once, before
+// Start too.
+func Collector(e *engine.Engine) prometheus.Collector {
+	c := &collector{engine: e, descs: make(map[string]*prometheus.Desc)}
+	for _, m := range engine.Metrics() {
+		c.descs[m.Name] = prometheus.NewDesc(m.Name, m.Help, m.Labels, nil)
+	}
+	for _, b := range engine.HistogramBounds() {
+		c.bounds = append(c.bounds, b.Seconds())
+	}
+	return c
+}
+
+type collector struct {
+	engine *engine.Engine
+	descs  map[string]*prometheus.Desc // by name; not changed after Collector
+	bounds []float64                   // of histograms, in seconds
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range c.descs {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	for s := range c.engine.Stats().Samples() {
+		d := c.descs[s.Name]
+		switch s.Kind {
+		case engine.KindHistogram:
+			count, buckets := c.cumulative(s.Histogram)
+			ch <- prometheus.MustNewConstHistogram(d, count, s.Histogram.Sum.Seconds(), buckets, s.LabelValues...)
+		case engine.KindCounter:
+			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, s.Value, s.LabelValues...)
+		default:
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, s.Value, s.LabelValues...)
+		}
+	}
+}
+
+// cumulative returns a histogram as Prometheus has it: each bucket with all that is less.
+func (c *collector) cumulative(h *engine.Histogram) (count uint64, buckets map[float64]uint64) {
+	buckets = make(map[float64]uint64, len(c.bounds))
+	for i, b := range c.bounds {
+		count += h.Buckets[i]
+		buckets[b] = count
+	}
+	return h.Count(), buckets
+}

@@ -1,0 +1,238 @@
+// The live page. It draws each look that /events sends; rates are differences of two looks.
+'use strict';
+
+const $ = id => document.getElementById(id);
+const kept = 120; // looks in a chart
+const history = { messages: [[], []], bytes: [[], []], sessions: [[]], lag: [[]] };
+let meta = null, before = null, token = null;
+
+// node makes an element; what it holds is text, never markup.
+function node(tag, text, cls) {
+  const n = document.createElement(tag);
+  if (text !== undefined) n.textContent = text;
+  if (cls) n.className = cls;
+  return n;
+}
+
+function si(n, unit = '') {
+  if (!isFinite(n)) return '–';
+  const steps = ['', 'k', 'M', 'G', 'T'];
+  let i = 0;
+  while (Math.abs(n) >= 999.5 && i < steps.length - 1) { n /= 1000; i++; }
+  const digits = i === 0 ? (n === Math.round(n) ? 0 : n < 10 ? 1 : 0) : n < 10 ? 2 : n < 100 ? 1 : 0;
+  return n.toFixed(digits) + (steps[i] + unit ? ' ' + steps[i] + unit : '');
+}
+const count = n => n.toLocaleString('en').replaceAll(',', ' ');
+function time(s) {
+  if (s === null || !isFinite(s)) return '–';
+  if (s < 1e-3) return (s * 1e6).toFixed(0) + ' µs';
+  if (s < 1) return (s * 1e3).toFixed(s < 1e-2 ? 1 : 0) + ' ms';
+  if (s < 120) return s.toFixed(1) + ' s';
+  if (s < 7200) return (s / 60).toFixed(0) + ' min';
+  return (s / 3600).toFixed(1) + ' h';
+}
+
+// What a look says: the value of a metric whose labels are these, the sum over all, and each one.
+const each = (look, name) => look.numbers[name] || [];
+const same = (n, labels) => labels.every((l, i) => n.l && n.l[i] === l);
+const find = (look, name, ...labels) => each(look, name).find(n => same(n, labels));
+const value = (look, name, ...labels) => { const n = find(look, name, ...labels); return n ? n.v : 0; };
+const sum = (look, name) => each(look, name).reduce((s, n) => s + n.v, 0);
+const seconds = look => before ? Math.max((new Date(look.at) - new Date(before.at)) / 1000, 0.001) : NaN;
+const rate = (look, name, ...labels) => before ?
+  Math.max(0, (labels.length ? value(look, name, ...labels) - value(before, name, ...labels) : sum(look, name) - sum(before, name)) / seconds(look)) : NaN;
+
+// quantile of buckets; those of an earlier look are taken off. It returns the bound of the bucket, or null without anything in it.
+function quantile(buckets, earlier, q) {
+  if (!buckets) return null;
+  const b = buckets.map((n, i) => n - (earlier ? earlier[i] : 0));
+  const all = b.reduce((s, n) => s + n, 0);
+  let upTo = 0;
+  for (let i = 0; all > 0 && i < b.length; i++) {
+    upTo += b[i];
+    if (upTo >= q * all) return meta.bounds_seconds[Math.min(i, meta.bounds_seconds.length - 1)];
+  }
+  return null;
+}
+
+function tiles(look) {
+  const refused = sum(look, 'servercore_refused_connections_total'), most = value(look, 'servercore_sessions_max');
+  const stalled = each(look, 'servercore_loop_unresponsive_seconds').filter(n => n.v > 1).length;
+  const list = [
+    ['open sessions', count(value(look, 'servercore_sessions')), most ? 'of ' + count(most) + ' at most' : 'no bound'],
+    ['accepted', si(rate(look, 'servercore_accepted_sessions_total'), '/s'), count(value(look, 'servercore_accepted_sessions_total')) + ' in all'],
+    ['ended', si(rate(look, 'servercore_loop_ended_sessions_total'), '/s'), count(sum(look, 'servercore_loop_ended_sessions_total')) + ' in all'],
+    ['refused', si(rate(look, 'servercore_refused_connections_total'), '/s'), count(refused) + ' in all'],
+    ['received', si(rate(look, 'servercore_loop_received_bytes_total'), 'B/s'), si(rate(look, 'servercore_loop_received_messages_total')) + ' messages/s'],
+    ['sent', si(rate(look, 'servercore_loop_sent_bytes_total'), 'B/s'), si(rate(look, 'servercore_loop_sent_messages_total')) + ' messages/s'],
+    ['from Send to the kernel, p99', time(queueDelay(look)), 'since the start, of one Send in 256'],
+    ['loops that hold still', String(stalled), count(sum(look, 'servercore_loop_stalls_total')) + ' stalls in all', stalled > 0],
+  ];
+  $('tiles').replaceChildren(...list.map(([name, v, note, bad]) => {
+    const t = node('div', undefined, bad ? 'tile bad' : 'tile');
+    t.append(node('dt', name), node('dd', v), node('dd', note, 'note'));
+    return t;
+  }));
+}
+
+function queueDelay(look) {
+  const n = each(look, 'servercore_queue_delay_seconds')[0];
+  return n ? quantile(n.b, null, 0.99) : null;
+}
+
+// lag is the p99 of a loop's lag since the look before; a loop that holds still now counts for as long as it does.
+function lag(look, loop) {
+  const now = find(look, 'servercore_loop_lag_seconds', loop), was = before && find(before, 'servercore_loop_lag_seconds', loop);
+  const p99 = now ? quantile(now.b, was && was.b, 0.99) : null;
+  return Math.max(p99 || 0, value(look, 'servercore_loop_unresponsive_seconds', loop));
+}
+
+function chart(id, format, ...values) {
+  const lines = history[id];
+  values.forEach((v, i) => { lines[i].push(isFinite(v) ? v : 0); if (lines[i].length > kept) lines[i].shift(); });
+  const top = Math.max(...lines.flat(), 1e-9), ns = 'http://www.w3.org/2000/svg', shapes = [];
+  const path = (d, cls) => { const p = document.createElementNS(ns, 'path'); p.setAttribute('d', d); if (cls) p.setAttribute('class', cls); return p; };
+  shapes.push(path('M0 18H560'), path('M0 108H560'));
+  lines.forEach((line, i) => {
+    const at = (v, k) => `${(560 - (line.length - 1 - k) * 560 / (kept - 1)).toFixed(1)} ${(108 - 90 * v / top).toFixed(1)}`;
+    if (line.length > 1) shapes.push(path('M' + line.map(at).join('L'), 'ab'[i]));
+  });
+  $(id).replaceChildren(...shapes);
+  let label = $(id).previousElementSibling.querySelector('.top');
+  if (!label) { label = node('span', '', 'soft top'); $(id).previousElementSibling.append(' ', label); }
+  label.textContent = 'now ' + values.map(format).join(', ') + '; top ' + format(top);
+}
+
+// table fills a table: columns are [title, class].
+function table(id, columns, rows, none) {
+  const head = node('thead'), tr = node('tr'), body = node('tbody');
+  columns.forEach(([title, cls]) => tr.append(node('th', title, cls)));
+  head.append(tr);
+  rows.forEach(cells => {
+    const r = node('tr');
+    cells.forEach((c, i) => {
+      const [text, cls] = Array.isArray(c) ? c : [c, columns[i][1]];
+      const td = node('td', typeof text === 'object' ? undefined : text, cls);
+      if (typeof text === 'object') td.append(text);
+      r.append(td);
+    });
+    body.append(r);
+  });
+  if (!rows.length) { const r = node('tr'), td = node('td', none, 'soft'); td.colSpan = columns.length; r.append(td); body.append(r); }
+  $(id).replaceChildren(head, body);
+}
+
+function bars(id, look, name, none) {
+  const by = new Map();
+  each(look, name).forEach(n => { const l = n.l[n.l.length - 1]; by.set(l, (by.get(l) || 0) + n.v); });
+  const was = new Map();
+  if (before) each(before, name).forEach(n => { const l = n.l[n.l.length - 1]; was.set(l, (was.get(l) || 0) + n.v); });
+  const list = [...by].filter(([, v]) => v > 0).sort((a, b) => b[1] - a[1]), most = list.length ? list[0][1] : 1;
+  $(id).replaceChildren(...list.map(([label, v]) => {
+    const row = node('div', undefined, 'bar'), track = node('span'), fill = node('i');
+    fill.style.width = 100 * v / most + '%';
+    track.append(fill);
+    const per = before ? (v - (was.get(label) || 0)) / seconds(look) : 0;
+    row.append(node('span', label.replaceAll('_', ' ')), track, node('b', count(v) + (per > 0 ? `, ${si(per, '/s')}` : '')));
+    return row;
+  }), ...(list.length ? [] : [node('div', none, 'soft')]));
+}
+
+function loops(look) {
+  const names = ['received_messages_total', 'sent_messages_total', 'received_bytes_total', 'sent_bytes_total'].map(n => 'servercore_loop_' + n);
+  table('loops', [['loop'], ['sessions'], ['received'], ['sent'], ['received'], ['sent'], ['wake-ups'], ['lag p99'], ['stalls'], ['stalled'], ['holds still']],
+    each(look, 'servercore_loop_sessions').map(n => {
+      const l = n.l[0], still = value(look, 'servercore_loop_unresponsive_seconds', l), late = lag(look, l);
+      return [l, count(n.v), si(rate(look, names[0], l), '/s'), si(rate(look, names[1], l), '/s'), si(rate(look, names[2], l), 'B/s'), si(rate(look, names[3], l), 'B/s'),
+        si(rate(look, 'servercore_loop_wakeups_total', l), '/s'), [time(late), late > 0.1 ? 'bad' : ''], count(value(look, 'servercore_loop_stalls_total', l)),
+        time(value(look, 'servercore_loop_stalled_seconds_total', l)), [still > 0 ? time(still) : 'no', still > 1 ? 'bad' : '']];
+    }), 'the engine has not started');
+}
+
+function sessions(id, list, look, none) {
+  const columns = [['id'], ['remote', 'left'], ['listener', 'left'], ['loop'], ['queued'], ['received'], ['sent'], ['dropped'], ['quiet for'], ['open for'], ['', '']];
+  table(id, columns, list.map(s => [count(s.id), s.remote || '–', s.listener || '–', String(s.loop), si(s.pending_bytes, 'B'), si(s.bytes_in, 'B'), si(s.bytes_out, 'B'),
+    [si(s.bytes_dropped, 'B'), s.bytes_dropped ? 'bad' : ''], time(Math.max(0, (new Date(look.at) - new Date(s.active)) / 1000)), time((new Date(look.at) - new Date(s.opened)) / 1000), action(s)]), none);
+}
+
+// action is what an operator may do with a session.
+function action(s) {
+  if (s.ending) return node('span', 'ending', 'soft');
+  if (!meta.admin) return node('span', s.paused ? 'paused' : s.slow ? 'slow' : '', 'soft');
+  const b = node('button', 'disconnect');
+  b.onclick = async () => {
+    if (meta.token && token === null) token = prompt('The token of Options.Token');
+    const r = await fetch('admin/disconnect?id=' + s.id, { method: 'POST', headers: token ? { Authorization: 'Bearer ' + token } : {} });
+    if (r.status === 401) token = null;
+    if (!r.ok) alert(await r.text());
+  };
+  return b;
+}
+
+function alarms(look) {
+  const list = [];
+  if (look.state === 'draining') list.push(['warn', 'The engine is draining: it accepts nothing, and sessions end.']);
+  if (look.state === 'ended') list.push(['bad', 'The engine has ended.']);
+  each(look, 'servercore_loop_unresponsive_seconds').forEach(n => {
+    if (n.v > 1) list.push(['bad', `Loop ${n.l[0]} has not looked for ${time(n.v)}: a callback holds it.`]);
+  });
+  if (rate(look, 'servercore_refused_connections_total', 'descriptors') > 0) list.push(['bad', 'Connections are shed: the process is out of descriptors.']);
+  if (rate(look, 'servercore_refused_connections_total', 'full') > 0) list.push(['warn', 'Connections are refused: MaxSessions is reached.']);
+  $('alarms').replaceChildren(...list.map(([cls, text]) => node('li', text, cls)));
+}
+
+function all(look) {
+  if (!$('all').closest('details').open) return;
+  const rows = [];
+  meta.metrics.forEach(m => each(look, m.name).forEach(n => {
+    const labels = (n.l || []).map((l, i) => `${m.labels[i]}=${l}`).join(' ');
+    const v = n.b ? `${count(n.b.reduce((s, x) => s + x, 0))} in ${time(n.v)}` : m.unit === 'seconds' ? time(n.v) : m.unit === 'bytes' ? si(n.v, 'B') : count(n.v);
+    rows.push([m.name, [labels, 'left'], v, [m.help, 'text']]);
+  }));
+  table('all', [['name'], ['of', 'left'], ['value'], ['what it is', 'left']], rows, '');
+}
+
+function draw(look) {
+  $('state').textContent = look.state;
+  $('state').className = 'pill ' + ({ running: 'ok', ended: 'bad' }[look.state] || 'warn');
+  $('at').textContent = new Date(look.at).toLocaleTimeString();
+  alarms(look);
+  tiles(look);
+  chart('messages', v => si(v, '/s'), rate(look, 'servercore_loop_received_messages_total'), rate(look, 'servercore_loop_sent_messages_total'));
+  chart('bytes', v => si(v, 'B/s'), rate(look, 'servercore_loop_received_bytes_total'), rate(look, 'servercore_loop_sent_bytes_total'));
+  chart('sessions', v => count(Math.round(v)), value(look, 'servercore_sessions'));
+  chart('lag', time, Math.max(0, ...each(look, 'servercore_loop_sessions').map(n => lag(look, n.l[0]))));
+  loops(look);
+  bars('refused', look, 'servercore_refused_connections_total', 'nobody');
+  bars('ended', look, 'servercore_loop_ended_sessions_total', 'none');
+  table('callbacks', [['callback'], ['timed'], ['mean'], ['p50 <'], ['p99 <'], ['all <']], each(look, 'servercore_callback_seconds').map(n => {
+    const timed = n.b.reduce((s, x) => s + x, 0);
+    return [n.l[0], count(timed), time(n.v / timed), time(quantile(n.b, null, 0.5)), time(quantile(n.b, null, 0.99)), time(quantile(n.b, null, 1))];
+  }), 'none was called');
+  table('listeners', [['address'], ['open'], ['accepted'], ['refused'], ['received'], ['sent']], each(look, 'servercore_listener_sessions').map(n => {
+    const l = n.l[0];
+    const refused = each(look, 'servercore_listener_refused_connections_total').filter(r => r.l[0] === l).reduce((s, r) => s + r.v, 0);
+    return [l, count(n.v), count(value(look, 'servercore_listener_accepted_sessions_total', l)), count(refused),
+      si(value(look, 'servercore_listener_received_bytes_total', l), 'B'), si(value(look, 'servercore_listener_sent_bytes_total', l), 'B')];
+  }), 'none');
+  sessions('fattest', look.fattest, look, 'none has bytes queued');
+  sessions('slowest', look.slowest, look, 'none');
+  table('closed', [['id'], ['remote', 'left'], ['listener', 'left'], ['reason', 'left'], ['open for'], ['received'], ['sent'], ['dropped']], look.closed.map(c =>
+    [count(c.id), c.remote || '–', c.listener || '–', [c.reason || c.cause, 'text'], time(c.duration_seconds), si(c.bytes_in, 'B'), si(c.bytes_out, 'B'), [si(c.bytes_dropped, 'B'), c.bytes_dropped ? 'bad' : '']]), 'none');
+  all(look);
+  before = look;
+}
+
+async function start() {
+  try {
+    meta = await (await fetch('meta')).json();
+  } catch (e) {
+    setTimeout(start, 2000);
+    return;
+  }
+  const events = new EventSource('events'); // it connects again by itself
+  events.onmessage = e => draw(JSON.parse(e.data));
+  events.onerror = () => { $('state').textContent = 'no connection'; $('state').className = 'pill bad'; };
+}
+
+start();

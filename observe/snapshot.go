@@ -1,0 +1,92 @@
+package observe
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/servercore-go/servercore/engine"
+)
+
+// look is what the page gets once in each interval. It has every number of engine.Stats, so that one that is added there is on the page.
+type look struct {
+	At      time.Time            `json:"at"`
+	State   string               `json:"state"`
+	Numbers map[string][]reading `json:"numbers"` // by name
+	Fattest []sessionJSON        `json:"fattest"` // with most bytes queued
+	Slowest []sessionJSON        `json:"slowest"` // whose peers do not take what they are offered, the longest inactive first
+	Closed  []closedJSON         `json:"closed"`  // the last one first
+}
+
+// reading is one number with its labels: a value, or the buckets of a histogram and the sum in seconds.
+type reading struct {
+	Labels  []string `json:"l,omitempty"`
+	Value   float64  `json:"v"`
+	Buckets []uint64 `json:"b,omitempty"`
+}
+
+// shown is how many sessions a table of the page has.
+const shown = 10
+
+// snapshot looks at the engine. With many sessions most of it is the walk over all of them: see engine.SessionStats.
+func (h *handler) snapshot() any {
+	l := look{At: time.Now().UTC(), State: h.engine.State().String(), Numbers: make(map[string][]reading)}
+	for s := range h.engine.Stats().Samples() {
+		n := reading{Labels: s.LabelValues, Value: s.Value}
+		if s.Histogram != nil {
+			n.Value, n.Buckets = s.Histogram.Sum.Seconds(), s.Histogram.Buckets[:]
+		}
+		l.Numbers[s.Name] = append(l.Numbers[s.Name], n)
+	}
+	fattest := best[engine.SessionStats]{less: sortedBy("pending", true), size: shown}
+	slowest := best[engine.SessionStats]{less: sortedBy("active", false), size: shown}
+	for s := range h.engine.SessionStats() {
+		if s.Pending > 0 {
+			fattest.add(s)
+		}
+		if s.Slow {
+			slowest.add(s)
+		}
+	}
+	l.Fattest, l.Slowest = sessionsOf(fattest.sorted()), sessionsOf(slowest.sorted())
+	l.Closed = []closedJSON{}
+	for c := range h.engine.Closed() {
+		if len(l.Closed) == shown {
+			break
+		}
+		l.Closed = append(l.Closed, closedOf(c))
+	}
+	return l
+}
+
+func sessionsOf(some []engine.SessionStats) []sessionJSON {
+	list := make([]sessionJSON, 0, len(some))
+	for _, s := range some {
+		list = append(list, sessionOf(s))
+	}
+	return list
+}
+
+// serveMeta serves what does not change: what the numbers mean, and the bounds of the histograms' buckets, in seconds.
+func (h *handler) serveMeta(w http.ResponseWriter, _ *http.Request) {
+	type metric struct {
+		Name   string   `json:"name"`
+		Help   string   `json:"help"`
+		Kind   string   `json:"kind"`
+		Unit   string   `json:"unit,omitempty"`
+		Labels []string `json:"labels,omitempty"`
+	}
+	meta := struct {
+		Interval float64   `json:"interval_seconds"`
+		Bounds   []float64 `json:"bounds_seconds"`
+		Admin    bool      `json:"admin"`
+		Token    bool      `json:"token"`
+		Metrics  []metric  `json:"metrics"`
+	}{Interval: h.Interval.Seconds(), Admin: h.Admin, Token: h.Token != ""}
+	for _, b := range engine.HistogramBounds() {
+		meta.Bounds = append(meta.Bounds, b.Seconds())
+	}
+	for _, m := range engine.Metrics() {
+		meta.Metrics = append(meta.Metrics, metric{m.Name, m.Help, m.Kind.String(), m.Unit, m.Labels})
+	}
+	writeJSON(w, meta)
+}
