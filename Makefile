@@ -2,6 +2,7 @@
 
 # go.work ties the modules together, and finds the tools of tools/go.mod.
 TOOL := go tool
+OURS := ./... ./observe/... ./cmd/echoserver/...
 ALL  := work
 
 .PHONY: all check fmt vet staticcheck imports api test race trials soak bench mutants mutants-sample simulate
@@ -14,12 +15,12 @@ fmt:
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "run gofmt -w on:"; echo "$$files"; exit 1; }
 
 vet:
-	GOOS=linux go vet ./...
-	GOOS=darwin go vet ./...
-	GOOS=freebsd go vet ./...
+	GOOS=linux go vet $(OURS)
+	GOOS=darwin go vet $(OURS)
+	GOOS=freebsd go vet $(OURS)
 
 staticcheck:
-	$(TOOL) staticcheck ./... ./cluster/... ./examples/cluster
+	$(TOOL) staticcheck $(OURS) ./cluster/... ./examples/cluster
 
 imports:
 	go test -run '^TestImport' .
@@ -32,7 +33,7 @@ test:
 	go test $(ALL)
 
 race:
-	go test -race -shuffle=on ./...
+	go test -race -shuffle=on $(OURS)
 
 # make mutants               known mistakes in every package, one at a time, and whether a test notices each: half an hour
 # make mutants ONLY=frame/   those whose "file: name" the expression matches

@@ -17,6 +17,7 @@
 //	children.go     reaping of child processes
 //	status.go       the status line and the log on a terminal
 //	output.go       writers that never block
+//	observe.go      -observe: the server of the pages that show the engine
 package echoserver
 
 import (
@@ -71,6 +72,14 @@ func LimitHeap() {
 // there. The log goes to stderr. A reader that does not read stdout or stderr blocks nothing. It only delays the return of Main, by
 // flushTime at most; a write that hangs goes on after that.
 func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	return MainWithPages(ctx, nil, args, environ, stdout, stderr)
+}
+
+// MainWithPages is Main for a program that has pages to serve on -observe. Without pages, -observe is an error.
+//
+// After the addresses, stdout gets "observe on http://ADDRESS/", or "observe on unix:PATH". The pages end after the engine has, so that they show
+// how it drains. At a restart the new process takes their socket over, and the old one serves none while it drains.
+func MainWithPages(ctx context.Context, pages Pages, args, environ []string, stdout, stderr io.Writer) int {
 	whole := environ != nil
 	caught := catchSignals(whole) // first, so that no early signal is lost
 	defer caught.release(whole)
@@ -82,7 +91,7 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 		fmt.Fprintf(screen.err, "echoserver: %v\n", err)
 		return exitFault
 	}
-	s, code := caught.during(ctx, before, screen, func() (*service, int) { return prepare(args, environ, before, screen) })
+	s, code := caught.during(ctx, before, screen, func() (*service, int) { return prepare(args, environ, before, pages, screen) })
 	if s == nil {
 		return code
 	}
@@ -94,11 +103,12 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	defer func() { s.stopStatus() }()
 	defer func() { s.manager.close() }()
 	defer s.recorder.close()
+	defer s.pages.close()
 	return s.run(ctx)
 }
 
 // prepare starts the server. It returns nil and the exit code if there is nothing to run.
-func prepare(args, environ []string, before *predecessor, screen *screen) (*service, int) {
+func prepare(args, environ []string, before *predecessor, pages Pages, screen *screen) (*service, int) {
 	cfg, err := parseFlags(args, environ)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -107,7 +117,12 @@ func prepare(args, environ []string, before *predecessor, screen *screen) (*serv
 	case err != nil:
 		return nil, usage(screen.err, err)
 	}
-	log := slog.New(slog.NewTextHandler(screen.log(), &slog.HandlerOptions{Level: cfg.logLevel}))
+	if cfg.observe != "" && pages == nil {
+		return nil, usage(screen.err, errors.New("-observe: this program has no pages to serve; use cmd/echoserver"))
+	}
+	level := new(slog.LevelVar)
+	level.Set(cfg.logLevel)
+	log := slog.New(slog.NewTextHandler(screen.log(), &slog.HandlerOptions{Level: level}))
 	e, err := engine.New(cfg.options(log))
 	if err != nil {
 		return nil, usage(screen.err, err)
@@ -130,9 +145,9 @@ func prepare(args, environ []string, before *predecessor, screen *screen) (*serv
 		s.recorder.close()
 		return nil, usage(screen.err, err)
 	}
-	if err := e.Start(); err != nil {
+	if err := s.start(environ); err != nil {
 		s.recorder.close()
-		fmt.Fprintf(screen.err, "echoserver: cannot listen on %s: %v\n", cfg.addr, err)
+		fmt.Fprintf(screen.err, "echoserver: %v\n", err)
 		return nil, exitFault
 	}
 	for _, socket := range s.sockets {
@@ -140,6 +155,10 @@ func prepare(args, environ []string, before *predecessor, screen *screen) (*serv
 	}
 	for _, l := range s.listeners {
 		fmt.Fprintf(screen.out, "listening on %s\n", formatAddr(l.Addr()))
+	}
+	if s.pages != nil {
+		s.pages.serve(pages(e, PagesOptions{Admin: cfg.observeAdmin, Token: lookup(environ, observeToken), Level: level, Logger: log}), log)
+		s.pages.say(screen.out)
 	}
 	return s, exitOK
 }
@@ -166,7 +185,11 @@ type config struct {
 	ws               string // path, "" for none
 	record           string // file, "" for none
 	recordRing       int    // MiB, 0 for none
+	observe          string // value of -observe, "" for none
+	observeAdmin     bool
 	file             string
+
+	observeNetwork, observeAddress string // the parts of observe, for net.Listen
 }
 
 // smallestSendLimit is the smallest value of -send-limit, in bytes. Reading pauses at a quarter of the limit, and one OnRecv brings up
@@ -239,6 +262,7 @@ func flagSet(c *config) *flag.FlagSet {
 	fs.Func("record-ring",
 		"`MiB` of the recording to keep in memory instead. SIGUSR1 writes them to the file of -record, with the\ntime in its name. The default 0 stands for writing everything at once.",
 		number(&c.recordRing, 1, "0 (write everything) or a positive number of MiB"))
+	c.observeFlags(fs)
 	fs.StringVar(&c.file, configFlag, "",
 		"TOML `file` with settings. Its keys are the names of these flags, such as max-sessions = 1000 or\nidle = \"90s\".")
 	return fs
@@ -285,27 +309,29 @@ func parseFlags(args, environ []string) (*config, error) {
 		return nil, errors.New("-record-ring needs -record: what SIGUSR1 writes needs a name")
 	}
 	var err error
-	c.network, c.address, err = parseAddr(c.addr)
-	return c, err
+	if c.network, c.address, err = parseAddr("addr", c.addr); err != nil {
+		return nil, err
+	}
+	return c, c.parseObserve()
 }
 
-// parseAddr splits the value of -addr into the network and address for Engine.Listen.
-func parseAddr(s string) (network, address string, err error) {
+// parseAddr splits the value of a flag, such as -addr, into the network and the address to listen on.
+func parseAddr(flag, s string) (network, address string, err error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok {
 		switch {
 		case path == "":
-			return "", "", fmt.Errorf("-addr %q has no path: use unix:PATH, such as unix:/tmp/echo.sock", s)
+			return "", "", fmt.Errorf("-%s %q has no path: use unix:PATH, such as unix:/tmp/echo.sock", flag, s)
 		case strings.ContainsRune(path, 0):
-			return "", "", fmt.Errorf("-addr %q: a path cannot contain a zero byte", s)
+			return "", "", fmt.Errorf("-%s %q: a path cannot contain a zero byte", flag, s)
 		}
 		return "unix", path, nil
 	}
 	_, port, err := net.SplitHostPort(s)
 	if err != nil {
-		return "", "", fmt.Errorf("-addr %q: use host:port, such as :7777, 127.0.0.1:7777 or [::1]:7777, or unix:PATH", s)
+		return "", "", fmt.Errorf("-%s %q: use host:port, such as :7777, 127.0.0.1:7777 or [::1]:7777, or unix:PATH", flag, s)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return "", "", fmt.Errorf("-addr %q: the port must be a number from 0 to 65535 (0: any free one)", s)
+		return "", "", fmt.Errorf("-%s %q: the port must be a number from 0 to 65535 (0: any free one)", flag, s)
 	}
 	return "tcp", s, nil
 }
@@ -328,6 +354,7 @@ func helpText() string {
   nc 127.0.0.1 7777                           a client
   echoserver -tls-self-signed                 TLS, with a certificate made for this machine
   echoserver -ws /ws                          WebSocket at ws://127.0.0.1:7777/ws
+  echoserver -observe 127.0.0.1:9100          what it does, at http://127.0.0.1:9100/
 
 Signals:
   SIGINT (Ctrl-C), SIGTERM, SIGHUP   stop accepting, deliver what is queued, and exit within ` + drainTimeout.String() + `

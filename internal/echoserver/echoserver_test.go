@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 		if d, err := time.ParseDuration(os.Getenv(shortTimes)); err == nil {
 			startTimeout, endTimeout = d, d
 		}
-		os.Exit(Main(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+		os.Exit(MainWithPages(context.Background(), testPages, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 	}
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // under nohup the programs that the tests start would ignore it too
 	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
@@ -61,6 +61,9 @@ var badFlags = []struct{ args, advice string }{
 	{"-idle -1s", "use 0 (never)"},
 	{"-stats -1s", "use 0 (off)"},
 	{"-log-level loud", "use debug, info, warn or error"},
+	{"-observe 9100", "-observe \"9100\": use host:port"},
+	{"-observe unix:", "-observe \"unix:\" has no path"},
+	{"-observe-admin", "give -observe an address too"},
 	{"-color", "-color"},
 	{"-record-ring 64", "-record-ring needs -record"},
 	{"-record-ring -1 -record x", "use 0 (write everything)"},
@@ -146,7 +149,7 @@ func FuzzParseAddr(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		network, address, err := parseAddr(s)
+		network, address, err := parseAddr("addr", s)
 		if err != nil {
 			if network != "" || address != "" || !strings.Contains(err.Error(), "-addr") {
 				t.Fatalf("%q: network %q, address %q, error %v", s, network, address, err)
@@ -267,7 +270,7 @@ func (s *server) addr() net.Addr {
 	s.t.Helper()
 	line, _, _ := strings.Cut(s.out.String(), "\n")
 	said, ok := strings.CutPrefix(line, "listening on ")
-	network, address, err := parseAddr(said)
+	network, address, err := parseAddr("addr", said)
 	if !ok || err != nil {
 		s.t.Fatalf("first line %q, log:\n%s", line, s.log)
 	}

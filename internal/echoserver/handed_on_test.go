@@ -22,7 +22,8 @@ func TestFlagsAreHandedOn(t *testing.T) {
 	// A new flag belongs above, or into this list of flags that are not for the engine.
 	known := map[string]bool{"loops": true, "max-sessions": true, "send-limit": true, "idle": true,
 		"addr": true, "mode": true, "stats": true, "log-level": true, "drain": true,
-		"tls-cert": true, "tls-key": true, "tls-self-signed": true, "ws": true, "record": true, "record-ring": true, configFlag: true}
+		"tls-cert": true, "tls-key": true, "tls-self-signed": true, "ws": true, "record": true, "record-ring": true,
+		"observe": true, "observe-admin": true, configFlag: true}
 	flagSet(new(config)).VisitAll(func(f *flag.Flag) {
 		if !known[f.Name] {
 			t.Errorf("-%s is neither checked here nor listed as a flag that is not for the engine", f.Name)

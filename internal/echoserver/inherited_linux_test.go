@@ -145,7 +145,7 @@ func TestManagerThatDoesNotReadMany(t *testing.T) {
 // Restarts leak no descriptor: each process has as many as the one before.
 func TestRestartsLeakNoDescriptor(t *testing.T) {
 	reap(t)
-	p := spawn(t, "-addr", "127.0.0.1:0", "-drain", "1m")
+	p := spawn(t, "-addr", "127.0.0.1:0", "-drain", "1m", "-observe", "127.0.0.1:0")
 	count := func(pid int) (n int) {
 		waitFor(t, func() bool { // what the start needed is closed before long
 			fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))

@@ -164,8 +164,9 @@ type successor struct {
 	chain    *os.File // reading end of the chain; nil except in the first process of a container
 }
 
-// start starts the program with the listening sockets and the secrets for TLS. addr is the -addr for which the sockets were opened.
-func (p program) start(children *children, c *chain, listeners []*engine.Listener, addr string, tls *tlsServer) (*successor, error) {
+// start starts the program with the listening sockets, the secrets for TLS and the socket of -observe. addr is the -addr for which the
+// listening sockets were opened.
+func (p program) start(children *children, c *chain, listeners []*engine.Listener, addr string, tls *tlsServer, pages *observer) (*successor, error) {
 	if errHome != nil {
 		return nil, errHome
 	}
@@ -207,16 +208,38 @@ func (p program) start(children *children, c *chain, listeners []*engine.Listene
 		env = append(env, fmt.Sprintf("%s=%d", secretsFD, firstInherited+len(files)))
 		files = append(files, secrets)
 	}
-	// Start it in the folder with the name of homeDir, as a start by hand would. If that fails, in the folder of this process.
+	shown, err := pages.file()
+	if err != nil {
+		n.close()
+		return nil, err
+	}
+	if shown != nil {
+		env = append(env, fmt.Sprintf("%s=%d %s", observeSocket, firstInherited+len(files), pages.addr))
+		files = append(files, shown)
+	}
+	return n, p.run(n, files, env)
+}
+
+// run starts the program in the folder with the name of homeDir, as a start by hand would. If that fails, in the folder of this process.
+func (p program) run(n *successor, files []*os.File, env []string) (err error) {
 	for _, dir := range []string{homeDir, ""} {
 		cmd := exec.Command(homePath, p.args...)
 		cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles, cmd.Env = dir, os.Stdin, p.stdout, p.stderr, files, env
-		if n.pid, n.ended, err = children.start(cmd); err == nil {
-			return n, nil
+		if n.pid, n.ended, err = n.children.start(cmd); err == nil {
+			return nil
 		}
 	}
 	n.close()
-	return nil, err
+	return err
+}
+
+// inheritedAddr returns the -addr that a successor must have to take the sockets over. It is "" for sockets of a service manager, which
+// every successor takes over.
+func (s *service) inheritedAddr() string {
+	if s.managed {
+		return ""
+	}
+	return s.config.addr
 }
 
 // inheritedEnviron returns the part of the environment that a successor inherits.
@@ -224,7 +247,7 @@ func inheritedEnviron(environ []string) (kept []string) {
 	watched := lookup(environ, "WATCHDOG_PID")
 	for _, v := range environ {
 		switch name, _, _ := strings.Cut(v, "="); name {
-		case inheritance, chained, secretsFD, "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES":
+		case inheritance, chained, secretsFD, observeSocket, "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES":
 		case "WATCHDOG_PID": // the watchdog follows the main process
 		case "WATCHDOG_USEC":
 			if watched == "" || watched == strconv.Itoa(os.Getpid()) { // otherwise it is for another process

@@ -30,6 +30,7 @@ type service struct {
 	secrets     *secrets   // handed over by the predecessor; nil for none
 	tls         *tlsServer // nil without TLS
 	recorder    *recorder  // nil without -record
+	pages       *observer  // nil without -observe
 	program     program
 	stopStatus  func()
 	main        bool     // this process is the main one: the service manager listens to it, and it may restart
@@ -191,7 +192,7 @@ func (s *service) restart(ctx context.Context) {
 	s.tell(reloading()...)
 	go func() {
 		defer cancel()
-		next, err := s.program.start(s.children, s.chain, s.listeners, s.inheritedAddr(), s.tls)
+		next, err := s.program.start(s.children, s.chain, s.listeners, s.inheritedAddr(), s.tls, s.pages)
 		if err == nil {
 			err = next.accepts(ctx, a.killNow)
 		}
@@ -243,15 +244,6 @@ func (a *attempt) killSuccessor() {
 	}
 }
 
-// inheritedAddr returns the -addr that a successor must have to take the sockets over. It is "" for sockets of a service manager, which
-// every successor takes over.
-func (s *service) inheritedAddr() string {
-	if s.managed {
-		return ""
-	}
-	return s.config.addr
-}
-
 // sessionPoll is how often a process that was replaced counts its sessions. The engine sends no event when the last one ends.
 const sessionPoll = 100 * time.Millisecond
 
@@ -261,6 +253,7 @@ func (s *service) retire(ctx context.Context, next *successor) int {
 	for _, l := range s.listeners {
 		_ = l.Close()
 	}
+	s.pages.handOver()
 	s.stopStatus()
 	s.chain.report("main %d", next.pid)
 	if s.chain.first { // the service manager goes on to watch the first process of the container

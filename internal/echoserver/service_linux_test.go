@@ -22,7 +22,7 @@ import (
 func openSockets(t *testing.T) (files []*os.File, addrs []net.Addr) {
 	t.Helper()
 	for _, ask := range everyAddr(t) {
-		network, address, err := parseAddr(ask)
+		network, address, err := parseAddr("addr", ask)
 		if err != nil {
 			t.Fatal(err)
 		}

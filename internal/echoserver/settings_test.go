@@ -67,7 +67,8 @@ func TestSettingsPrecedence(t *testing.T) {
 func TestSettingsKnowEveryFlag(t *testing.T) {
 	values := map[string]string{"addr": "127.0.0.1:1", "loops": "2", "mode": "game", "max-sessions": "3", "send-limit": "131072",
 		"idle": "4s", "stats": "5s", "log-level": "warn", "drain": "6s",
-		"tls-cert": "/c", "tls-key": "/k", "tls-self-signed": "true", "ws": "/w", "record": "/r", "record-ring": "7"}
+		"tls-cert": "/c", "tls-key": "/k", "tls-self-signed": "true", "ws": "/w", "record": "/r", "record-ring": "7",
+		"observe": "127.0.0.1:2", "observe-admin": "true"}
 	var file strings.Builder
 	var environ []string
 	flagSet(new(config)).VisitAll(func(f *flag.Flag) {

@@ -51,6 +51,19 @@ func Listen(address string, listen func() (net.Listener, error)) (net.Listener, 
 	return ln, &Binding{path, file}, nil
 }
 
+// Bound returns the binding of a unix socket that another process has bound and handed over, nil if there is nothing at the address.
+func Bound(address string) *Binding {
+	path, err := filepath.Abs(address)
+	if err != nil {
+		return nil
+	}
+	file, err := os.Lstat(path)
+	if err != nil {
+		return nil
+	}
+	return &Binding{path, file}
+}
+
 // Path returns the absolute path.
 func (b *Binding) Path() string { return b.path }
 
