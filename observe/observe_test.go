@@ -68,9 +68,14 @@ func start(t *testing.T, eo engine.Options, o Options) *rig {
 		}
 	})
 	r.addr = l.Addr().String()
-	r.web = httptest.NewServer(Handler(e, o))
-	t.Cleanup(r.web.Close)
+	r.serve(o)
 	return r
+}
+
+// serve serves the pages.
+func (r *rig) serve(o Options) {
+	r.web = httptest.NewServer(Handler(r.engine, o))
+	r.t.Cleanup(r.web.Close)
 }
 
 func must(t *testing.T, err error) {

@@ -25,7 +25,9 @@ function si(n, unit = '') {
 const count = n => n.toLocaleString('en').replaceAll(',', ' ');
 function time(s) {
   if (s === null || !isFinite(s)) return '–';
-  if (s < 1e-3) return (s * 1e6).toFixed(0) + ' µs';
+  if (s === 0) return '0 s';
+  if (s < 1e-6) return (s * 1e9).toFixed(0) + ' ns';
+  if (s < 1e-3) return (s * 1e6).toFixed(s < 1e-5 ? 1 : 0) + ' µs';
   if (s < 1) return (s * 1e3).toFixed(s < 1e-2 ? 1 : 0) + ' ms';
   if (s < 120) return s.toFixed(1) + ' s';
   if (s < 7200) return (s / 60).toFixed(0) + ' min';
@@ -66,7 +68,7 @@ function tiles(look) {
     ['received', si(rate(look, 'servercore_loop_received_bytes_total'), 'B/s'), si(rate(look, 'servercore_loop_received_messages_total')) + ' messages/s'],
     ['sent', si(rate(look, 'servercore_loop_sent_bytes_total'), 'B/s'), si(rate(look, 'servercore_loop_sent_messages_total')) + ' messages/s'],
     ['from Send to the kernel, p99', time(queueDelay(look)), 'since the start, of one Send in 256'],
-    ['loops that hold still', String(stalled), count(sum(look, 'servercore_loop_stalls_total')) + ' stalls in all', stalled > 0],
+    ['loops that hold still', String(stalled), 'stalls in all: ' + count(sum(look, 'servercore_loop_stalls_total')), stalled > 0],
   ];
   $('tiles').replaceChildren(...list.map(([name, v, note, bad]) => {
     const t = node('div', undefined, bad ? 'tile bad' : 'tile');
@@ -98,12 +100,10 @@ function chart(id, format, ...values) {
     if (line.length > 1) shapes.push(path('M' + line.map(at).join('L'), 'ab'[i]));
   });
   $(id).replaceChildren(...shapes);
-  let label = $(id).previousElementSibling.querySelector('.top');
-  if (!label) { label = node('span', '', 'soft top'); $(id).previousElementSibling.append(' ', label); }
-  label.textContent = 'now ' + values.map(format).join(', ') + '; top ' + format(top);
+  $(id).previousElementSibling.textContent = 'now ' + values.map(format).join(', ') + '; top ' + format(top) + ' in ' + time(kept * meta.interval_seconds);
 }
 
-// table fills a table: columns are [title, class].
+// table fills a table. A column is [title, class]: opt for one that a phone leaves out. A cell is what it shows, or [that, class].
 function table(id, columns, rows, none) {
   const head = node('thead'), tr = node('tr'), body = node('tbody');
   columns.forEach(([title, cls]) => tr.append(node('th', title, cls)));
@@ -111,14 +111,14 @@ function table(id, columns, rows, none) {
   rows.forEach(cells => {
     const r = node('tr');
     cells.forEach((c, i) => {
-      const [text, cls] = Array.isArray(c) ? c : [c, columns[i][1]];
-      const td = node('td', typeof text === 'object' ? undefined : text, cls);
+      const [text, cls] = Array.isArray(c) ? c : [c, ''];
+      const td = node('td', typeof text === 'object' ? undefined : text, [columns[i][1], cls].filter(Boolean).join(' '));
       if (typeof text === 'object') td.append(text);
       r.append(td);
     });
     body.append(r);
   });
-  if (!rows.length) { const r = node('tr'), td = node('td', none, 'soft'); td.colSpan = columns.length; r.append(td); body.append(r); }
+  if (!rows.length) { const r = node('tr'), td = node('td', none, 'soft none'); td.colSpan = columns.length; r.append(td); body.append(r); }
   $(id).replaceChildren(head, body);
 }
 
@@ -140,7 +140,7 @@ function bars(id, look, name, none) {
 
 function loops(look) {
   const names = ['received_messages_total', 'sent_messages_total', 'received_bytes_total', 'sent_bytes_total'].map(n => 'servercore_loop_' + n);
-  table('loops', [['loop'], ['sessions'], ['received'], ['sent'], ['received'], ['sent'], ['wake-ups'], ['lag p99'], ['stalls'], ['stalled'], ['holds still']],
+  table('loops', [['loop'], ['sessions'], ['messages in'], ['messages out', 'opt'], ['bytes in', 'opt'], ['bytes out', 'opt'], ['wake-ups', 'opt'], ['lag p99'], ['stalls', 'opt'], ['stalled', 'opt'], ['holds still']],
     each(look, 'servercore_loop_sessions').map(n => {
       const l = n.l[0], still = value(look, 'servercore_loop_unresponsive_seconds', l), late = lag(look, l);
       return [l, count(n.v), si(rate(look, names[0], l), '/s'), si(rate(look, names[1], l), '/s'), si(rate(look, names[2], l), 'B/s'), si(rate(look, names[3], l), 'B/s'),
@@ -150,7 +150,7 @@ function loops(look) {
 }
 
 function sessions(id, list, look, none) {
-  const columns = [['id'], ['remote', 'left'], ['listener', 'left'], ['loop'], ['queued'], ['received'], ['sent'], ['dropped'], ['quiet for'], ['open for'], ['', '']];
+  const columns = [['id'], ['remote', 'left'], ['listener', 'left opt'], ['loop', 'opt'], ['queued'], ['received', 'opt'], ['sent', 'opt'], ['dropped', 'opt'], ['quiet for'], ['open for', 'opt'], ['', '']];
   table(id, columns, list.map(s => [count(s.id), s.remote || '–', s.listener || '–', String(s.loop), si(s.pending_bytes, 'B'), si(s.bytes_in, 'B'), si(s.bytes_out, 'B'),
     [si(s.bytes_dropped, 'B'), s.bytes_dropped ? 'bad' : ''], time(Math.max(0, (new Date(look.at) - new Date(s.active)) / 1000)), time((new Date(look.at) - new Date(s.opened)) / 1000), action(s)]), none);
 }
@@ -174,7 +174,7 @@ function alarms(look) {
   if (look.state === 'draining') list.push(['warn', 'The engine is draining: it accepts nothing, and sessions end.']);
   if (look.state === 'ended') list.push(['bad', 'The engine has ended.']);
   each(look, 'servercore_loop_unresponsive_seconds').forEach(n => {
-    if (n.v > 1) list.push(['bad', `Loop ${n.l[0]} has not looked for ${time(n.v)}: a callback holds it.`]);
+    if (n.v > 1) list.push(['bad', `Loop ${n.l[0]} has not responded for ${time(n.v)}: a callback holds it.`]);
   });
   if (rate(look, 'servercore_refused_connections_total', 'descriptors') > 0) list.push(['bad', 'Connections are shed: the process is out of descriptors.']);
   if (rate(look, 'servercore_refused_connections_total', 'full') > 0) list.push(['warn', 'Connections are refused: MaxSessions is reached.']);
@@ -187,15 +187,15 @@ function all(look) {
   meta.metrics.forEach(m => each(look, m.name).forEach(n => {
     const labels = (n.l || []).map((l, i) => `${m.labels[i]}=${l}`).join(' ');
     const v = n.b ? `${count(n.b.reduce((s, x) => s + x, 0))} in ${time(n.v)}` : m.unit === 'seconds' ? time(n.v) : m.unit === 'bytes' ? si(n.v, 'B') : count(n.v);
-    rows.push([m.name, [labels, 'left'], v, [m.help, 'text']]);
+    rows.push([m.name, labels, v, m.help]);
   }));
-  table('all', [['name'], ['of', 'left'], ['value'], ['what it is', 'left']], rows, '');
+  table('all', [['name', 'left'], ['of', 'left'], ['value'], ['what it is', 'text opt']], rows, '');
 }
 
 function draw(look) {
   $('state').textContent = look.state;
   $('state').className = 'pill ' + ({ running: 'ok', ended: 'bad' }[look.state] || 'warn');
-  $('at').textContent = new Date(look.at).toLocaleTimeString();
+  $('at').textContent = new Date(look.at).toLocaleTimeString([], { hour12: false });
   alarms(look);
   tiles(look);
   chart('messages', v => si(v, '/s'), rate(look, 'servercore_loop_received_messages_total'), rate(look, 'servercore_loop_sent_messages_total'));
@@ -205,11 +205,11 @@ function draw(look) {
   loops(look);
   bars('refused', look, 'servercore_refused_connections_total', 'nobody');
   bars('ended', look, 'servercore_loop_ended_sessions_total', 'none');
-  table('callbacks', [['callback'], ['timed'], ['mean'], ['p50 <'], ['p99 <'], ['all <']], each(look, 'servercore_callback_seconds').map(n => {
+  table('callbacks', [['callback'], ['timed'], ['mean'], ['p50 <', 'opt'], ['p99 <'], ['max <']], each(look, 'servercore_callback_seconds').map(n => {
     const timed = n.b.reduce((s, x) => s + x, 0);
     return [n.l[0], count(timed), time(n.v / timed), time(quantile(n.b, null, 0.5)), time(quantile(n.b, null, 0.99)), time(quantile(n.b, null, 1))];
   }), 'none was called');
-  table('listeners', [['address'], ['open'], ['accepted'], ['refused'], ['received'], ['sent']], each(look, 'servercore_listener_sessions').map(n => {
+  table('listeners', [['address', 'left'], ['open'], ['accepted'], ['refused'], ['received', 'opt'], ['sent', 'opt']], each(look, 'servercore_listener_sessions').map(n => {
     const l = n.l[0];
     const refused = each(look, 'servercore_listener_refused_connections_total').filter(r => r.l[0] === l).reduce((s, r) => s + r.v, 0);
     return [l, count(n.v), count(value(look, 'servercore_listener_accepted_sessions_total', l)), count(refused),
@@ -217,8 +217,8 @@ function draw(look) {
   }), 'none');
   sessions('fattest', look.fattest, look, 'none has bytes queued');
   sessions('slowest', look.slowest, look, 'none');
-  table('closed', [['id'], ['remote', 'left'], ['listener', 'left'], ['reason', 'left'], ['open for'], ['received'], ['sent'], ['dropped']], look.closed.map(c =>
-    [count(c.id), c.remote || '–', c.listener || '–', [c.reason || c.cause, 'text'], time(c.duration_seconds), si(c.bytes_in, 'B'), si(c.bytes_out, 'B'), [si(c.bytes_dropped, 'B'), c.bytes_dropped ? 'bad' : '']]), 'none');
+  table('closed', [['id'], ['remote', 'left'], ['listener', 'left opt'], ['reason', 'text'], ['open for'], ['received', 'opt'], ['sent', 'opt'], ['dropped', 'opt']], look.closed.map(c =>
+    [count(c.id), c.remote || '–', c.listener || '–', c.reason || c.cause, time(c.duration_seconds), si(c.bytes_in, 'B'), si(c.bytes_out, 'B'), [si(c.bytes_dropped, 'B'), c.bytes_dropped ? 'bad' : '']]), 'none');
   all(look);
   before = look;
 }

@@ -1,0 +1,181 @@
+//go:build browser
+
+// The live page in a real browser: go test -tags browser -run '^TestBrowser' ./observe. It needs Chromium, so it stands behind a tag; .ci/run runs it.
+// OBSERVE_SHOTS=DIR keeps the screenshots.
+
+package observe
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/servercore-go/servercore/engine"
+	"github.com/servercore-go/servercore/internal/chromium"
+	"github.com/servercore-go/servercore/session"
+)
+
+// member is a session of a room, in which each gets what the others say.
+type member struct {
+	session.Session
+	room *session.Group
+}
+
+func (m *member) OnConnected(net.Addr) { m.room.Join(m) }
+func (m *member) OnRecv(data []byte)   { m.room.Broadcast(data, m) }
+
+// crowd is an engine under load: clients that exchange messages, and a room in which one member does not read.
+type crowd struct {
+	*rig
+	holder net.Conn // a client that sends nothing by itself
+	echoes net.Addr
+	quit   chan struct{}
+	done   sync.WaitGroup
+}
+
+const crowdSize, roomSize, maxSessions = 24, 6, 40
+
+func gather(t *testing.T) *crowd {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	e, err := engine.New(engine.Options{Loops: 2, MaxSessions: maxSessions, StallWarning: 200 * time.Millisecond, Logger: log})
+	must(t, err)
+	c := &crowd{rig: &rig{t: t, engine: e, hold: make(chan struct{})}, quit: make(chan struct{})}
+	echoes, err := e.Listen("tcp", "127.0.0.1:0", func() session.Handler { return &echo{hold: c.hold} })
+	must(t, err)
+	group := new(session.Group)
+	room, err := e.Listen("tcp", "127.0.0.1:0", func() session.Handler { return &member{room: group} })
+	must(t, err)
+	must(t, e.Start())
+	c.addr, c.echoes = echoes.Addr().String(), echoes.Addr()
+	c.serve(Options{Admin: true, Logger: log, Interval: 200 * time.Millisecond})
+	t.Cleanup(func() {
+		close(c.quit)
+		_ = e.Close() // ends the clients
+		c.done.Wait()
+	})
+	c.holder = c.dial("hello")
+	for range crowdSize - 1 {
+		c.every(5*time.Millisecond, c.dial("hello"), 64, true)
+	}
+	speaker, slow := c.join(room.Addr()), c.join(room.Addr())
+	must(t, slow.(*net.TCPConn).SetReadBuffer(4096))
+	for range roomSize - 2 {
+		reader := c.join(room.Addr())
+		c.done.Go(func() { _, _ = io.Copy(io.Discard, reader) })
+	}
+	c.every(5*time.Millisecond, speaker, 16<<10, false)
+	return c
+}
+
+func (c *crowd) join(a net.Addr) net.Conn {
+	c.t.Helper()
+	conn, err := net.Dial("tcp", a.String())
+	must(c.t, err)
+	c.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// every sends so many bytes in each interval, and reads as many back, until the crowd or the connection ends.
+func (c *crowd) every(interval time.Duration, conn net.Conn, size int, back bool) {
+	c.done.Go(func() {
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		data := make([]byte, size)
+		for {
+			select {
+			case <-c.quit:
+				return
+			case <-tick.C:
+			}
+			if _, err := conn.Write(data); err != nil {
+				return
+			}
+			if back {
+				if _, err := io.ReadFull(conn, data); err != nil {
+					return
+				}
+			}
+		}
+	})
+}
+
+// tile is the value of a tile of the page, as a number.
+func tile(name string) string {
+	return fmt.Sprintf(`parseFloat([...document.querySelectorAll(".tile")].find((t) => t.querySelector("dt").textContent === %q).querySelector("dd").textContent)`, name)
+}
+
+const stalledAlarm = `[...document.querySelectorAll("#alarms li")].some((li) => /^Loop \d has not responded for/.test(li.textContent))`
+
+// The page shows the load, the peer that does not read, what was refused, and how a loop stalls and goes on.
+func TestBrowserShowsTheEngine(t *testing.T) {
+	c := gather(t)
+	_ = c.dial("bye").Close()
+	tab := chromium.Start(t).Profile().Open(c.web.URL+"/", 1200, 2200)
+	tab.Wait(`document.querySelector("#state").textContent === "running"`)
+	for range maxSessions - crowdSize - roomSize + 3 { // the last ones are refused
+		c.join(c.echoes)
+	}
+	tab.Wait(tile("open sessions") + " >= " + fmt.Sprint(crowdSize+roomSize))
+	for _, name := range []string{"received", "sent", "accepted", "refused"} {
+		tab.Wait(tile(name) + " >= 0")
+	}
+	tab.Wait(tile("received") + " > 0 && " + tile("sent") + " > 0")
+	tab.Wait(`document.querySelectorAll("#loops tbody tr").length === 2`)
+	tab.Wait(`document.querySelectorAll("#listeners tbody tr").length === 2`)
+	tab.Wait(`/[1-9]/.test(document.querySelector("#refused .bar b").textContent) && document.querySelector("#refused").textContent.includes("full")`)
+	tab.Wait(`document.querySelector("#ended").textContent.includes("peer closed")`)
+	tab.Wait(`document.querySelector("#closed").textContent.includes("closed")`)
+	tab.Wait(`document.querySelector("#fattest tbody tr").cells.length > 5`)
+	tab.Wait(`document.querySelector("#slowest tbody tr").cells.length > 5`)
+	tab.Wait(`document.querySelectorAll("#messages path.a").length === 1 && document.querySelectorAll("#lag path.a").length === 1`)
+	show(t, tab, "load")
+
+	c.stall(tab)
+	show(t, tab, "stalled")
+	close(c.hold)
+	tab.Wait("!(" + stalledAlarm + ")")
+	tab.Wait(tile("loops that hold still") + " === 0")
+
+	tab.Eval(`document.querySelector("details").open = true`, nil)
+	tab.Wait(`document.querySelectorAll("#all tbody tr").length > 50`)
+	tab.Eval(`document.querySelector("#slowest button").click()`, nil)
+	tab.Wait(`document.querySelector("#closed").textContent.includes("disconnected by an operator")`)
+	if problems := tab.Problems(); len(problems) > 0 {
+		t.Errorf("the console says: %s", strings.Join(problems, "\n"))
+	}
+}
+
+// stall has a callback hold its loop, and waits until the page says so.
+func (c *crowd) stall(tab *chromium.Tab) {
+	c.t.Helper()
+	_, err := io.WriteString(c.holder, "hold")
+	must(c.t, err)
+	tab.Wait(stalledAlarm)
+	tab.Wait(tile("loops that hold still") + " > 0")
+}
+
+// show looks at the page in both widths and colours: nothing may stick out.
+func show(t *testing.T, tab *chromium.Tab, name string) {
+	t.Helper()
+	for _, size := range [][2]int{{1200, 2200}, {390, 3400}} {
+		for _, scheme := range []string{chromium.Light, chromium.Dark} {
+			tab.Look(scheme, size[0], size[1])
+			tab.Wait(fmt.Sprintf("innerWidth === %d", size[0]))
+			wide := ""
+			tab.Eval(`[document.documentElement, ...document.querySelectorAll(".scroll")].filter((e) => e.clientWidth > 0 && e.scrollWidth > e.clientWidth).
+				map((e) => (e.firstElementChild.id || "the page") + " has " + e.scrollWidth + " of " + e.clientWidth).join(", ")`, &wide)
+			if wide != "" {
+				t.Errorf("%d wide, sticks out: %s", size[0], wide)
+			}
+			tab.Shoot(os.Getenv("OBSERVE_SHOTS"), fmt.Sprintf("%s-%d-%s", name, size[0], scheme))
+		}
+	}
+	tab.Look(chromium.Light, 1200, 2200)
+}
