@@ -29,7 +29,7 @@ function time(s) {
   if (s < 1e-6) return (s * 1e9).toFixed(0) + ' ns';
   if (s < 1e-3) return (s * 1e6).toFixed(s < 1e-5 ? 1 : 0) + ' µs';
   if (s < 1) return (s * 1e3).toFixed(s < 1e-2 ? 1 : 0) + ' ms';
-  if (s < 120) return s.toFixed(1) + ' s';
+  if (s < 120) return s.toFixed(s < 10 ? 1 : 0) + ' s';
   if (s < 7200) return (s / 60).toFixed(0) + ' min';
   return (s / 3600).toFixed(1) + ' h';
 }
@@ -145,7 +145,7 @@ function loops(look) {
       const l = n.l[0], still = value(look, 'servercore_loop_unresponsive_seconds', l), late = lag(look, l);
       return [l, count(n.v), si(rate(look, names[0], l), '/s'), si(rate(look, names[1], l), '/s'), si(rate(look, names[2], l), 'B/s'), si(rate(look, names[3], l), 'B/s'),
         si(rate(look, 'servercore_loop_wakeups_total', l), '/s'), [time(late), late > 0.1 ? 'bad' : ''], count(value(look, 'servercore_loop_stalls_total', l)),
-        time(value(look, 'servercore_loop_stalled_seconds_total', l)), [still > 0 ? time(still) : 'no', still > 1 ? 'bad' : '']];
+        time(value(look, 'servercore_loop_stalled_seconds_total', l)), [still > 0.1 ? time(still) : 'no', still > 1 ? 'bad' : '']];
     }), 'the engine has not started');
 }
 

@@ -64,6 +64,9 @@ func unindent(lines []string) []string {
 	return out
 }
 
+// elsewhere are the files of examples of pages about another module.
+var elsewhere = map[string]string{"observing.md": "observe/guide_test.go"}
+
 // Every Go block of a page is a run of lines of the page's own file of examples, or of a program under examples: a page shows only code that
 // compiles and runs. So is every block of a systemd unit a run of lines of the units that echoserver comes with.
 func TestPagesShowCodeThatRuns(t *testing.T) {
@@ -73,6 +76,9 @@ func TestPagesShowCodeThatRuns(t *testing.T) {
 		sources := slices.Clone(programs)
 		if name != "README.md" {
 			own := strings.ReplaceAll(strings.TrimSuffix(name, ".md"), "-", "_") + "_test.go"
+			if elsewhere[name] != "" {
+				own = root + "/" + elsewhere[name]
+			}
 			sources = append(sources, read(t, own)...)
 		}
 		found := 0
