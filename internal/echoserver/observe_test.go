@@ -10,8 +10,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/servercore-go/servercore/engine"
 )
@@ -110,6 +112,56 @@ func TestObserveSettings(t *testing.T) {
 	defer o.close()
 	if !c.observeAdmin || c.logLevel != slog.LevelWarn || o.addr != "127.0.0.1:0" {
 		t.Errorf("settings %+v, observer of %s", c, o.addr)
+	}
+}
+
+// The end of the pages answers a request whose connection was accepted, ends one that lasts, and does not wait for its patience.
+func TestObserveAnswersWhatItAccepted(t *testing.T) {
+	c, err := parseFlags([]string{"-observe", "127.0.0.1:0"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := openObserver(c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, goOn := make(chan struct{}, 2), make(chan struct{})
+	mux := http.NewServeMux()
+	mux.HandleFunc("/slow", func(w http.ResponseWriter, _ *http.Request) {
+		begun <- struct{}{}
+		<-goOn
+		fmt.Fprint(w, "an answer")
+	})
+	mux.HandleFunc("/events", func(_ http.ResponseWriter, r *http.Request) {
+		begun <- struct{}{}
+		<-r.Context().Done()
+		close(goOn) // the slow one is answered after the end has begun
+	})
+	o.serve(mux, slog.New(slog.DiscardHandler))
+	url := "http://" + o.listener.Addr().String()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+	answers := make(chan string, 2)
+	for _, path := range []string{"/slow", "/events"} {
+		go func() {
+			resp, err := client.Get(url + path)
+			if err != nil {
+				answers <- path + ": " + err.Error()
+				return
+			}
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			answers <- fmt.Sprintf("%s: %s %v", path, body, err)
+		}()
+		<-begun
+	}
+	began := time.Now()
+	o.close()
+	if took := time.Since(began); took >= pagesPatience {
+		t.Errorf("the end took %v", took)
+	}
+	got := []string{<-answers, <-answers}
+	if slices.Sort(got); !slices.Equal(got, []string{"/events:  <nil>", "/slow: an answer <nil>"}) {
+		t.Errorf("answers %q", got)
 	}
 }
 

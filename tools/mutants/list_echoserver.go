@@ -24,7 +24,7 @@ var inEchoserver = []mutant{
 	{"a new process gives up when the old one dies", "internal/echoserver/service.go",
 		"			if a == refused {\n", "			if a == refused || a == died {\n", "./internal/echoserver TestPredecessorDiesEarly|TestPredecessorDiesInTheHandOver"},
 	{"the old process goes on accepting after the hand-over", "internal/echoserver/service.go",
-		"	for _, l := range s.listeners {\n		_ = l.Close()\n	}\n	s.stopStatus()\n", "	s.stopStatus()\n", "./internal/echoserver TestRestartRefusesNobody|TestSignalsAfterTheHandOver"},
+		"	for _, l := range s.listeners {\n		_ = l.Close()\n	}\n	s.pages.handOver()\n", "	s.pages.handOver()\n", "./internal/echoserver TestRestartRefusesNobody|TestSignalsAfterTheHandOver"},
 	{"-drain is not kept", "internal/echoserver/service.go",
 		"	late := time.NewTimer(s.config.drain)\n", "	late := time.NewTimer(time.Hour)\n", "./internal/echoserver TestDrainEnds"},
 	{"a server that was replaced stays when its sessions have ended", "internal/echoserver/service.go",

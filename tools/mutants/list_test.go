@@ -84,7 +84,7 @@ type loaded struct {
 func load(t *testing.T) *loaded {
 	t.Helper()
 	l := &loaded{fset: token.NewFileSet(), exports: make(map[string]string), files: make(map[string]map[string]*ast.File), paths: make(map[string]string)}
-	cmd := exec.Command("go", "list", "-deps", "-export", "-json=ImportPath,Export,Dir,GoFiles,Standard,Module", "./...")
+	cmd := exec.Command("go", "list", "-deps", "-export", "-json=ImportPath,Export,Dir,GoFiles,Standard,Module", "./...", "./observe/...")
 	cmd.Dir, cmd.Stderr = root, os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
