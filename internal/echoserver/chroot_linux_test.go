@@ -11,7 +11,8 @@ import (
 // The program serves and can be restarted in a root folder that contains nothing else (no /dev, no /proc, no /etc).
 func TestEmptyRoot(t *testing.T) {
 	root := tempDir(t)
-	build := exec.Command("go", "build", "-o", filepath.Join(root, "echoserver"), "../../cmd/echoserver")
+	build := exec.Command("go", "build", "-o", filepath.Join(root, "echoserver"), ".")
+	build.Dir = "../../cmd/echoserver" // a module of its own
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

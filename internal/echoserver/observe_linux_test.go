@@ -1,8 +1,12 @@
 package echoserver
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -10,6 +14,37 @@ import (
 	"syscall"
 	"testing"
 )
+
+// pagesOf returns a client for the pages that a server says it serves. Each request has a connection of its own.
+func pagesOf(t *testing.T, s *server) (c *http.Client, url string) {
+	t.Helper()
+	s.out.wait(t, "observe on ", 1)
+	s.out.wait(t, "\n", 2)
+	_, said, _ := strings.Cut(s.out.String(), "observe on ")
+	said, _, _ = strings.Cut(said, "\n")
+	transport := &http.Transport{DisableKeepAlives: true}
+	if path, ok := strings.CutPrefix(said, "unix:"); ok {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}
+		said = "http://echoserver/"
+	}
+	return &http.Client{Transport: transport, Timeout: patience}, strings.TrimSuffix(said, "/")
+}
+
+// state returns what /state answers.
+func state(c *http.Client, url string) (string, error) {
+	resp, err := c.Get(url + "/state")
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = errors.New(resp.Status)
+	}
+	return string(text), err
+}
 
 // At a restart the pages refuse nobody, a page that is open ends, and what answers then is the new process. At the end the socket is gone.
 func TestObserveAcrossARestart(t *testing.T) {

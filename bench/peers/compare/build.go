@@ -23,7 +23,10 @@ func buildGo(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("run compare from the folder bench/peers of the repository: %w", err)
 	}
-	if _, err := output(ctx, root, "go", "build", "-o", dir+"/", "./cmd/echoserver", "./cmd/netbench"); err != nil {
+	if _, err := output(ctx, root, "go", "build", "-o", dir+"/", "./cmd/netbench"); err != nil {
+		return err
+	}
+	if _, err := output(ctx, filepath.Join(root, "cmd", "echoserver"), "go", "build", "-o", dir+"/", "."); err != nil {
 		return err
 	}
 	peers, err := nestedDir(ctx)
