@@ -34,8 +34,8 @@ func (h *handler) handleAdmin(mux *http.ServeMux) {
 	}
 }
 
-// guard lets those through who may do more than read: with a Token who has it, without who is on the same machine. A page of another site, which the browser
-// of somebody on this machine may show, is neither (http.CrossOriginProtection), also if its name resolves to a loopback address.
+// guard admits requests that may do more than read: those with the Token, or, if there is none, those from the same machine. It refuses what a page of
+// another site has a browser on this machine send (http.CrossOriginProtection), also if the site's name resolves to a loopback address.
 func (h *handler) guard(next http.HandlerFunc) http.Handler {
 	origins := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -96,16 +96,12 @@ func (h *handler) disconnect(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusNotFound, "no open session has this number")
 		return
 	}
-	ender := s.(interface { // every handler embeds a session.Session
-		Abort()
-		DisconnectWith(error)
-	})
 	action := "disconnect"
 	if abort {
 		action = "abort"
-		ender.Abort()
+		session.Of(s).Abort()
 	} else {
-		ender.DisconnectWith(errOperator)
+		session.Of(s).DisconnectWith(errOperator)
 	}
 	h.Logger.Info("observe: action", "action", action, "session", id, "client", r.RemoteAddr)
 	answer(w, http.StatusOK, "ok")

@@ -49,7 +49,7 @@ func TestBrowserShowsTheEngine(t *testing.T) {
 	show(t, tab, "stalled")
 	close(c.hold)
 	tab.Wait("!(" + stalledAlarm + ")")
-	tab.Wait(tile("loops that hold still") + " === 0")
+	tab.Wait(tile("stalled loops") + " === 0")
 
 	tab.Eval(`document.querySelector("details").open = true`, nil)
 	tab.Wait(`document.querySelectorAll("#all tbody tr").length > 50`)
@@ -65,7 +65,7 @@ func stall(c *crowd, tab *chromium.Tab) {
 	c.t.Helper()
 	c.stall()
 	tab.Wait(stalledAlarm)
-	tab.Wait(tile("loops that hold still") + " > 0")
+	tab.Wait(tile("stalled loops") + " > 0")
 }
 
 // show looks at the page in both widths and colours: nothing may stick out.

@@ -12,7 +12,7 @@
 // # Pages
 //
 //	/            a live page: loops, refusals, ends, traffic, the sessions with most bytes queued, the last that ended
-//	/events      what the page draws, once in Options.Interval, as server-sent events (JSON)
+//	/events      what the page draws, once in each Options.Interval, as server-sent events (JSON)
 //	/meta        what the numbers of /events mean (JSON)
 //	/metrics     Prometheus' text format: the engine, the Go runtime, the process
 //	/sessions    open sessions as JSON; ?sort=pending&order=desc&limit=100&offset=0&listener=...&remote=10.0.0.0/8&slow=1&paused=1&ending=1&min_pending=1
@@ -28,6 +28,7 @@
 //
 // # Parts
 //
-// collector.go: Collector. handler.go: Handler, Options. stream.go: /events. snapshot.go: what the page gets. sessions.go, query.go: /sessions
-// and /closed. health.go: /healthz, /readyz. admin.go: who may do what. page.html, page.js: the page.
+// collector.go: Collector. handler.go: Handler, Options. stream.go: /events. snapshot.go: what it sends. sessions.go, query.go: /sessions
+// and /closed. health.go: /healthz, /readyz. admin.go: what Admin adds, and who may
+// use it. page.html, page.js: the page. grafana: a dashboard and alert rules. measure: what looking costs.
 package observe

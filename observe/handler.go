@@ -13,25 +13,25 @@ import (
 	"github.com/servercore-go/servercore/engine"
 )
 
-// Options are what Handler may be told. The zero value serves what can only be read.
+// Options configure Handler. With the zero value the pages can only be read.
 type Options struct {
-	// Admin serves profiles and actions too. Without Token they are for clients on the same machine, which have connected to a loopback address or a
-	// unix socket; others get 403.
+	// Admin adds profiles and actions. Without Token they are for clients on the same machine, which have connected to a loopback address or a unix
+	// socket; others get 403.
 	Admin bool
 
-	// Token is what clients of Admin must send then, wherever they are: Authorization: Bearer TOKEN. Others get 401.
+	// Token, if it is set, is what clients of Admin must send, on the same machine too: Authorization: Bearer TOKEN. Others get 401.
 	Token string
 
 	// Level is the level of the application's log, for /admin/level. Without it there is no such page.
 	Level *slog.LevelVar
 
-	// Logger gets a line for each action, with what was done and for whom. Default: slog.Default.
+	// Logger gets a line for each action, with the client's address. Default: slog.Default.
 	Logger *slog.Logger
 
-	// Interval is the time between two looks of the page, however many look at it. Default: 1 s; at least 100 ms.
+	// Interval is the time between two snapshots for the page, however many clients have it open. Default: 1 s; at least 100 ms.
 	Interval time.Duration
 
-	// UnhealthyAfter is how long a loop may hold still until /healthz says 503. Default: 30 s. Off if negative.
+	// UnhealthyAfter is how long a loop may not respond until /healthz answers 503. Default: 30 s. Off if negative.
 	UnhealthyAfter time.Duration
 }
 
@@ -62,7 +62,7 @@ func Handler(e *engine.Engine, o Options) http.Handler {
 		o.UnhealthyAfter = 30 * time.Second
 	}
 	h := &handler{Options: o, engine: e}
-	h.stream.look, h.stream.every = h.snapshot, o.Interval
+	h.stream.take, h.stream.every = h.takeSnapshot, o.Interval
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(Collector(e), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -336,12 +336,12 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// Each watcher gets a first look at once, and then one after the other; nothing runs when they have gone.
+// Each watcher gets a snapshot at once, and then one in each interval; nothing runs when they have gone.
 func TestEvents(t *testing.T) {
 	h := &handler{Options: Options{Interval: 100 * time.Millisecond}}
 	r := start(t, engine.Options{}, Options{Interval: 100 * time.Millisecond})
 	h.engine = r.engine
-	h.stream.look, h.stream.every = h.snapshot, h.Interval
+	h.stream.take, h.stream.every = h.takeSnapshot, h.Interval
 	web := httptest.NewServer(http.HandlerFunc(h.stream.serve))
 	defer web.Close()
 	r.dial("hello")
@@ -358,10 +358,10 @@ func TestEvents(t *testing.T) {
 			if !ok {
 				t.Fatalf("an event is %q", line)
 			}
-			var l look
+			var l snapshot
 			must(t, json.Unmarshal([]byte(data), &l))
 			if l.State != "running" || l.Numbers["servercore_sessions"][0].Value != 1 {
-				t.Errorf("the look says %s, %v sessions; want running, 1", l.State, l.Numbers["servercore_sessions"])
+				t.Errorf("the snapshot says %s, %v sessions; want running, 1", l.State, l.Numbers["servercore_sessions"])
 			}
 			_, err = lines.ReadString('\n')
 			must(t, err)
@@ -370,26 +370,26 @@ func TestEvents(t *testing.T) {
 	for _, w := range watchers {
 		_ = w.Body.Close()
 	}
-	eventually(t, "nobody looks any more", func() bool {
+	eventually(t, "no snapshot is taken any more", func() bool {
 		h.stream.mu.Lock()
 		defer h.stream.mu.Unlock()
 		return !h.stream.running && len(h.stream.watchers) == 0
 	})
 }
 
-// A watcher that does not read misses looks and holds nobody up.
+// A watcher that does not read misses snapshots and holds nobody up.
 func TestSlowWatcher(t *testing.T) {
-	s := stream{look: func() any { return 1 }, every: time.Hour}
+	s := stream{take: func() any { return 1 }, every: time.Hour}
 	slow, _ := s.join()
 	for range 5 {
 		s.tell()
 	}
 	if n := len(slow); n != 1 {
-		t.Errorf("%d looks wait for a watcher, want 1", n)
+		t.Errorf("%d snapshots wait for a watcher, want 1", n)
 	}
 	s.leave(slow)
 	if s.tell() {
-		t.Error("it looks on, and nobody watches")
+		t.Error("it goes on without a watcher")
 	}
 }
 

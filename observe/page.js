@@ -1,8 +1,8 @@
-// The live page. It draws each look that /events sends; rates are differences of two looks.
+// The live page. It draws each snapshot that /events sends; rates are differences of two snapshots.
 'use strict';
 
 const $ = id => document.getElementById(id);
-const kept = 120; // looks in a chart
+const kept = 120; // snapshots in a chart
 const history = { messages: [[], []], bytes: [[], []], sessions: [[]], lag: [[]] };
 let meta = null, before = null, token = null;
 
@@ -34,7 +34,7 @@ function time(s) {
   return (s / 3600).toFixed(1) + ' h';
 }
 
-// What a look says: the value of a metric whose labels are these, the sum over all, and each one.
+// What a snapshot says: the value of a metric whose labels are these, the sum over all, and each one.
 const each = (look, name) => look.numbers[name] || [];
 const same = (n, labels) => labels.every((l, i) => n.l && n.l[i] === l);
 const find = (look, name, ...labels) => each(look, name).find(n => same(n, labels));
@@ -44,7 +44,7 @@ const seconds = look => before ? Math.max((new Date(look.at) - new Date(before.a
 const rate = (look, name, ...labels) => before ?
   Math.max(0, (labels.length ? value(look, name, ...labels) - value(before, name, ...labels) : sum(look, name) - sum(before, name)) / seconds(look)) : NaN;
 
-// quantile of buckets; those of an earlier look are taken off. It returns the bound of the bucket, or null without anything in it.
+// quantile of buckets; those of an earlier snapshot are subtracted. It returns the bound of the bucket, or null without anything in it.
 function quantile(buckets, earlier, q) {
   if (!buckets) return null;
   const b = buckets.map((n, i) => n - (earlier ? earlier[i] : 0));
@@ -68,7 +68,7 @@ function tiles(look) {
     ['received', si(rate(look, 'servercore_loop_received_bytes_total'), 'B/s'), si(rate(look, 'servercore_loop_received_messages_total')) + ' messages/s'],
     ['sent', si(rate(look, 'servercore_loop_sent_bytes_total'), 'B/s'), si(rate(look, 'servercore_loop_sent_messages_total')) + ' messages/s'],
     ['from Send to the kernel, p99', time(queueDelay(look)), 'since the start, of one Send in 256'],
-    ['loops that hold still', String(stalled), 'stalls in all: ' + count(sum(look, 'servercore_loop_stalls_total')), stalled > 0],
+    ['stalled loops', String(stalled), 'stalls in all: ' + count(sum(look, 'servercore_loop_stalls_total')), stalled > 0],
   ];
   $('tiles').replaceChildren(...list.map(([name, v, note, bad]) => {
     const t = node('div', undefined, bad ? 'tile bad' : 'tile');
@@ -82,7 +82,7 @@ function queueDelay(look) {
   return n ? quantile(n.b, null, 0.99) : null;
 }
 
-// lag is the p99 of a loop's lag since the look before; a loop that holds still now counts for as long as it does.
+// lag is the p99 of a loop's lag since the snapshot before; a loop that does not respond counts with the time since when.
 function lag(look, loop) {
   const now = find(look, 'servercore_loop_lag_seconds', loop), was = before && find(before, 'servercore_loop_lag_seconds', loop);
   const p99 = now ? quantile(now.b, was && was.b, 0.99) : null;
@@ -140,7 +140,7 @@ function bars(id, look, name, none) {
 
 function loops(look) {
   const names = ['received_messages_total', 'sent_messages_total', 'received_bytes_total', 'sent_bytes_total'].map(n => 'servercore_loop_' + n);
-  table('loops', [['loop'], ['sessions'], ['messages in'], ['messages out', 'opt'], ['bytes in', 'opt'], ['bytes out', 'opt'], ['wake-ups', 'opt'], ['lag p99'], ['stalls', 'opt'], ['stalled', 'opt'], ['holds still']],
+  table('loops', [['loop'], ['sessions'], ['messages in'], ['messages out', 'opt'], ['bytes in', 'opt'], ['bytes out', 'opt'], ['wake-ups', 'opt'], ['lag p99'], ['stalls', 'opt'], ['stalled in all', 'opt'], ['stalled for']],
     each(look, 'servercore_loop_sessions').map(n => {
       const l = n.l[0], still = value(look, 'servercore_loop_unresponsive_seconds', l), late = lag(look, l);
       return [l, count(n.v), si(rate(look, names[0], l), '/s'), si(rate(look, names[1], l), '/s'), si(rate(look, names[2], l), 'B/s'), si(rate(look, names[3], l), 'B/s'),

@@ -7,8 +7,8 @@ import (
 	"github.com/servercore-go/servercore/engine"
 )
 
-// look is what the page gets once in each interval. It has every number of engine.Stats, so that one that is added there is on the page.
-type look struct {
+// snapshot is what the page gets once in each interval. It has every number of engine.Stats, so that one that is added there is on the page.
+type snapshot struct {
 	At      time.Time            `json:"at"`
 	State   string               `json:"state"`
 	Numbers map[string][]reading `json:"numbers"` // by name
@@ -27,9 +27,9 @@ type reading struct {
 // shown is how many sessions a table of the page has.
 const shown = 10
 
-// snapshot looks at the engine. With many sessions most of it is the walk over all of them: see engine.SessionStats.
-func (h *handler) snapshot() any {
-	l := look{At: time.Now().UTC(), State: h.engine.State().String(), Numbers: make(map[string][]reading)}
+// takeSnapshot reads the engine. With many sessions most of its time goes into the walk over all of them: see Engine.SessionStats.
+func (h *handler) takeSnapshot() any {
+	l := snapshot{At: time.Now().UTC(), State: h.engine.State().String(), Numbers: make(map[string][]reading)}
 	for s := range h.engine.Stats().Samples() {
 		n := reading{Labels: s.LabelValues, Value: s.Value}
 		if s.Histogram != nil {

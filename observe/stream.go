@@ -8,32 +8,32 @@ import (
 	"time"
 )
 
-// stream looks at the engine for all who watch: one look in each interval, however many they are, and none when nobody does.
+// stream sends snapshots of the engine to the watchers: one in each interval, however many watchers there are, and none without a watcher.
 type stream struct {
-	look  func() any
+	take  func() any // takes a snapshot, which becomes JSON
 	every time.Duration
 
 	mu       sync.Mutex
 	watchers map[chan []byte]struct{}
-	running  bool   // run is on its way
-	last     []byte // the latest look, for those who come
+	running  bool   // run is active
+	last     []byte // the latest snapshot, for the next watcher
 	at       time.Time
 }
 
-// writeWithin is how long a watcher may take for one look. One that is slower is left.
+// writeWithin is how long a watcher may take to receive a snapshot. The connection of a slower one is closed.
 const writeWithin = 10 * time.Second
 
-// serve sends a watcher each look, until one of both goes.
+// serve sends each snapshot to a watcher, until its connection or the server ends.
 func (s *stream) serve(w http.ResponseWriter, r *http.Request) {
-	looks, first := s.join()
-	defer s.leave(looks)
+	snapshots, first := s.join()
+	defer s.leave(snapshots)
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would hold it back
 	to := http.NewResponseController(w)
-	send := func(look []byte) bool {
+	send := func(snapshot []byte) bool {
 		_ = to.SetWriteDeadline(time.Now().Add(writeWithin))
-		_, err := fmt.Fprintf(w, "data: %s\n\n", look)
+		_, err := fmt.Fprintf(w, "data: %s\n\n", snapshot)
 		return err == nil && to.Flush() == nil
 	}
 	if !send(first) {
@@ -41,8 +41,8 @@ func (s *stream) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	for {
 		select {
-		case look := <-looks:
-			if !send(look) {
+		case snapshot := <-snapshots:
+			if !send(snapshot) {
 				return
 			}
 		case <-r.Context().Done():
@@ -51,41 +51,41 @@ func (s *stream) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// join adds a watcher, and returns what it gets first: a look that is not older than the interval.
-func (s *stream) join() (looks chan []byte, first []byte) {
-	looks = make(chan []byte, 1)
+// join adds a watcher, and returns what it gets first: a snapshot that is not older than the interval.
+func (s *stream) join() (snapshots chan []byte, first []byte) {
+	snapshots = make(chan []byte, 1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.watchers == nil {
 		s.watchers = make(map[chan []byte]struct{})
 	}
-	s.watchers[looks] = struct{}{}
+	s.watchers[snapshots] = struct{}{}
 	if time.Since(s.at) >= s.every {
-		s.again()
+		s.refresh()
 	}
 	if !s.running {
 		s.running = true
 		go s.run()
 	}
-	return looks, s.last
+	return snapshots, s.last
 }
 
-func (s *stream) leave(looks chan []byte) {
+func (s *stream) leave(snapshots chan []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.watchers, looks)
+	delete(s.watchers, snapshots)
 }
 
-// again looks once more. The caller holds mu.
-func (s *stream) again() {
-	look, err := json.Marshal(s.look())
-	if err != nil { // a number that JSON has not
-		look = []byte(`{"error":"observe: ` + err.Error() + `"}`)
+// refresh takes a snapshot. The caller holds mu.
+func (s *stream) refresh() {
+	text, err := json.Marshal(s.take())
+	if err != nil { // JSON has no NaN and no infinity
+		text = []byte(`{"error":"observe: ` + err.Error() + `"}`)
 	}
-	s.last, s.at = look, time.Now()
+	s.last, s.at = text, time.Now()
 }
 
-// run looks until nobody watches. A watcher that has not taken the look before gets the next one.
+// run takes snapshots as long as there is a watcher. A watcher that has not received one yet misses the next.
 func (s *stream) run() {
 	tick := time.NewTicker(s.every)
 	defer tick.Stop()
@@ -96,7 +96,7 @@ func (s *stream) run() {
 	}
 }
 
-// tell looks once for all who watch. It returns false if nobody does.
+// tell sends a new snapshot to the watchers. It returns false if there are none.
 func (s *stream) tell() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,10 +104,10 @@ func (s *stream) tell() bool {
 		s.running, s.last, s.at = false, nil, time.Time{}
 		return false
 	}
-	s.again()
-	for looks := range s.watchers {
+	s.refresh()
+	for snapshots := range s.watchers {
 		select {
-		case looks <- s.last:
+		case snapshots <- s.last:
 		default:
 		}
 	}
