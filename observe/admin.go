@@ -34,8 +34,9 @@ func (h *handler) handleAdmin(mux *http.ServeMux) {
 	}
 }
 
-// guard admits requests that may do more than read: those with the Token, or, if there is none, those from the same machine. It refuses what a page of
-// another site has a browser on this machine send (http.CrossOriginProtection), also if the site's name resolves to a loopback address.
+// guard admits requests that may do more than read: those with the Token, or, if there is none, those from the same machine. It refuses
+// what a page of another site has a browser on this machine send (http.CrossOriginProtection), also if the site's name resolves to a
+// loopback address.
 func (h *handler) guard(next http.HandlerFunc) http.Handler {
 	origins := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -60,8 +61,8 @@ func hasToken(r *http.Request, token string) bool {
 	return ok && subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }
 
-// isLocal reports whether a request came to a unix socket, or from a loopback address to one and for one. The Host tells: a name that an attacker has
-// pointed at 127.0.0.1 (DNS rebinding) is not one of these. A request that a proxy on this machine passes on is not local.
+// isLocal reports whether a request came to a unix socket, or from a loopback address to one and for one. The Host tells: a name that an
+// attacker has pointed at 127.0.0.1 (DNS rebinding) is not one of these. A request that a proxy on this machine passes on is not local.
 func isLocal(r *http.Request) bool {
 	switch local := r.Context().Value(http.LocalAddrContextKey).(type) {
 	case *net.UnixAddr:

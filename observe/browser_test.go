@@ -1,7 +1,7 @@
 //go:build browser
 
-// The live page in a real browser: go test -tags browser -run '^TestBrowser' ./observe. It needs Chromium, so it stands behind a tag; .ci/run runs it.
-// OBSERVE_SHOTS=DIR keeps the screenshots.
+// The live page in a real browser: go test -tags browser -run '^TestBrowser' ./observe. It needs Chromium, so it stands behind a tag;
+// .ci/run runs it. OBSERVE_SHOTS=DIR keeps the screenshots.
 
 package observe
 

@@ -10,8 +10,8 @@ import (
 // callbacks, causes and reasons, whose number does not grow with the number of clients. Programs with several engines tell them apart by
 // prometheus.WrapRegistererWith.
 //
-// A scrape takes one Engine.Stats: it waits for nobody and disturbs no loop. The collector may be used by several goroutines at once, before
-// Start too.
+// A scrape takes one Engine.Stats: it waits for nobody and disturbs no loop. The collector may be used by several goroutines at once,
+// before Start too.
 func Collector(e *engine.Engine) prometheus.Collector {
 	c := &collector{engine: e, descs: make(map[string]*prometheus.Desc)}
 	for _, m := range engine.Metrics() {

@@ -15,7 +15,8 @@
 //	/events      what the page draws, once in each Options.Interval, as server-sent events (JSON)
 //	/meta        what the numbers of /events mean (JSON)
 //	/metrics     Prometheus' text format: the engine, the Go runtime, the process
-//	/sessions    open sessions as JSON; ?sort=pending&order=desc&limit=100&offset=0&listener=...&remote=10.0.0.0/8&slow=1&paused=1&ending=1&min_pending=1
+//	/sessions    open sessions as JSON; ?sort=pending&order=desc&limit=100&offset=0, and filters: listener=..., remote=10.0.0.0/8,
+//	             min_pending=1, slow=1, paused=1, ending=1
 //	/closed      sessions that have ended, the last one first; ?cause=idle&limit=100
 //	/healthz     200 as long as the engine lives and its loops respond
 //	/readyz      200 while it accepts connections; 503 before Start and from the beginning of Shutdown on

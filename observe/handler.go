@@ -15,8 +15,8 @@ import (
 
 // Options configure Handler. With the zero value the pages can only be read.
 type Options struct {
-	// Admin adds profiles and actions. Without Token they are for clients on the same machine, which have connected to a loopback address or a unix
-	// socket; others get 403.
+	// Admin adds profiles and actions. Without Token they are for clients on the same machine, which have connected to a loopback address or a
+	// unix socket; others get 403.
 	Admin bool
 
 	// Token, if it is set, is what clients of Admin must send, on the same machine too: Authorization: Bearer TOKEN. Others get 401.
@@ -48,8 +48,8 @@ var page []byte
 //go:embed page.js
 var script []byte
 
-// Handler returns what serves the pages of the package's comment. Serve it on an address of its own, which the clients of the engine do not reach: it shows
-// their addresses. Below another path it wants http.StripPrefix, and a slash at the end of the path.
+// Handler returns what serves the pages of the package's comment. Serve it on an address of its own, which the clients of the engine do not
+// reach: it shows their addresses. Below another path it wants http.StripPrefix, and a slash at the end of the path.
 func Handler(e *engine.Engine, o Options) http.Handler {
 	if o.Logger == nil {
 		o.Logger = slog.Default()

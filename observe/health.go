@@ -7,8 +7,8 @@ import (
 	"github.com/servercore-go/servercore/engine"
 )
 
-// serveHealth answers whether the process should go on: 503 when the engine has ended, or when a loop has not responded for UnhealthyAfter, because a
-// callback holds it. An engine that drains, or has not started, is healthy.
+// serveHealth answers whether the process should go on: 503 when the engine has ended, or when a loop has not responded for UnhealthyAfter,
+// because a callback holds it. An engine that drains, or has not started, is healthy.
 func (h *handler) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	if h.engine.State() == engine.StateEnded {
 		answer(w, http.StatusServiceUnavailable, "the engine has ended")

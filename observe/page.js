@@ -35,14 +35,14 @@ function time(s) {
 }
 
 // What a snapshot says: the value of a metric whose labels are these, the sum over all, and each one.
-const each = (look, name) => look.numbers[name] || [];
+const each = (snapshot, name) => snapshot.numbers[name] || [];
 const same = (n, labels) => labels.every((l, i) => n.l && n.l[i] === l);
-const find = (look, name, ...labels) => each(look, name).find(n => same(n, labels));
-const value = (look, name, ...labels) => { const n = find(look, name, ...labels); return n ? n.v : 0; };
-const sum = (look, name) => each(look, name).reduce((s, n) => s + n.v, 0);
-const seconds = look => before ? Math.max((new Date(look.at) - new Date(before.at)) / 1000, 0.001) : NaN;
-const rate = (look, name, ...labels) => before ?
-  Math.max(0, (labels.length ? value(look, name, ...labels) - value(before, name, ...labels) : sum(look, name) - sum(before, name)) / seconds(look)) : NaN;
+const find = (snapshot, name, ...labels) => each(snapshot, name).find(n => same(n, labels));
+const value = (snapshot, name, ...labels) => { const n = find(snapshot, name, ...labels); return n ? n.v : 0; };
+const sum = (snapshot, name) => each(snapshot, name).reduce((s, n) => s + n.v, 0);
+const seconds = snapshot => before ? Math.max((new Date(snapshot.at) - new Date(before.at)) / 1000, 0.001) : NaN;
+const rate = (snapshot, name, ...labels) => before ?
+  Math.max(0, (labels.length ? value(snapshot, name, ...labels) - value(before, name, ...labels) : sum(snapshot, name) - sum(before, name)) / seconds(snapshot)) : NaN;
 
 // quantile of buckets; those of an earlier snapshot are subtracted. It returns the bound of the bucket, or null without anything in it.
 function quantile(buckets, earlier, q) {
@@ -57,18 +57,18 @@ function quantile(buckets, earlier, q) {
   return null;
 }
 
-function tiles(look) {
-  const refused = sum(look, 'servercore_refused_connections_total'), most = value(look, 'servercore_sessions_max');
-  const stalled = each(look, 'servercore_loop_unresponsive_seconds').filter(n => n.v > 1).length;
+function tiles(snapshot) {
+  const refused = sum(snapshot, 'servercore_refused_connections_total'), most = value(snapshot, 'servercore_sessions_max');
+  const stalled = each(snapshot, 'servercore_loop_unresponsive_seconds').filter(n => n.v > 1).length;
   const list = [
-    ['open sessions', count(value(look, 'servercore_sessions')), most ? 'of ' + count(most) + ' at most' : 'no bound'],
-    ['accepted', si(rate(look, 'servercore_accepted_sessions_total'), '/s'), count(value(look, 'servercore_accepted_sessions_total')) + ' in all'],
-    ['ended', si(rate(look, 'servercore_loop_ended_sessions_total'), '/s'), count(sum(look, 'servercore_loop_ended_sessions_total')) + ' in all'],
-    ['refused', si(rate(look, 'servercore_refused_connections_total'), '/s'), count(refused) + ' in all'],
-    ['received', si(rate(look, 'servercore_loop_received_bytes_total'), 'B/s'), si(rate(look, 'servercore_loop_received_messages_total')) + ' messages/s'],
-    ['sent', si(rate(look, 'servercore_loop_sent_bytes_total'), 'B/s'), si(rate(look, 'servercore_loop_sent_messages_total')) + ' messages/s'],
-    ['from Send to the kernel, p99', time(queueDelay(look)), 'since the start, of one Send in 256'],
-    ['stalled loops', String(stalled), 'stalls in all: ' + count(sum(look, 'servercore_loop_stalls_total')), stalled > 0],
+    ['open sessions', count(value(snapshot, 'servercore_sessions')), most ? 'of ' + count(most) + ' at most' : 'no bound'],
+    ['accepted', si(rate(snapshot, 'servercore_accepted_sessions_total'), '/s'), count(value(snapshot, 'servercore_accepted_sessions_total')) + ' in all'],
+    ['ended', si(rate(snapshot, 'servercore_loop_ended_sessions_total'), '/s'), count(sum(snapshot, 'servercore_loop_ended_sessions_total')) + ' in all'],
+    ['refused', si(rate(snapshot, 'servercore_refused_connections_total'), '/s'), count(refused) + ' in all'],
+    ['received', si(rate(snapshot, 'servercore_loop_received_bytes_total'), 'B/s'), si(rate(snapshot, 'servercore_loop_received_messages_total')) + ' messages/s'],
+    ['sent', si(rate(snapshot, 'servercore_loop_sent_bytes_total'), 'B/s'), si(rate(snapshot, 'servercore_loop_sent_messages_total')) + ' messages/s'],
+    ['from Send to the kernel, p99', time(queueDelay(snapshot)), 'since the start, of one Send in 256'],
+    ['stalled loops', String(stalled), 'stalls in all: ' + count(sum(snapshot, 'servercore_loop_stalls_total')), stalled > 0],
   ];
   $('tiles').replaceChildren(...list.map(([name, v, note, bad]) => {
     const t = node('div', undefined, bad ? 'tile bad' : 'tile');
@@ -77,16 +77,16 @@ function tiles(look) {
   }));
 }
 
-function queueDelay(look) {
-  const n = each(look, 'servercore_queue_delay_seconds')[0];
+function queueDelay(snapshot) {
+  const n = each(snapshot, 'servercore_queue_delay_seconds')[0];
   return n ? quantile(n.b, null, 0.99) : null;
 }
 
 // lag is the p99 of a loop's lag since the snapshot before; a loop that does not respond counts with the time since when.
-function lag(look, loop) {
-  const now = find(look, 'servercore_loop_lag_seconds', loop), was = before && find(before, 'servercore_loop_lag_seconds', loop);
+function lag(snapshot, loop) {
+  const now = find(snapshot, 'servercore_loop_lag_seconds', loop), was = before && find(before, 'servercore_loop_lag_seconds', loop);
   const p99 = now ? quantile(now.b, was && was.b, 0.99) : null;
-  return Math.max(p99 || 0, value(look, 'servercore_loop_unresponsive_seconds', loop));
+  return Math.max(p99 || 0, value(snapshot, 'servercore_loop_unresponsive_seconds', loop));
 }
 
 function chart(id, format, ...values) {
@@ -122,9 +122,9 @@ function table(id, columns, rows, none) {
   $(id).replaceChildren(head, body);
 }
 
-function bars(id, look, name, none) {
+function bars(id, snapshot, name, none) {
   const by = new Map();
-  each(look, name).forEach(n => { const l = n.l[n.l.length - 1]; by.set(l, (by.get(l) || 0) + n.v); });
+  each(snapshot, name).forEach(n => { const l = n.l[n.l.length - 1]; by.set(l, (by.get(l) || 0) + n.v); });
   const was = new Map();
   if (before) each(before, name).forEach(n => { const l = n.l[n.l.length - 1]; was.set(l, (was.get(l) || 0) + n.v); });
   const list = [...by].filter(([, v]) => v > 0).sort((a, b) => b[1] - a[1]), most = list.length ? list[0][1] : 1;
@@ -132,27 +132,27 @@ function bars(id, look, name, none) {
     const row = node('div', undefined, 'bar'), track = node('span'), fill = node('i');
     fill.style.width = 100 * v / most + '%';
     track.append(fill);
-    const per = before ? (v - (was.get(label) || 0)) / seconds(look) : 0;
+    const per = before ? (v - (was.get(label) || 0)) / seconds(snapshot) : 0;
     row.append(node('span', label.replaceAll('_', ' ')), track, node('b', count(v) + (per > 0 ? `, ${si(per, '/s')}` : '')));
     return row;
   }), ...(list.length ? [] : [node('div', none, 'soft')]));
 }
 
-function loops(look) {
+function loops(snapshot) {
   const names = ['received_messages_total', 'sent_messages_total', 'received_bytes_total', 'sent_bytes_total'].map(n => 'servercore_loop_' + n);
   table('loops', [['loop'], ['sessions'], ['messages in'], ['messages out', 'opt'], ['bytes in', 'opt'], ['bytes out', 'opt'], ['wake-ups', 'opt'], ['lag p99'], ['stalls', 'opt'], ['stalled in all', 'opt'], ['stalled for']],
-    each(look, 'servercore_loop_sessions').map(n => {
-      const l = n.l[0], still = value(look, 'servercore_loop_unresponsive_seconds', l), late = lag(look, l);
-      return [l, count(n.v), si(rate(look, names[0], l), '/s'), si(rate(look, names[1], l), '/s'), si(rate(look, names[2], l), 'B/s'), si(rate(look, names[3], l), 'B/s'),
-        si(rate(look, 'servercore_loop_wakeups_total', l), '/s'), [time(late), late > 0.1 ? 'bad' : ''], count(value(look, 'servercore_loop_stalls_total', l)),
-        time(value(look, 'servercore_loop_stalled_seconds_total', l)), [still > 0.1 ? time(still) : 'no', still > 1 ? 'bad' : '']];
+    each(snapshot, 'servercore_loop_sessions').map(n => {
+      const l = n.l[0], still = value(snapshot, 'servercore_loop_unresponsive_seconds', l), late = lag(snapshot, l);
+      return [l, count(n.v), si(rate(snapshot, names[0], l), '/s'), si(rate(snapshot, names[1], l), '/s'), si(rate(snapshot, names[2], l), 'B/s'), si(rate(snapshot, names[3], l), 'B/s'),
+        si(rate(snapshot, 'servercore_loop_wakeups_total', l), '/s'), [time(late), late > 0.1 ? 'bad' : ''], count(value(snapshot, 'servercore_loop_stalls_total', l)),
+        time(value(snapshot, 'servercore_loop_stalled_seconds_total', l)), [still > 0.1 ? time(still) : 'no', still > 1 ? 'bad' : '']];
     }), 'the engine has not started');
 }
 
-function sessions(id, list, look, none) {
+function sessions(id, list, snapshot, none) {
   const columns = [['id'], ['remote', 'left'], ['listener', 'left opt'], ['loop', 'opt'], ['queued'], ['received', 'opt'], ['sent', 'opt'], ['dropped', 'opt'], ['quiet for'], ['open for', 'opt'], ['', '']];
   table(id, columns, list.map(s => [count(s.id), s.remote || '–', s.listener || '–', String(s.loop), si(s.pending_bytes, 'B'), si(s.bytes_in, 'B'), si(s.bytes_out, 'B'),
-    [si(s.bytes_dropped, 'B'), s.bytes_dropped ? 'bad' : ''], time(Math.max(0, (new Date(look.at) - new Date(s.active)) / 1000)), time((new Date(look.at) - new Date(s.opened)) / 1000), action(s)]), none);
+    [si(s.bytes_dropped, 'B'), s.bytes_dropped ? 'bad' : ''], time(Math.max(0, (new Date(snapshot.at) - new Date(s.active)) / 1000)), time((new Date(snapshot.at) - new Date(s.opened)) / 1000), action(s)]), none);
 }
 
 // action is what an operator may do with a session.
@@ -169,22 +169,22 @@ function action(s) {
   return b;
 }
 
-function alarms(look) {
+function alarms(snapshot) {
   const list = [];
-  if (look.state === 'draining') list.push(['warn', 'The engine is draining: it accepts nothing, and sessions end.']);
-  if (look.state === 'ended') list.push(['bad', 'The engine has ended.']);
-  each(look, 'servercore_loop_unresponsive_seconds').forEach(n => {
+  if (snapshot.state === 'draining') list.push(['warn', 'The engine is draining: it accepts nothing, and sessions end.']);
+  if (snapshot.state === 'ended') list.push(['bad', 'The engine has ended.']);
+  each(snapshot, 'servercore_loop_unresponsive_seconds').forEach(n => {
     if (n.v > 1) list.push(['bad', `Loop ${n.l[0]} has not responded for ${time(n.v)}: a callback holds it.`]);
   });
-  if (rate(look, 'servercore_refused_connections_total', 'descriptors') > 0) list.push(['bad', 'Connections are shed: the process is out of descriptors.']);
-  if (rate(look, 'servercore_refused_connections_total', 'full') > 0) list.push(['warn', 'Connections are refused: MaxSessions is reached.']);
+  if (rate(snapshot, 'servercore_refused_connections_total', 'descriptors') > 0) list.push(['bad', 'Connections are shed: the process is out of descriptors.']);
+  if (rate(snapshot, 'servercore_refused_connections_total', 'full') > 0) list.push(['warn', 'Connections are refused: MaxSessions is reached.']);
   $('alarms').replaceChildren(...list.map(([cls, text]) => node('li', text, cls)));
 }
 
-function all(look) {
+function all(snapshot) {
   if (!$('all').closest('details').open) return;
   const rows = [];
-  meta.metrics.forEach(m => each(look, m.name).forEach(n => {
+  meta.metrics.forEach(m => each(snapshot, m.name).forEach(n => {
     const labels = (n.l || []).map((l, i) => `${m.labels[i]}=${l}`).join(' ');
     const v = n.b ? `${count(n.b.reduce((s, x) => s + x, 0))} in ${time(n.v)}` : m.unit === 'seconds' ? time(n.v) : m.unit === 'bytes' ? si(n.v, 'B') : count(n.v);
     rows.push([m.name, labels, v, m.help]);
@@ -192,35 +192,35 @@ function all(look) {
   table('all', [['name', 'left'], ['of', 'left'], ['value'], ['what it is', 'text opt']], rows, '');
 }
 
-function draw(look) {
-  $('state').textContent = look.state;
-  $('state').className = 'pill ' + ({ running: 'ok', ended: 'bad' }[look.state] || 'warn');
-  $('at').textContent = new Date(look.at).toLocaleTimeString([], { hour12: false });
-  alarms(look);
-  tiles(look);
-  chart('messages', v => si(v, '/s'), rate(look, 'servercore_loop_received_messages_total'), rate(look, 'servercore_loop_sent_messages_total'));
-  chart('bytes', v => si(v, 'B/s'), rate(look, 'servercore_loop_received_bytes_total'), rate(look, 'servercore_loop_sent_bytes_total'));
-  chart('sessions', v => count(Math.round(v)), value(look, 'servercore_sessions'));
-  chart('lag', time, Math.max(0, ...each(look, 'servercore_loop_sessions').map(n => lag(look, n.l[0]))));
-  loops(look);
-  bars('refused', look, 'servercore_refused_connections_total', 'nobody');
-  bars('ended', look, 'servercore_loop_ended_sessions_total', 'none');
-  table('callbacks', [['callback'], ['timed'], ['mean'], ['p50 <', 'opt'], ['p99 <'], ['max <']], each(look, 'servercore_callback_seconds').map(n => {
+function draw(snapshot) {
+  $('state').textContent = snapshot.state;
+  $('state').className = 'pill ' + ({ running: 'ok', ended: 'bad' }[snapshot.state] || 'warn');
+  $('at').textContent = new Date(snapshot.at).toLocaleTimeString([], { hour12: false });
+  alarms(snapshot);
+  tiles(snapshot);
+  chart('messages', v => si(v, '/s'), rate(snapshot, 'servercore_loop_received_messages_total'), rate(snapshot, 'servercore_loop_sent_messages_total'));
+  chart('bytes', v => si(v, 'B/s'), rate(snapshot, 'servercore_loop_received_bytes_total'), rate(snapshot, 'servercore_loop_sent_bytes_total'));
+  chart('sessions', v => count(Math.round(v)), value(snapshot, 'servercore_sessions'));
+  chart('lag', time, Math.max(0, ...each(snapshot, 'servercore_loop_sessions').map(n => lag(snapshot, n.l[0]))));
+  loops(snapshot);
+  bars('refused', snapshot, 'servercore_refused_connections_total', 'none');
+  bars('ended', snapshot, 'servercore_loop_ended_sessions_total', 'none');
+  table('callbacks', [['callback'], ['timed'], ['mean'], ['p50 <', 'opt'], ['p99 <'], ['max <']], each(snapshot, 'servercore_callback_seconds').map(n => {
     const timed = n.b.reduce((s, x) => s + x, 0);
     return [n.l[0], count(timed), time(n.v / timed), time(quantile(n.b, null, 0.5)), time(quantile(n.b, null, 0.99)), time(quantile(n.b, null, 1))];
   }), 'none was called');
-  table('listeners', [['address', 'left'], ['open'], ['accepted'], ['refused'], ['received', 'opt'], ['sent', 'opt']], each(look, 'servercore_listener_sessions').map(n => {
+  table('listeners', [['address', 'left'], ['open'], ['accepted'], ['refused'], ['received', 'opt'], ['sent', 'opt']], each(snapshot, 'servercore_listener_sessions').map(n => {
     const l = n.l[0];
-    const refused = each(look, 'servercore_listener_refused_connections_total').filter(r => r.l[0] === l).reduce((s, r) => s + r.v, 0);
-    return [l, count(n.v), count(value(look, 'servercore_listener_accepted_sessions_total', l)), count(refused),
-      si(value(look, 'servercore_listener_received_bytes_total', l), 'B'), si(value(look, 'servercore_listener_sent_bytes_total', l), 'B')];
+    const refused = each(snapshot, 'servercore_listener_refused_connections_total').filter(r => r.l[0] === l).reduce((s, r) => s + r.v, 0);
+    return [l, count(n.v), count(value(snapshot, 'servercore_listener_accepted_sessions_total', l)), count(refused),
+      si(value(snapshot, 'servercore_listener_received_bytes_total', l), 'B'), si(value(snapshot, 'servercore_listener_sent_bytes_total', l), 'B')];
   }), 'none');
-  sessions('fattest', look.fattest, look, 'none has bytes queued');
-  sessions('slowest', look.slowest, look, 'none');
-  table('closed', [['id'], ['remote', 'left'], ['listener', 'left opt'], ['reason', 'text'], ['open for'], ['received', 'opt'], ['sent', 'opt'], ['dropped', 'opt']], look.closed.map(c =>
+  sessions('fattest', snapshot.fattest, snapshot, 'none has bytes queued');
+  sessions('slowest', snapshot.slowest, snapshot, 'none');
+  table('closed', [['id'], ['remote', 'left'], ['listener', 'left opt'], ['reason', 'text'], ['open for'], ['received', 'opt'], ['sent', 'opt'], ['dropped', 'opt']], snapshot.closed.map(c =>
     [count(c.id), c.remote || '–', c.listener || '–', c.reason || c.cause, time(c.duration_seconds), si(c.bytes_in, 'B'), si(c.bytes_out, 'B'), [si(c.bytes_dropped, 'B'), c.bytes_dropped ? 'bad' : '']]), 'none');
-  all(look);
-  before = look;
+  all(snapshot);
+  before = snapshot;
 }
 
 async function start() {

@@ -143,8 +143,8 @@ func (p *prom) wants(expr string, holds func(v float64) bool) {
 	})
 }
 
-// What Prometheus scrapes is what the engine counts, each panel of the dashboard has something to show, and the alert for a loop that stalls fires
-// and clears.
+// What Prometheus scrapes is what the engine counts, each panel of the dashboard has something to show, and the alert for a loop that
+// stalls fires and clears.
 func TestPrometheus(t *testing.T) {
 	c := gather(t)
 	promtool(t, c)

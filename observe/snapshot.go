@@ -7,7 +7,8 @@ import (
 	"github.com/servercore-go/servercore/engine"
 )
 
-// snapshot is what the page gets once in each interval. It has every number of engine.Stats, so that one that is added there is on the page.
+// snapshot is what the page gets once in each interval. It has every number of engine.Stats, so that one that is added there is on the
+// page.
 type snapshot struct {
 	At      time.Time            `json:"at"`
 	State   string               `json:"state"`

@@ -1,5 +1,5 @@
-// Command echoserver is the reference server of this repository: the engine with four small handlers, a flag for every limit, and the pages of
-// package observe (-observe). Run it with -h for the flags, the signals and the exit codes. Its code is package internal/echoserver.
+// Command echoserver is the reference server of this repository: the engine with four small handlers, a flag for every limit, and the pages
+// of package observe (-observe). Run it with -h for the flags, the signals and the exit codes. Its code is package internal/echoserver.
 //
 // It is a module of its own, so that the library does not require Prometheus' client.
 package main

@@ -77,8 +77,8 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 
 // MainWithPages is Main for a program that has pages to serve on -observe. Without pages, -observe is an error.
 //
-// After the addresses, stdout gets "observe on http://ADDRESS/", or "observe on unix:PATH". The pages end after the engine has, so that they show
-// how it drains. At a restart the new process takes their socket over, and the old one serves none while it drains.
+// After the addresses, stdout gets "observe on http://ADDRESS/", or "observe on unix:PATH". The pages end after the engine has, so that
+// they show how it drains. At a restart the new process takes their socket over, and the old one serves none while it drains.
 func MainWithPages(ctx context.Context, pages Pages, args, environ []string, stdout, stderr io.Writer) int {
 	whole := environ != nil
 	caught := catchSignals(whole) // first, so that no early signal is lost

@@ -34,8 +34,8 @@ type PagesOptions struct {
 // observeToken is the variable with the token of -observe-admin. It has no flag: other users of the machine can read the arguments.
 const observeToken = "ECHOSERVER_OBSERVE_TOKEN"
 
-// observeSocket is the variable that describes the socket of -observe to a successor: the number of its descriptor, a space, and the -observe
-// for which it was opened.
+// observeSocket is the variable that describes the socket of -observe to a successor: the number of its descriptor, a space, and the
+// -observe for which it was opened.
 const observeSocket = "ECHOSERVER_OBSERVE_SOCKET"
 
 // pagesPatience is how long answers that are on their way may take when the server of the pages ends.
@@ -76,7 +76,8 @@ func (s *service) start(environ []string) (err error) {
 type observer struct {
 	addr     string // the -observe for which the socket was opened
 	listener net.Listener
-	path     *unixpath.Binding // of a unix socket, or nil
+	path     *unixpath.Binding // of a unix socket; nil if it is not to be removed
+	taken    string            // the path of a unix socket that the predecessor may still use, "" for none
 	end      sync.Once
 	server   *http.Server       // nil before serve
 	stop     context.CancelFunc // ends the requests that last
@@ -98,7 +99,7 @@ func openObserver(c *config, environ []string) (*observer, error) {
 	isPath := c.observeNetwork == "unix" && !unixpath.IsAbstract(c.observeAddress)
 	switch {
 	case inherited != nil && isPath:
-		o.path = unixpath.Bound(c.observeAddress)
+		o.taken = c.observeAddress
 	case inherited != nil:
 	case isPath:
 		o.listener, o.path, err = unixpath.Listen(c.observeAddress, bind)
@@ -212,6 +213,13 @@ func (o *observer) file() (*os.File, error) {
 	return o.listener.(interface{ File() (*os.File, error) }).File()
 }
 
+// own makes the path of a unix socket that was taken over this process's to remove: the predecessor has no use for it any more.
+func (o *observer) own() {
+	if o != nil && o.taken != "" {
+		o.path, o.taken = unixpath.Bound(o.taken), ""
+	}
+}
+
 // handOver ends the server of the pages; the socket is the successor's. A page that is open connects again, to the successor.
 func (o *observer) handOver() {
 	if o != nil {
@@ -220,7 +228,8 @@ func (o *observer) handOver() {
 	}
 }
 
-// close ends the server of the pages and waits until it has ended, for little longer than pagesPatience. It removes the path of a unix socket.
+// close ends the server of the pages and waits until it has ended, for little longer than pagesPatience. It removes the path of a unix
+// socket.
 func (o *observer) close() {
 	if o == nil {
 		return

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -129,6 +130,43 @@ func TestObserveAnswersWhatItAccepted(t *testing.T) {
 	got := []string{<-answers, <-answers}
 	if slices.Sort(got); !slices.Equal(got, []string{"/events:  <nil>", "/slow: an answer <nil>"}) {
 		t.Errorf("answers %q", got)
+	}
+}
+
+// A process that takes the socket over removes its path at the end only if it has become the main one: else the predecessor goes on with it.
+func TestObserveLeavesThePathToItsPredecessor(t *testing.T) {
+	addr := observers(t)[1]
+	c, err := parseFlags([]string{"-observe", addr}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := openObserver(c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.close()
+	for _, main := range []bool{false, true} {
+		f, err := before.file()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, err := syscall.Dup(int(f.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = f.Close()
+		next, err := openObserver(c, []string{fmt.Sprintf("%s=%d %s", observeSocket, fd, addr)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if main {
+			next.own()
+		}
+		next.close()
+		_, err = os.Lstat(c.observeAddress)
+		if gone := os.IsNotExist(err); gone != main {
+			t.Errorf("the process is the main one: %v; the path is gone: %v, want the same", main, gone)
+		}
 	}
 }
 

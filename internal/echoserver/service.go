@@ -152,6 +152,7 @@ func (s *service) succeed(answer byte, readyErr error) {
 // becomeMain makes this process the main one.
 func (s *service) becomeMain() {
 	s.main = true
+	s.pages.own()
 	s.manager.watch(s.Ping)
 }
 

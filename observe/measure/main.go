@@ -1,6 +1,7 @@
 // Measure tells what it costs to look at a server: make measure-observe
 //
-//	scrapes   the server's CPU time per message, echo of 64 B on 1,000 connections, with /metrics read once a second and without, in alternation
+//	scrapes   the server's CPU time per message, echo of 64 B on 1,000 connections, with /metrics read once a second and without, in
+//	          alternation
 //	sessions  how long /sessions?sort=pending takes with 18,000 sessions, and how late the loops are meanwhile
 //
 // It starts cmd/echoserver and loads it with cmd/netbench, from the root of the repository. The machine should be quiet.
@@ -178,7 +179,8 @@ func median(v []float64) float64 {
 	return (v[len(v)/2] + v[(len(v)-1)/2]) / 2
 }
 
-// list reads /sessions?sort=pending of many sessions for some seconds, and compares the lag of the loops with that of as long a time without.
+// list reads /sessions?sort=pending of many sessions for some seconds, and compares the lag of the loops with that of as long a time
+// without.
 func (s *server) list(sessions int) error {
 	bench := exec.Command(filepath.Join(s.dir, "netbench"), "idle", "-addr", s.addr, "-conns", strconv.Itoa(sessions), "-active", "100", "-rate", "2000", "-duration", "5m", "-quiet")
 	bench.Stderr = os.Stderr

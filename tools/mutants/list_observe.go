@@ -20,6 +20,7 @@ var inObserve = []mutant{
 	{"the new process does not get the socket of -observe", "internal/echoserver/restart.go", "	if shown != nil {\n", "	if shown != nil && n == nil {\n", "./internal/echoserver TestObserveAcrossARestart"},
 	{"the socket of another -observe is taken over", "internal/echoserver/observe.go", "	if of != addr {\n", "	if of != addr && of == \"\" {\n", "./internal/echoserver TestObserveAtAnotherAddress"},
 	{"the old process removes the path of the new one's -observe", "internal/echoserver/observe.go", "		o.path = nil\n", "", "./internal/echoserver TestObserveAcrossARestart"},
+	{"a process that the old one goes on in place of removes the path of -observe", "internal/echoserver/observe.go", "		o.taken = c.observeAddress\n", "		o.path = unixpath.Bound(c.observeAddress)\n", "./internal/echoserver TestObserveLeavesThePathToItsPredecessor"},
 	{"a request that was accepted is not answered", "internal/echoserver/observe.go", "		o.awaitAnswers()\n", "", "./internal/echoserver TestObserveAnswersWhatItAccepted"},
 	{"an open page holds up the end", "internal/echoserver/observe.go", "		o.stop()\n", "", "./internal/echoserver TestObserveAnswersWhatItAccepted"},
 }
