@@ -13,7 +13,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/servercore-go/servercore/engine"
 	"github.com/servercore-go/servercore/internal/unixpath"
@@ -205,12 +208,24 @@ func (o *observer) say(to io.Writer) {
 	}
 }
 
-// file returns a duplicate of the socket, for a successor, nil without -observe.
+// file returns a duplicate of the socket, for a successor, nil without -observe. The duplicate that the listener's File returns would make the
+// socket blocking when a process is started with it: an Accept that begins then would never return.
 func (o *observer) file() (*os.File, error) {
 	if o == nil {
 		return nil, nil
 	}
-	return o.listener.(interface{ File() (*os.File, error) }).File()
+	raw, err := o.listener.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd, errDup := -1, error(nil)
+	if err = raw.Control(func(s uintptr) { fd, errDup = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }); err == nil {
+		err = os.NewSyscallError("fcntl", errDup)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "socket of -observe"), nil
 }
 
 // own makes the path of a unix socket that was taken over this process's to remove: the predecessor has no use for it any more.

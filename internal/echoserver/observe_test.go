@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/servercore-go/servercore/engine"
 )
 
@@ -177,5 +179,26 @@ func TestObserveBadInheritance(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%s=%q, want the number of a descriptor", observeSocket, value)) {
 			t.Errorf("%q: %v", value, err)
 		}
+	}
+}
+
+// The descriptor that a successor is started with leaves the socket as it is: an Accept on a blocking one would not end with the listener.
+func TestObserveStaysNonblocking(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	f, err := (&observer{listener: ln}).file()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0) // as package exec asks for it
+	if err != nil {
+		t.Fatal(err)
+	}
+	if flags&unix.O_NONBLOCK == 0 {
+		t.Error("the socket is blocking from then on")
 	}
 }
