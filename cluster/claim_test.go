@@ -165,7 +165,7 @@ func TestN2BusGone(t *testing.T) {
 	_, err = a.Room("r").Members(ctx(t))
 	want(t, "Members", err, ErrUnavailable)
 	x := a.connect()
-	a.Room("r").Join(x) // heard of when the bus is back
+	a.Room("r").Join(x) // the others learn of it when the bus is back
 	v.end(t)
 	eventually(t, "b takes a for down", func() bool { return len(b.Nodes()) == 1 })
 	healed := time.Now()

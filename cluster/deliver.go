@@ -16,7 +16,7 @@ func (c *Cluster) syncSubscription(r *Room) {
 		c.subscribed.Store(r.subject, r)
 		sub, err := c.bus.ChanSubscribe(r.subject, c.arrived)
 		if err != nil {
-			c.limited.warn(c.options.Logger, "A room cannot be subscribed to; its members hear this node only.", err)
+			c.limited.warn(c.options.Logger, "A room cannot be subscribed to; its members receive from this node only.", err)
 			return
 		}
 		r.sub.Store(sub)
@@ -82,10 +82,10 @@ func (r *Room) receive(data []byte) {
 	}
 	select {
 	case <-r.resubscribed:
-		clear(r.heard)
+		clear(r.positions)
 	default:
 	}
-	last, known := r.heard[from]
+	last, known := r.positions[from]
 	switch {
 	case !known || at.epoch > last.epoch:
 		r.forgetSenders()
@@ -95,20 +95,20 @@ func (r *Room) receive(data []byte) {
 	default:
 		c.stats.missed.Add(at.number - last.number - 1)
 	}
-	r.heard[from] = at
+	r.positions[from] = at
 	c.stats.received.Add(1)
 	r.group.Broadcast(payload)
 }
 
 // forgetSenders forgets nodes that are gone, now and then.
 func (r *Room) forgetSenders() {
-	if len(r.heard) < 64 {
+	if len(r.positions) < 64 {
 		return
 	}
 	nodes := r.cluster.Nodes()
-	for id := range r.heard {
+	for id := range r.positions {
 		if _, up := nodes[id]; !up {
-			delete(r.heard, id)
+			delete(r.positions, id)
 		}
 	}
 }

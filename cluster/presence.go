@@ -19,7 +19,7 @@ type Event struct {
 	Joined bool // it is in the room now, or has another value; false: it has left
 }
 
-// Members returns the members of the room on all nodes, as far as this node has heard, in no order. A member of a node that has died is
+// Members returns the members of the room on all nodes, as far as this node knows, in no order. A member of a node that has died is
 // gone after FailAfter. Errors are those of Len.
 func (r *Room) Members(ctx context.Context) ([]Member, error) {
 	if err := ctx.Err(); err != nil {

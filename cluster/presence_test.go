@@ -59,7 +59,7 @@ func TestPresence(t *testing.T) {
 	want(t, "Watch", await(t, stopped, "Watch returns"), ErrClosed)
 }
 
-// A room that nobody uses is garbage; one with members is not, whoever refers to it.
+// A room that nobody uses is garbage; one with members is not, even if nothing refers to it.
 func TestRoomsAreGarbage(t *testing.T) {
 	n := open(t, Options{})
 	u := n.connect()

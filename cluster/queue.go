@@ -74,7 +74,7 @@ type outgoing struct {
 	data *pool.Buffer // one reference
 }
 
-// write is the goroutine that talks to the bus: subscriptions first, then what the machine says, so that whoever learns of a member reaches
+// write is the goroutine that talks to the bus: subscriptions first, then what the machine says, so that a node that learns of a member reaches
 // it; then what is sent to rooms.
 func (c *Cluster) write() {
 	var spare []outgoing

@@ -39,7 +39,7 @@ type Room struct {
 	sub atomic.Pointer[nats.Subscription] // the writer's, read by Stats
 
 	// Of the goroutine that delivers.
-	heard map[NodeID]position
+	positions map[NodeID]position // of the last message of each
 
 	resubscribed chan struct{} // has an element if the subscription was made anew
 }
@@ -76,7 +76,7 @@ func (c *Cluster) Room(name string) *Room {
 	}
 	c.stats.epochs++
 	r := &Room{cluster: c, name: name, subject: c.prefix + token(name), epoch: c.stats.epochs,
-		heard: make(map[NodeID]position), resubscribed: make(chan struct{}, 1)}
+		positions: make(map[NodeID]position), resubscribed: make(chan struct{}, 1)}
 	r.ref = &roomRef{weak: weak.Make(r)}
 	c.rooms[name] = r.ref
 	runtime.AddCleanup(r, func(ref *roomRef) { c.forgetRoom(name, ref) }, r.ref)
@@ -208,7 +208,7 @@ func (r *Room) Broadcast(p []byte, except ...session.Handler) error {
 	return nil
 }
 
-// Len returns how many members the room has on all nodes, as far as this node has heard. ErrUnavailable: what others have is not known.
+// Len returns how many members the room has on all nodes, as far as this node knows. ErrUnavailable: what others have is not known.
 func (r *Room) Len(ctx context.Context) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err

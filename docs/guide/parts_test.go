@@ -68,7 +68,7 @@ func packageComment(t *testing.T, folder string) (comment string, files []string
 	return comment, files
 }
 
-// The comment of each package names its files: whoever looks for something finds the file there.
+// The comment of each package names its files: a reader who looks for something finds the file there.
 func TestPackageCommentsNameTheirFiles(t *testing.T) {
 	for _, folder := range folders {
 		t.Run(folder, func(t *testing.T) {
