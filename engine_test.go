@@ -69,6 +69,7 @@ func variants() (all []variant) {
 		return append(plainly(
 			enginetest.Variant{Network: "tcp4", Loops: 1},
 			enginetest.Variant{Network: "tcp4", Loops: 4, Framed: true},
+			enginetest.Variant{Network: "tcp4", Loops: 1, Offloaded: true},
 			enginetest.Variant{Network: "unix", Loops: 4, Dialled: true, Offloaded: true, Framed: true}),
 			layered(enginetest.Variant{Network: "tcp4", Loops: 1}),
 			webSocket(enginetest.Variant{Network: "tcp4", Loops: 4}, true))
