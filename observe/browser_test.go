@@ -10,7 +10,9 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/servercore-go/servercore/engine"
 	"github.com/servercore-go/servercore/internal/chromium"
 )
 
@@ -53,11 +55,34 @@ func TestBrowserShowsTheEngine(t *testing.T) {
 
 	tab.Eval(`document.querySelector("details").open = true`, nil)
 	tab.Wait(`document.querySelectorAll("#all tbody tr").length > 50`)
-	tab.Eval(`document.querySelector("#slowest button").click()`, nil)
+	tab.Wait(`document.querySelector("#slowest button") !== null`)
+	tab.Eval(`{ const b = document.querySelector("#slowest button"); b.click(); window.clicked = b; }`, nil)
+	tab.Wait(`document.querySelector("#notice").textContent.includes("is asked to end")`)
 	tab.Wait(`document.querySelector("#closed").textContent.includes("disconnected by an operator")`)
 	if problems := tab.Problems(); len(problems) > 0 {
 		t.Errorf("the console says: %s", strings.Join(problems, "\n"))
 	}
+	tab.Eval("window.clicked.click()", nil) // as if the page had not known yet that it has ended
+	tab.Wait(`document.querySelector("#notice").textContent.includes("has ended already")`)
+}
+
+// An operator whose token is wrong, missing or right is told so on the page.
+func TestBrowserAsksForTheToken(t *testing.T) {
+	r := start(t, engine.Options{}, Options{Admin: true, Token: "secret", Interval: 100 * time.Millisecond})
+	r.dial("hello")
+	id := r.sessions("").Sessions[0].ID
+	tab := chromium.Start(t).Profile().Open(r.web.URL+"/", 1200, 900)
+	tab.Wait(`document.querySelector("#state").textContent === "running" && !document.querySelector("#ask").hidden`)
+	for _, try := range [][2]string{{"", "enter the token"}, {"wrong", "the token is wrong"}, {"secret", "is asked to end"}} {
+		tab.Eval(fmt.Sprintf(`document.querySelector("#token").value = %q; action({id: %d}).click()`, try[0], id), nil)
+		tab.Wait(fmt.Sprintf(`document.querySelector("#notice").textContent.includes(%q)`, try[1]))
+		tab.Shoot(os.Getenv("OBSERVE_SHOTS"), "token-"+try[0])
+	}
+	tab.Wait(`document.querySelector("#closed").textContent.includes("disconnected by an operator")`)
+	r.web.CloseClientConnections()
+	r.web.Close()
+	tab.Eval(fmt.Sprintf("action({id: %d}).click()", id), nil)
+	tab.Wait(`document.querySelector("#notice").textContent.includes("the server does not answer")`)
 }
 
 // stall has a callback hold its loop, and waits until the page says so.

@@ -37,7 +37,8 @@ const crowdSize, roomSize, maxSessions = 24, 6, 40
 func gather(t *testing.T) *crowd {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	e, err := engine.New(engine.Options{Loops: 2, MaxSessions: maxSessions, StallWarning: 200 * time.Millisecond, Logger: log})
+	e, err := engine.New(engine.Options{Loops: 2, MaxSessions: maxSessions, StallWarning: 200 * time.Millisecond,
+		WriteTimeout: time.Hour, Logger: log}) // the slow one stays, however long a test looks
 	must(t, err)
 	c := &crowd{rig: &rig{t: t, engine: e, hold: make(chan struct{})}, quit: make(chan struct{})}
 	echoes, err := e.Listen("tcp", "127.0.0.1:0", func() session.Handler { return &echo{hold: c.hold} })
@@ -77,6 +78,7 @@ func (c *crowd) join(a net.Addr) net.Conn {
 
 // every sends so many bytes in each interval, and reads as many back, until the crowd or the connection ends.
 func (c *crowd) every(interval time.Duration, conn net.Conn, size int, back bool) {
+	must(c.t, conn.SetDeadline(time.Time{})) // that of dial
 	c.done.Go(func() {
 		tick := time.NewTicker(interval)
 		defer tick.Stop()

@@ -4,7 +4,7 @@
 const $ = id => document.getElementById(id);
 const kept = 120; // snapshots in a chart
 const history = { messages: [[], []], bytes: [[], []], sessions: [[]], lag: [[]] };
-let meta = null, before = null, token = null;
+let meta = null, before = null;
 
 // node makes an element; what it holds is text, never markup.
 function node(tag, text, cls) {
@@ -149,10 +149,20 @@ function loops(snapshot) {
     }), 'the engine has not started');
 }
 
+// tell shows what has come of an action. A dialog would stop the page, and with it what the operator needs to see.
+function tell(text, bad) {
+  $('notice').textContent = text;
+  $('notice').className = bad ? 'bad' : 'ok';
+  $('notice').hidden = !text;
+}
+
 function sessions(id, list, snapshot, none) {
+  if ($(id).matches(':active')) return; // a button that is being pressed stays where it is
+  const focused = $(id).contains(document.activeElement) ? document.activeElement.dataset.session : '';
   const columns = [['id'], ['remote', 'left'], ['listener', 'left opt'], ['loop', 'opt'], ['queued'], ['received', 'opt'], ['sent', 'opt'], ['dropped', 'opt'], ['quiet for'], ['open for', 'opt'], ['', '']];
   table(id, columns, list.map(s => [count(s.id), s.remote || '–', s.listener || '–', String(s.loop), si(s.pending_bytes, 'B'), si(s.bytes_in, 'B'), si(s.bytes_out, 'B'),
     [si(s.bytes_dropped, 'B'), s.bytes_dropped ? 'bad' : ''], time(Math.max(0, (new Date(snapshot.at) - new Date(s.active)) / 1000)), time((new Date(snapshot.at) - new Date(s.opened)) / 1000), action(s)]), none);
+  if (focused) $(id).querySelector(`[data-session="${focused}"]`)?.focus();
 }
 
 // action is what an operator may do with a session.
@@ -160,11 +170,19 @@ function action(s) {
   if (s.ending) return node('span', 'ending', 'soft');
   if (!meta.admin) return node('span', s.paused ? 'paused' : s.slow ? 'slow' : '', 'soft');
   const b = node('button', 'disconnect');
+  b.dataset.session = s.id;
   b.onclick = async () => {
-    if (meta.token && token === null) token = prompt('The token of Options.Token');
-    const r = await fetch('admin/disconnect?id=' + s.id, { method: 'POST', headers: token ? { Authorization: 'Bearer ' + token } : {} });
-    if (r.status === 401) token = null;
-    if (!r.ok) alert(await r.text());
+    const token = $('token').value, failed = why => tell(`Session ${count(s.id)} was not disconnected: ${why}.`, true);
+    if (meta.token && !token) { $('token').focus(); return failed('enter the token of Options.Token above'); }
+    try {
+      const r = await fetch('admin/disconnect?id=' + s.id, { method: 'POST', headers: token ? { Authorization: 'Bearer ' + token } : {} });
+      if (r.ok) tell(`Session ${count(s.id)} is asked to end.`);
+      else if (r.status === 401) failed('the token is wrong');
+      else if (r.status === 404) failed('it has ended already');
+      else failed((await r.text()).trim());
+    } catch {
+      failed('the server does not answer');
+    }
   };
   return b;
 }
@@ -230,6 +248,7 @@ async function start() {
     setTimeout(start, 2000);
     return;
   }
+  $('ask').hidden = !meta.token;
   const events = new EventSource('events'); // it connects again by itself
   events.onmessage = e => draw(JSON.parse(e.data));
   events.onerror = () => { $('state').textContent = 'no connection'; $('state').className = 'pill bad'; };

@@ -59,6 +59,9 @@ func (d *devtools) OnText(p []byte) {
 		d.DisconnectWith(err)
 		return
 	}
+	if a.Method == "Page.javascriptDialogOpening" { // the page would answer nothing until somebody has closed it
+		d.accept(a.SessionID)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if problem := a.problem(); problem != "" {
@@ -67,6 +70,21 @@ func (d *devtools) OnText(p []byte) {
 	if c := d.answers[a.ID]; c != nil {
 		delete(d.answers, a.ID)
 		c <- a
+	}
+}
+
+// accept closes the dialog of a page. Nobody waits for the answer.
+func (d *devtools) accept(session string) {
+	d.mu.Lock()
+	d.last++
+	id := d.last
+	d.mu.Unlock()
+	text, err := json.Marshal(map[string]any{"id": id, "method": "Page.handleJavaScriptDialog", "params": params{"accept": true}, "sessionId": session})
+	if err == nil {
+		err = d.Send(text)
+	}
+	if err != nil {
+		d.DisconnectWith(err)
 	}
 }
 
@@ -84,7 +102,7 @@ func (d *devtools) OnDisconnected(net.Addr) {
 // problem returns what an event says that a page should not, "" for nothing.
 func (a *answer) problem() string {
 	var p struct {
-		Type             string
+		Type, Message    string
 		Args             json.RawMessage
 		Entry            struct{ Level, Text, URL string }
 		ExceptionDetails struct {
@@ -93,12 +111,14 @@ func (a *answer) problem() string {
 		}
 	}
 	switch a.Method {
-	case "Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded":
+	case "Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded", "Page.javascriptDialogOpening":
 		if err := json.Unmarshal(a.Params, &p); err != nil {
 			return err.Error()
 		}
 	}
 	switch {
+	case a.Method == "Page.javascriptDialogOpening":
+		return "a dialog stops the page: " + p.Type + ": " + p.Message
 	case a.Method == "Runtime.exceptionThrown":
 		return p.ExceptionDetails.Text + " " + p.ExceptionDetails.Exception.Description
 	case a.Method == "Runtime.consoleAPICalled" && (p.Type == "error" || p.Type == "warning" || p.Type == "assert"):

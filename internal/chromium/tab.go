@@ -107,7 +107,8 @@ func (t *Tab) Shoot(folder, name string) image.Image {
 	return picture
 }
 
-// Problems returns what the console and the log of the page have said since the last call: errors, warnings, exceptions.
+// Problems returns what the console and the log of the page have said since the last call: errors, warnings, exceptions; and its dialogs, which
+// are accepted at once.
 func (t *Tab) Problems() []string {
 	d := t.b.devtools
 	d.mu.Lock()
