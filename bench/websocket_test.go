@@ -36,7 +36,7 @@ func TestWebSocketInEachMode(t *testing.T) {
 		{"rate", true, func(p *Plan) { p.Mode, p.Rate = Rate, 2000 }},
 		{"idle", false, func(p *Plan) { p.Mode, p.Conns, p.Active = Idle, 30, 3 }},
 		{"ramp", false, func(p *Plan) {
-			p.Mode, p.Conns, p.ConnectRate, p.Every, p.Duration = Ramp, 50, 500, 5*time.Millisecond, 400*time.Millisecond
+			p.Mode, p.Conns, p.ConnectRate, p.Every, p.Duration = Ramp, 20, 200, 5*time.Millisecond, time.Second // on a busy machine, too
 		}},
 		{"churn", false, func(p *Plan) { p.Mode, p.Messages = Churn, 3 }},
 		{"churn", true, func(p *Plan) { p.Mode, p.TLSResume = Churn, true }},
