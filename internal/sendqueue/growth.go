@@ -27,7 +27,7 @@ func (q *Queue) Keeps(r Ref, limit int) bool {
 	}
 	n := len(r.Buf.B)
 	switch {
-	case n == 0, n < r.MinKept && (q.head != nil || q.scratch != nil):
+	case n == 0, n < r.MinKept && q.chain != nil:
 		return false
 	case limit <= 0:
 		return true
@@ -36,7 +36,7 @@ func (q *Queue) Keeps(r Ref, limit int) bool {
 	if r.Exclusive && memory > max(2*n, pool.Page) {
 		return false
 	}
-	return q.held+memory+budget.BufferOverhead+segmentMemory <= Ceiling(limit)
+	return q.Held()+memory+budget.BufferOverhead+segmentMemory <= Ceiling(limit)
 }
 
 // Cost returns the memory, in bytes, that the buffer of r takes when it is kept. Where it has a charge of its own, that is only what
@@ -58,11 +58,11 @@ type end struct {
 
 // end describes the end of the queue.
 func (q *Queue) end() end {
-	t := q.tail
+	t := q.tail()
 	if t == nil {
 		return end{}
 	}
-	e := end{last: cap(t.buf.B), own: t.own, head: t == q.head}
+	e := end{last: cap(t.buf.B), own: t.own, head: t == q.chain.head}
 	if t.own {
 		e.free = cap(t.buf.B) - len(t.buf.B)
 	}
@@ -89,8 +89,8 @@ func (e end) grow(n, queued, room int) (size int) {
 // Growth returns how much memory n more pushed bytes will take. room is as for Push.
 func (q *Queue) Growth(n, room int) (memory int) {
 	e, queued := q.end(), q.size
-	if q.scratch != nil && q.head == nil {
-		e.free = max(0, cap(q.scratch.memory)-len(q.scratch.b))
+	if m := q.lent(); m != nil && q.chain.head == nil {
+		e.free = max(0, cap(m.memory)-len(m.b))
 	}
 	for k := min(n, e.free); ; k = min(n, e.free) {
 		n, queued, room = n-k, queued+k, room-k

@@ -24,16 +24,16 @@ func TestMixedQueueMemoryIsBounded(t *testing.T) {
 							q.Push(p, limit-q.size)
 						}
 					}
-					if q.held > Ceiling(limit) { // as the loop does when the kernel is full
+					if q.Held() > Ceiling(limit) { // as the loop does when the kernel is full
 						q.Compact()
 					}
 					held, segments := 0, 0
-					for s := q.head; s != nil; s = s.next { // as if each shared one were this queue's alone
+					for s := q.head(); s != nil; s = s.next { // as if each shared one were this queue's alone
 						segments++
 						held += s.buf.Memory() + budget.BufferOverhead + segmentMemory
 					}
-					if held != q.held {
-						t.Errorf("%d bytes are held, %d are counted", held, q.held)
+					if held != q.Held() {
+						t.Errorf("%d bytes are held, %d are counted", held, q.Held())
 					}
 					if most := limit + limit/4 + 4*pool.Page; held > most || segments > q.size/256+2 {
 						t.Errorf("%d bytes wait in %d of memory and %d segments, want at most %d", q.size, held, segments, most)

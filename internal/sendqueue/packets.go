@@ -102,7 +102,7 @@ func (l *packetList) decode() packetRun {
 
 // ReadByte implements io.ByteReader: it takes the next byte of the tokens.
 func (l *packetList) ReadByte() (byte, error) {
-	t := l.tokens.head
+	t := l.tokens.chain.head
 	b := t.buf.B[t.off]
 	l.tokens.Consume(1)
 	return b, nil
@@ -194,7 +194,7 @@ func (p *Packets) Held() int {
 	if p.list == nil {
 		return 0
 	}
-	return p.list.tokens.held
+	return p.list.tokens.Held()
 }
 
 // Excess returns how much more memory the tokens hold than two pages and an eighth of the bytes queued. Limits count it as queued.

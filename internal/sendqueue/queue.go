@@ -26,10 +26,20 @@ type segment struct {
 
 	charge  *budget.Charge  // for a buffer that other queues hold too, nil if it is this queue's own
 	account *budget.Account // of the queue's owner, if charge is not nil
+
+	chain chain // of the queue, if this is its first segment
 }
 
-// segmentMemory is the memory, in bytes, that a segment needs besides its buffer.
-const segmentMemory = 64
+// segmentMemory is the memory, in bytes, that a segment needs besides its buffer: what the allocator takes for one.
+const segmentMemory = 96
+
+// A chain is what a queue needs while it is not empty. It is in the first segment, or in scratch memory that is lent, so that an empty queue is
+// two words and nothing has to be allocated for one that fills.
+type chain struct {
+	head, tail *segment
+	held       int
+	scratch    *Scratch // of the callback that runs, nil otherwise; filled only while head is nil (Q1)
+}
 
 var segmentPool = sync.Pool{New: func() any { return new(segment) }}
 
@@ -44,27 +54,54 @@ var segmentPool = sync.Pool{New: func() any { return new(segment) }}
 // lift the memory of the queue above its ceiling, or, if no other queue has it, where it has more than a page and more than twice its bytes.
 // A queue whose kernel is full and that holds more than the ceiling all the same is copied as a whole (Compact).
 type Queue struct {
-	head, tail *segment
-	size       int
-	held       int
-	scratch    *Scratch // of the callback that runs, nil otherwise; filled only while head is nil (Q1)
+	chain *chain // nil while there is neither a segment nor scratch memory
+	size  int
 }
 
 // Size returns how many bytes have not left.
 func (q *Queue) Size() int { return q.size }
 
 // Held returns the memory of all segments, in bytes.
-func (q *Queue) Held() int { return q.held }
+func (q *Queue) Held() int {
+	if q.chain == nil {
+		return 0
+	}
+	return q.chain.held
+}
+
+// head returns the first segment, nil if there is none.
+func (q *Queue) head() *segment {
+	if q.chain == nil {
+		return nil
+	}
+	return q.chain.head
+}
+
+// tail returns the last segment, nil if there is none.
+func (q *Queue) tail() *segment {
+	if q.chain == nil {
+		return nil
+	}
+	return q.chain.tail
+}
+
+// lent returns the scratch memory, nil if none is lent.
+func (q *Queue) lent() *Scratch {
+	if q.chain == nil {
+		return nil
+	}
+	return q.chain.scratch
+}
 
 // Push appends a copy of p. room is how many bytes may be queued in all from now on, p included.
 func (q *Queue) Push(p []byte, room int) {
 	q.size += len(p)
-	if m := q.scratch; m != nil && q.head == nil {
+	if m := q.lent(); m != nil && q.chain.head == nil {
 		n := m.add(p)
 		p, room = p[n:], room-n
 	}
 	for len(p) > 0 {
-		t := q.tail
+		t := q.tail()
 		if t == nil || !t.own || len(t.buf.B) == cap(t.buf.B) {
 			t = q.extend(pool.GetSize(q.end().grow(len(p), q.size-len(p), room)), true)
 		}
@@ -97,7 +134,8 @@ func (q *Queue) Add(r Ref, room, limit int) (kept bool) {
 // AttachCharge makes the queue a holder of the charge for the buffer that Add has just kept. a is the account of the queue's owner.
 func (q *Queue) AttachCharge(c *budget.Charge, a *budget.Account) {
 	c.Attach(a)
-	q.tail.charge, q.tail.account = c, a
+	t := q.chain.tail
+	t.charge, t.account = c, a
 }
 
 // extend appends a segment that owns one reference of b (Q2). It does not count the bytes.
@@ -108,13 +146,18 @@ func (q *Queue) extend(b *pool.Buffer, own bool) *segment {
 		memory = b.Memory()
 	}
 	t.buf, t.own, t.cost = b, own, memory+budget.BufferOverhead+segmentMemory
-	q.held += t.cost
-	if q.tail == nil {
-		q.head = t
-	} else {
-		q.tail.next = t
+	c := q.chain
+	if c == nil {
+		c = &t.chain
+		q.chain = c
 	}
-	q.tail = t
+	c.held += t.cost
+	if c.tail == nil {
+		c.head = t
+	} else {
+		c.tail.next = t
+	}
+	c.tail = t
 	return t
 }
 
@@ -127,8 +170,8 @@ func (q *Queue) Gather(m *Scratch, most int) [][]byte {
 			slices, left = append(slices, rest), left-len(rest)
 		}
 	}
-	take(q.scratch.rest())
-	for t := q.head; t != nil && len(slices) < maxSegments && left > 0; t = t.next {
+	take(q.lent().rest())
+	for t := q.head(); t != nil && len(slices) < maxSegments && left > 0; t = t.next {
 		take(t.buf.B[t.off:])
 	}
 	return slices
@@ -137,12 +180,12 @@ func (q *Queue) Gather(m *Scratch, most int) [][]byte {
 // Consume removes the first n bytes and gives up the buffers they emptied.
 func (q *Queue) Consume(n int) {
 	q.size -= n
-	if rest := len(q.scratch.rest()); rest > 0 {
-		k := min(n, rest)
-		q.scratch.off += k
+	if m := q.lent(); len(m.rest()) > 0 {
+		k := min(n, len(m.rest()))
+		m.off += k
 		n -= k
 	}
-	for t := q.head; t != nil; t = q.head {
+	for t := q.head(); t != nil; t = q.head() {
 		rest := len(t.buf.B) - t.off
 		if n < rest {
 			t.off += n
@@ -155,12 +198,16 @@ func (q *Queue) Consume(n int) {
 
 // pop removes the first segment and gives up its buffer.
 func (q *Queue) pop() {
-	t := q.head
-	q.head = t.next
-	if q.head == nil {
-		q.tail = nil
+	c := q.chain
+	t := c.head
+	c.head = t.next
+	if c.head == nil {
+		c.tail = nil
 	}
-	q.held -= t.cost
+	c.held -= t.cost
+	if c == &t.chain {
+		q.keep(c)
+	}
 	if t.charge != nil {
 		t.charge.Detach(t.account)
 	}
@@ -169,12 +216,24 @@ func (q *Queue) pop() {
 	segmentPool.Put(t)
 }
 
+// keep moves the chain from c, which is given up, to the first segment.
+func (q *Queue) keep(c *chain) {
+	if c.head == nil {
+		q.chain = nil
+	} else {
+		q.chain = &c.head.chain
+		*q.chain = *c
+	}
+	*c = chain{}
+}
+
 // Compact copies everything to segments of the queue's own. There must be no scratch memory, and nobody may hold the slices of Gather.
 func (q *Queue) Compact() {
-	old := Queue{head: q.head, tail: q.tail, held: q.held}
-	q.head, q.tail, q.held = nil, nil, 0
-	for left := q.size; old.head != nil; old.pop() {
-		rest := old.head.buf.B[old.head.off:]
+	old := Queue{chain: q.chain}
+	q.chain = nil
+	for left := q.size; old.chain != nil; old.pop() {
+		t := old.chain.head
+		rest := t.buf.B[t.off:]
 		q.size -= len(rest) // Push counts them again
 		q.Push(rest, left)
 		left -= len(rest)
@@ -184,8 +243,11 @@ func (q *Queue) Compact() {
 // Drop empties the queue and returns how many bytes will not leave.
 func (q *Queue) Drop() int {
 	n := q.size
-	for q.head != nil {
+	for q.head() != nil {
 		q.pop()
+	}
+	if q.chain != nil {
+		*q.chain = chain{}
 	}
 	*q = Queue{}
 	return n
@@ -194,7 +256,7 @@ func (q *Queue) Drop() int {
 // Segments calls f for each segment with its buffer, what it is counted for besides the buffer's memory, and whether the buffer has a charge
 // in common with other queues. It is for checks of the accounts.
 func (q *Queue) Segments(f func(buf *pool.Buffer, overhead int, shared bool)) {
-	for t := q.head; t != nil; t = t.next {
+	for t := q.head(); t != nil; t = t.next {
 		f(t.buf, segmentMemory, t.charge != nil)
 	}
 }

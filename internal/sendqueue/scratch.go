@@ -22,6 +22,7 @@ type Scratch struct {
 	echo   bool   // b is a piece of input
 	off    int    // bytes of b that have left
 
+	chain  chain    // of the queue that it is lent to
 	slices [][]byte // the gathered write in the making
 }
 
@@ -94,28 +95,42 @@ func lastByte(p []byte) *byte { return &p[:cap(p)][cap(p)-1] }
 func (q *Queue) UseScratch(m *Scratch, input []byte) {
 	if q.size == 0 {
 		m.b, m.off, m.echo, m.input = m.memory, 0, false, input
-		q.scratch = m
+		q.lend(m)
 	}
+}
+
+// lend lends m to an empty queue.
+func (q *Queue) lend(m *Scratch) {
+	m.chain = chain{scratch: m}
+	q.chain = &m.chain
 }
 
 // FitsScratch reports whether n more bytes fit the scratch memory of the running callback. They need no memory of the queue's own then.
 func (q *Queue) FitsScratch(n int) bool {
-	return q.scratch != nil && q.head == nil && len(q.scratch.b)+n <= cap(q.scratch.memory)
+	m := q.lent()
+	return m != nil && q.chain.head == nil && len(m.b)+n <= cap(m.memory)
 }
 
 // Reclaim takes the scratch memory back. What the kernel did not take of it moves to the front of the segments.
 func (q *Queue) Reclaim() {
-	rest := q.scratch.rest()
-	q.scratch = nil
-	if len(rest) == 0 {
+	m := q.lent()
+	if m == nil {
 		return
 	}
-	after, last := q.head, q.tail
-	q.head, q.tail = nil, nil
+	rest, c := m.rest(), q.chain
+	c.scratch = nil
+	if len(rest) == 0 {
+		q.keep(c)
+		return
+	}
+	after := *c
+	q.chain, *c = nil, chain{}
 	q.size -= len(rest) // Push counts them again
 	q.Push(rest, len(rest))
-	if after != nil { // no byte of it has left: the scratch comes first (Q1)
-		q.tail.next, q.tail = after, last
+	if after.head != nil { // no byte of it has left: the scratch comes first (Q1)
+		c = q.chain
+		c.tail.next, c.tail = after.head, after.tail
+		c.held += after.held
 	}
 }
 

@@ -45,7 +45,8 @@ func (m *Scratch) Memory() []byte { return m.memory }
 func (w *Wire) Fill(m *Scratch, b []byte) {
 	m.b, m.off, m.echo, m.input = b, 0, false, nil
 	q := &w.need().queue
-	q.scratch, q.size = m, len(b)
+	q.lend(m)
+	q.size = len(b)
 }
 
 // Add notes a unit: so many bytes of the wire, behind those of the units before, carry that many of the application's.
@@ -109,7 +110,7 @@ func (w *Wire) Held() int {
 	if w.body == nil {
 		return 0
 	}
-	return w.body.queue.held + w.body.units.Held()
+	return w.body.queue.Held() + w.body.units.Held()
 }
 
 // Drop empties the wire and returns how many of the application's bytes will not leave.
