@@ -79,7 +79,8 @@ func (l *loop) noteClosed(d *session.Driver) {
 		return
 	}
 	s := d.Session()
-	c := closedSession{s.ID(), s.LocalAddr(), s.RemoteAddr(), d.Tally(), e.now(), s.Err()}
+	local, remote := d.Addrs()
+	c := closedSession{s.ID(), local, remote, d.Tally(), e.now(), s.Err()}
 	e.closed.Push(c)
 	if traced {
 		e.callTrace("Close", func() { trace.Close(c.public(e.wallClock())) })

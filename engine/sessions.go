@@ -40,7 +40,7 @@ type SessionStats struct {
 	Loop          int      // where it lives: the index in Stats.Loops
 	Local, Remote net.Addr // read-only
 	Opened        time.Time
-	Active        time.Time // when bytes came or were taken last, up to a tenth of a second early, with StallWarning off a second; Opened if none were
+	Active        time.Time // when bytes came or were taken last, up to a fifth of a second early, with StallWarning off a second; Opened if none were
 	BytesIn       uint64    // received from the connection, what frames and layers add and discarded input included
 	BytesOut      uint64    // taken by the kernel, likewise
 	BytesDropped  uint64    // accepted by Send, and lost
@@ -60,14 +60,15 @@ func (e *Engine) SessionStats() iter.Seq[SessionStats] {
 	return func(yield func(SessionStats) bool) {
 		toTime := e.wallClock()
 		for d, loop := range e.drivers() {
-			s, t := d.Session(), d.Tally()
+			t := d.Tally()
+			local, remote := d.Addrs()
 			if !yield(SessionStats{
-				ID:           s.ID(),
+				ID:           d.Session().ID(),
 				Handler:      d.Handler(),
 				Listener:     t.Listener,
 				Loop:         loop,
-				Local:        s.LocalAddr(),
-				Remote:       s.RemoteAddr(),
+				Local:        local,
+				Remote:       remote,
 				Opened:       toTime(t.Opened),
 				Active:       toTime(t.Active),
 				BytesIn:      t.BytesIn,

@@ -37,7 +37,7 @@ func (c Callback) String() string { return callbackNames[c] }
 func (s *Session) callConnected() {
 	defer s.containFailure()
 	began := s.enterCallback(CallConnected)
-	s.handler.OnConnected(s.remote)
+	s.handler.OnConnected(s.peerAddr())
 	s.leaveCallback(began)
 }
 
@@ -72,7 +72,7 @@ func (s *Session) callWritable(writable bool) {
 func (s *Session) callDisconnected() {
 	defer s.containFailure()
 	began := s.enterCallback(CallDisconnected)
-	s.handler.OnDisconnected(s.remote)
+	s.handler.OnDisconnected(s.peerAddr())
 	s.leaveCallback(began)
 }
 

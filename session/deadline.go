@@ -90,9 +90,8 @@ func (s *Session) enforceWriteTimeout(at time.Duration) {
 // enforceSilence ends a session whose peer has said nothing for too long, unless that is not the peer's fault: its bytes wait to be read (the
 // process was stopped, the loop was busy), or it still takes what the kernel holds.
 func (s *Session) enforceSilence(now time.Duration) {
-	unsent := int32(min(s.conn.Unsent(), 1<<30))
-	if !s.halfOpen && s.conn.Unread() || unsent != s.lastUnsent {
-		s.lastUnsent = unsent
+	moves := s.peerMoves()
+	if !s.halfOpen && s.conn.Unread() || moves {
 		s.lastActive = now
 		return
 	}
@@ -104,6 +103,21 @@ func (s *Session) enforceSilence(now time.Duration) {
 	default:
 		s.DisconnectWith(fmt.Errorf("%w: not one byte received", ErrIdle))
 	}
+}
+
+// peerMoves reports whether other bytes of ours than at its last call wait for the peer to acknowledge them.
+func (s *Session) peerMoves() bool {
+	unsent := int32(min(s.conn.Unsent(), 1<<30))
+	w := s.slow()
+	if w == nil {
+		if unsent == 0 { // as before, and as with most sessions
+			return false
+		}
+		w = s.ensureSlow()
+	}
+	moves := unsent != w.lastUnsent
+	w.lastUnsent = unsent
+	return moves
 }
 
 // stallAt returns the deadline of a kernel that takes nothing.

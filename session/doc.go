@@ -106,7 +106,8 @@
 //
 // The rest:
 //
-//	session.go    the fields, grouped by what guards them; addresses, Err, Pending
+//	session.go    the fields, grouped by what guards them; Err, Pending
+//	address.go    the addresses of both ends
 //	handler.go    Handler, Events                     rare.go       the fields that few sessions need
 //	phase.go      the phases and their order          wakeup.go     which goroutine wakes the loop: a table
 //	end.go        Disconnect, Abort, reasons          errors.go     the reasons themselves

@@ -24,7 +24,7 @@ func Bind(h Handler, conn Transport, loop *Loop, framing *Framing, local, remote
 		return nil, ErrHandler
 	}
 	s.id, s.handler, s.conn, s.loop = lastID.Add(1), h, conn, loop
-	s.local, s.remote = local, remote
+	s.setAddresses(local, remote)
 	if framing != nil {
 		s.rare.Store(&rare{framed: &framed{Framing: framing}}) // at once: Send and Pending look at it at any time
 	}
@@ -32,7 +32,6 @@ func Bind(h Handler, conn Transport, loop *Loop, framing *Framing, local, remote
 	s.tellsWritable = s.tellsWritable && loop.Limits.HighWater > 0
 	s.reading = true
 	s.opened = conn.Now()
-	s.wakeup.arrive() // until Connected has run, nobody needs to wake the loop
 	s.advance(phaseOpen)
 	return (*Driver)(s), nil
 }
@@ -212,7 +211,7 @@ func (d *Driver) Expire(now time.Duration) {
 // same read are still delivered (E4). The end begins when the loop looks next. Any goroutine.
 func (d *Driver) End(reason error) {
 	s := (*Session)(d)
-	if !s.bound.Load() {
+	if !s.wakeup.isBound() {
 		return
 	}
 	s.mu.Lock()

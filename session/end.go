@@ -18,7 +18,7 @@ func (s *Session) DisconnectWith(reason error) {
 	if reason == nil {
 		reason = ErrDisconnected
 	}
-	if !s.bound.Load() {
+	if !s.wakeup.isBound() {
 		return
 	}
 	reason = checkReason(reason)
@@ -37,7 +37,7 @@ func (s *Session) Abort() { s.abort(ErrAborted) }
 
 // abort is Abort with a reason. Any goroutine.
 func (s *Session) abort(reason error) {
-	if s.bound.Load() && s.markAborted(reason) {
+	if s.wakeup.isBound() && s.markAborted(reason) {
 		s.schedule()
 	}
 }

@@ -52,6 +52,15 @@ func Wrap(h Handler, wrap func(Transport) Transport) {
 // Sizes returns the sizes in bytes of what sessions have that few need, and of what those with a layer have.
 func Sizes() (r, l uintptr) { return unsafe.Sizeof(rare{}), unsafe.Sizeof(layered{}) }
 
+// SetTotals sets what the session of h has carried to n, each of the four.
+func SetTotals(h Handler, n uint64) {
+	s := h.session()
+	for t := range totals {
+		s.totals[t] = uint32(n)
+		s.ensureSlow().carries[t] = uint32(n >> 32)
+	}
+}
+
 // Unnoted returns the bytes and messages that have come in and are not in the tally yet. The caller is the loop.
 func Unnoted(h Handler) (bytes, messages uint64) {
 	s := h.session()

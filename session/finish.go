@@ -78,7 +78,6 @@ func (s *Session) emptyQueue() int {
 
 // emptyPlain is emptyQueue for what no layer has sealed. The caller holds mu.
 func (s *Session) emptyPlain() int {
-	s.sampleLeft = 0
 	n := s.q.Drop()
 	if f := s.framed(); f != nil {
 		n = f.packets.Drop()

@@ -76,7 +76,7 @@ func (g *Group) Join(h Handler) {
 	defer g.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.bound.Load() || s.isClosed() || g.find(s) != nil {
+	if !s.wakeup.isBound() || s.isClosed() || g.find(s) != nil {
 		return
 	}
 	r := s.ensureRare()

@@ -19,7 +19,7 @@ type HalfCloser interface {
 //
 // Disconnect sends FIN as well, and discards what the peer answers.
 func (s *Session) CloseWrite() {
-	if !s.bound.Load() {
+	if !s.wakeup.isBound() {
 		return
 	}
 	r := s.ensureRare()

@@ -11,7 +11,8 @@ import "net"
 //
 // A handler may have more callbacks: [Writability], [HalfCloser], [TextReceiver].
 type Handler interface {
-	// OnConnected is the first callback. remote stays valid for good.
+	// OnConnected is the first callback. remote stays valid for good. It is made for this call and equal to what RemoteAddr returns, but not the same
+	// pointer.
 	OnConnected(remote net.Addr)
 
 	// OnRecv brings the bytes that the peer has sent, in order. Of a plain stream, or of TLS, it brings 64 KiB at most in one call, and

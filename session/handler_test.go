@@ -41,10 +41,10 @@ func TestEventsCallTheirFunctions(t *testing.T) {
 	var log []string
 	note := func(format string, args ...any) { log = append(log, fmt.Sprintf(format, args...)) }
 	events := session.Events{
-		OnConnected:    func(s *session.Session, a net.Addr) { note("connected %t", a == s.RemoteAddr()) },
+		OnConnected:    func(s *session.Session, a net.Addr) { note("connected %t", a.String() == s.RemoteAddr().String()) },
 		OnRecv:         func(s *session.Session, p []byte) { note("recv %s %v", p, s.Send(p)) },
 		OnSend:         func(_ *session.Session, n int) { note("sent %d", n) },
-		OnDisconnected: func(s *session.Session, a net.Addr) { note("disconnected %t", a == s.RemoteAddr()) },
+		OnDisconnected: func(s *session.Session, a net.Addr) { note("disconnected %t", a.String() == s.RemoteAddr().String()) },
 	}
 	want := []string{"connected true", "recv abc <nil>", "sent 3", "disconnected true"}
 	for _, e := range []session.Events{events, {}} {

@@ -59,9 +59,7 @@ func (s *Session) layerAt() time.Duration {
 // enforceLayer has the layer act on its deadline, unless that is for the peer and the peer cannot be blamed.
 func (s *Session) enforceLayer(now time.Duration) {
 	l := s.layered()
-	unsent := int32(min(s.conn.Unsent(), 1<<30))
-	moves := unsent != s.lastUnsent
-	s.lastUnsent = unsent
+	moves := s.peerMoves()
 	if p, ok := l.layer.(Postponer); ok && (moves || !s.reading || s.conn.Unread()) {
 		p.Postpone(now)
 		return

@@ -103,9 +103,11 @@ func (s *Session) fillWire(l *layered, m *layerScratch, b []byte) (iov [][]byte)
 	if s.aborted { // meanwhile: nothing is written any more (E3)
 		return nil
 	}
+	sampledAt, sampled := uint32(0), false
 	for _, u := range m.units {
-		s.q.Consume(u.plain)
-		s.passSample(u.plain)
+		if at, passed := s.q.Consume(u.plain); passed {
+			sampledAt, sampled = at, true
+		}
 		payload := u.plain
 		if f != nil {
 			_, payload = f.packets.Sent(u.plain)
@@ -114,6 +116,9 @@ func (s *Session) fillWire(l *layered, m *layerScratch, b []byte) (iov [][]byte)
 	}
 	s.q.Reclaim()
 	l.wire.Fill(&m.wire, b)
+	if sampled {
+		l.wire.Mark(sampledAt)
+	}
 	s.updateBudget()
 	return l.wire.Gather(&m.wire)
 }

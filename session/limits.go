@@ -56,6 +56,8 @@ type Common struct {
 	// for each read and write would cost more. 0 if nobody does.
 	Recent atomic.Int64
 
+	lastEnds atomic.Pointer[ends] // of the session that was bound last
+
 	Times      [Callbacks]histogram.Histogram // how long callbacks take: one in sixteen of each kind
 	QueueDelay histogram.Histogram            // how long it takes from Send to the kernel: one in sampledEvery
 }

@@ -34,7 +34,8 @@ func (s *Session) advance(to phase) {
 	switch to {
 	case phaseOpen:
 		s.open = true
-		s.bound.Store(true) // with open, in one step: a goroutine whose Send is accepted can end the session too
+		// With open, in one step: a goroutine whose Send is accepted can end the session too. Until Connected has run, nobody needs to wake the loop.
+		s.wakeup.arrive()
 	case phaseClosed:
 		s.open = false
 	}

@@ -16,7 +16,7 @@ func (s *Session) Post(f func()) error {
 		panic("session: Post of a nil function")
 	}
 	s.mu.Lock()
-	if !s.bound.Load() || s.isClosed() {
+	if !s.wakeup.isBound() || s.isClosed() {
 		s.mu.Unlock()
 		return ErrClosed
 	}
@@ -64,7 +64,7 @@ func (s *Session) AtEnd(f func()) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.bound.Load() || s.isClosed() {
+	if !s.wakeup.isBound() || s.isClosed() {
 		return false
 	}
 	t := s.ensureTasks()

@@ -8,7 +8,7 @@ import (
 	"github.com/servercore-go/servercore/pool"
 )
 
-// rare is what few sessions need. It is allocated for those that use it, so that an idle session fits 256 bytes.
+// rare is what few sessions need. It is allocated for those that use it, so that an idle session fits 192 bytes.
 type rare struct {
 	// Under mu.
 	reason     error  // why the session ends
@@ -71,8 +71,10 @@ func (s *Session) ensureTasks() *tasks {
 	return r.tasks
 }
 
-// slow is what a session needs besides whose peer has been slow, or whose handler fast.
+// slow is what a session needs besides whose peer has been slow, or whose handler fast, or that has carried 4 GiB.
 type slow struct {
+	carries [totals]uint32 // of the totals, the upper halves; under mu
+
 	aboveHigh      bool // the queue has risen above HighWater, and not fallen below LowWater since; under mu
 	toldUnwritable bool // OnWritable(false) was the last word; the loop's own
 	behind         bool // the kernel has been full, and the queue not empty since; the loop's own
@@ -80,6 +82,7 @@ type slow struct {
 	account        budget.Account
 
 	// The loop's own.
+	lastUnsent  int32         // see peerMoves
 	taken       int           // bytes that the kernel has taken since slowSince
 	slowSince   time.Duration // since when it takes next to nothing, 0 if the session is not behind
 	aboveSoftAt time.Duration // since when the queue is above SoftLimit, 0 if it is not

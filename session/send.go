@@ -43,7 +43,7 @@ func (s *Session) Send(p []byte) error {
 // SendText is Send for a text message of a WebSocket: p must be UTF-8, or else an error that matches frame.ErrMalformed is returned and nothing is
 // queued. Without WebSocket, and with a framer, it is Send. Any goroutine.
 func (s *Session) SendText(p []byte) error {
-	if !s.bound.Load() {
+	if !s.wakeup.isBound() {
 		return ErrClosed
 	}
 	if f := s.framed(); f != nil && f.text != nil {
@@ -64,7 +64,7 @@ func (s *Session) SendBuffer(b *pool.Buffer) error {
 	if f := s.framed(); f != nil {
 		return s.sendFramed(f, b.B)
 	}
-	if n == 0 || !s.bound.Load() {
+	if n == 0 || !s.wakeup.isBound() {
 		return s.Send(b.B)
 	}
 	ref := sendqueue.Ref{Buf: b, Exclusive: !b.Shared()}

@@ -19,55 +19,52 @@ import (
 // One exception: a session that was told PauseRecv before it is bound begins paused.
 type Session struct {
 	// Fixed by Bind, before any callback.
-	id            uint64
-	handler       Handler
-	conn          Transport
-	loop          *Loop
-	remote, local net.Addr
+	id       uint64
+	handler  Handler
+	conn     Transport
+	loop     *Loop
+	opened   time.Duration
+	peerIP   [16]byte // of a peer of peerForm
+	peerPort uint16
+	peerForm peerForm
 
-	// Any goroutine.
-	bound  atomic.Bool // true once the group above may be read
-	wakeup wakeup      // which goroutine wakes the loop (I4)
-	paused atomic.Bool // PauseRecv without ResumeRecv
+	tellsWritable bool // the handler has OnWritable
 
-	// The loop's own. Nobody else reads or writes these, but for what the comments say.
-	phase         phase // read under mu too, see advance
-	callback      Callback
-	inCallback    bool // a callback is running
-	connected     bool // OnConnected has begun, so OnDisconnected is owed
-	done          bool // Transport.Done was called
-	congested     bool // reading is stopped because of PauseAbove
-	reading       bool // what the transport was last told
-	peerFIN       bool // the peer will send no more, and all it sent was delivered
-	halfOpen      bool // and the handler goes on sending; read under mu too
-	severed       bool // the connection takes nothing more; what was received is still delivered
-	finSent       bool // our FIN is out
-	lingering     bool // the peer has acknowledged all of it; only its FIN is waited for
-	receivedAny   bool // a first byte was received
-	retryWrite    bool // blocked for want of kernel memory: no event will come
-	tellsWritable bool // the handler has OnWritable; fixed by Bind, read by any goroutine
-	lastUnsent    int32
-	lastActive    time.Duration // what silence is measured from: the last byte received, or sent when half-open
-	arrived       uint32        // bytes received and not yet in bytesIn
-	delivered     uint32        // messages delivered and not yet in messagesIn
+	// Any goroutine. What Bind fixes may be read once wakeup says that the session is bound.
+	wakeup wakeup               // which goroutine wakes the loop (I4)
+	ends   atomic.Pointer[ends] // addresses, see RemoteAddr
+	rare   atomic.Pointer[rare] // what few sessions need, nil for most
+	paused atomic.Bool          // PauseRecv without ResumeRecv
 
-	rare atomic.Pointer[rare] // what few sessions need, nil for most
+	// The loop's own. Nobody else reads or writes these, but for what the comments say. One more is at the end.
+	phase       phase // read under mu too, see advance
+	callback    Callback
+	inCallback  bool   // a callback is running
+	connected   bool   // OnConnected has begun, so OnDisconnected is owed
+	done        bool   // Transport.Done was called
+	congested   bool   // reading is stopped because of PauseAbove
+	reading     bool   // what the transport was last told
+	peerFIN     bool   // the peer will send no more, and all it sent was delivered
+	halfOpen    bool   // and the handler goes on sending; read under mu too
+	severed     bool   // the connection takes nothing more; what was received is still delivered
+	finSent     bool   // our FIN is out
+	lingering   bool   // the peer has acknowledged all of it; only its FIN is waited for
+	receivedAny bool   // a first byte was received
+	retryWrite  bool   // blocked for want of kernel memory: no event will come
+	arrived     uint32 // bytes received and not yet in totals
+	delivered   uint32 // messages delivered and not yet in totals
 
 	mu       sync.Mutex // guards the group below; not held while the handler runs (I3)
 	open     bool       // Send accepts
 	ending   bool       // the end was decided: no OnRecv any more
 	aborted  bool       // the end is by reset
 	blocked  bool       // the kernel is full; Writable is awaited
-	messages uint32     // Sends accepted since the last write
 	q        sendqueue.Queue
+	messages uint32         // Sends accepted since the last write
+	active   activeTime     // when bytes came or were taken last, 0 if none were
+	totals   [totals]uint32 // what the session has carried, for Tally: the lower halves, see addTotal
 
-	// What the session has carried, for Tally; under mu.
-	bytesIn, bytesOut       uint64
-	messagesIn, messagesOut uint64
-	opened                  time.Duration // fixed by Bind
-	active                  time.Duration // when bytes came or were taken last, 0 if none were
-	sampledAt               uint32        // when the Send was queued that is timed, see sampleTime
-	sampleLeft              uint32        // bytes of the queue up to its end, and one; 0 if none is timed
+	lastActive time.Duration // the loop's own: what silence is measured from, the last byte received, or sent when half-open
 }
 
 func (s *Session) session() *Session { return s }
@@ -87,28 +84,10 @@ func (*Session) OnDisconnected(net.Addr) {}
 // ID returns the number of the session. It is unique within the process, never reused, and not the descriptor. It is 0 until the session
 // is bound.
 func (s *Session) ID() uint64 {
-	if !s.bound.Load() {
+	if !s.wakeup.isBound() {
 		return 0
 	}
 	return s.id
-}
-
-// RemoteAddr returns the peer's address as it was when the connection was made. It stays valid after the end. Do not modify it. It is nil
-// until the session is bound.
-func (s *Session) RemoteAddr() net.Addr {
-	if !s.bound.Load() {
-		return nil
-	}
-	return s.remote
-}
-
-// LocalAddr returns the address of our end: the one that the peer has connected to, not the one listened on. Of a dialled session it is the
-// one that the system has chosen. It stays valid after the end. Do not modify it. It is nil until the session is bound.
-func (s *Session) LocalAddr() net.Addr {
-	if !s.bound.Load() {
-		return nil
-	}
-	return s.local
 }
 
 // TLS returns what the handshake has negotiated, nil for a session without TLS. It is the same from OnConnected on, and each call makes a

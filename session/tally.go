@@ -9,7 +9,7 @@ import (
 type Tally struct {
 	Listener     string        // the name of its Loop: of the listener that has accepted it
 	Opened       time.Duration // when it was bound, on the clock of Transport.Now
-	Active       time.Duration // when bytes came or were taken last, to within a step of Loop.Recent; Opened if none were
+	Active       time.Duration // when bytes came or were taken last, to within a step of Loop.Recent and activeStep; Opened if none were
 	BytesIn      uint64        // received, discarded input included
 	BytesOut     uint64        // taken by the kernel
 	BytesDropped uint64        // accepted by Send, and kept from leaving by the end
@@ -29,11 +29,11 @@ func (d *Driver) Tally() Tally {
 	t := Tally{
 		Listener:    s.loop.Name,
 		Opened:      s.opened,
-		Active:      max(s.active, s.opened),
-		BytesIn:     s.bytesIn,
-		BytesOut:    s.bytesOut,
-		MessagesIn:  s.messagesIn,
-		MessagesOut: s.messagesOut + uint64(s.messages),
+		Active:      max(s.active.time(), s.opened),
+		BytesIn:     s.total(bytesIn),
+		BytesOut:    s.total(bytesOut),
+		MessagesIn:  s.total(messagesIn),
+		MessagesOut: s.total(messagesOut) + uint64(s.messages),
 		Pending:     s.pending(),
 		Paused:      s.paused.Load(),
 		Ending:      s.ending || s.isClosed(),
@@ -45,15 +45,53 @@ func (d *Driver) Tally() Tally {
 	return t
 }
 
+// total is a number that a session counts. Each is 64 bits wide: the lower half is in Session.totals, and the upper half, which few sessions ever need,
+// in slow.carries.
+type total uint8
+
+const (
+	bytesIn total = iota
+	bytesOut
+	messagesIn
+	messagesOut
+	totals // how many there are
+)
+
+// addTotal adds n. The caller holds mu.
+func (s *Session) addTotal(t total, n uint32) {
+	s.totals[t] += n
+	if s.totals[t] < n {
+		s.ensureSlow().carries[t]++
+	}
+}
+
+// total returns what was added. The caller holds mu.
+func (s *Session) total(t total) uint64 {
+	n := uint64(s.totals[t])
+	if w := s.slow(); w != nil {
+		n += uint64(w.carries[t]) << 32
+	}
+	return n
+}
+
+// activeTime is a time on the clock of Transport.Now in steps of 67 ms. It begins anew after nine years.
+type activeTime uint32
+
+const activeStep = 1 << 26 // nanoseconds
+
+func activeAt(t time.Duration) activeTime { return activeTime(t / activeStep) }
+
+func (t activeTime) time() time.Duration { return time.Duration(t) * activeStep }
+
 // noteInput adds what has come in since the last call. The loop counts that without a lock, and takes mu for other reasons soon afterwards. The
 // caller is the loop and holds mu.
 func (s *Session) noteInput() {
 	if s.arrived > 0 {
-		s.bytesIn += uint64(s.arrived)
-		s.active = s.loop.recent()
+		s.addTotal(bytesIn, s.arrived)
+		s.active = activeAt(s.loop.recent())
 		s.arrived = 0
 	}
-	s.messagesIn += uint64(s.delivered)
+	s.addTotal(messagesIn, s.delivered)
 	s.delivered = 0
 }
 
@@ -69,7 +107,7 @@ func (s *Session) noteDiscarded(n int) {
 func (s *Session) takeMessages() int {
 	n := s.messages
 	s.messages = 0
-	s.messagesOut += uint64(n)
+	s.addTotal(messagesOut, n)
 	return int(n)
 }
 
@@ -88,41 +126,21 @@ func (s *Session) countDropped(n int) {
 // sampledEvery is how many Sends there are for one that is timed. Reading the clock twice is a few per cent of what one Send costs.
 const sampledEvery = 256
 
-// maxSampled is the most bytes in front of a sample that are counted. A longer queue is not sampled.
-const maxSampled = math.MaxInt32 - 1
-
 // isSampled reports whether the Send that was counted last is to be timed. Sessions of different numbers begin at different Sends, so that those
 // who send little are timed too. The caller holds mu.
 func (s *Session) isSampled() bool {
-	return (uint32(s.messagesOut)+s.messages+uint32(s.id))%sampledEvery == 0 && s.sampleLeft == 0
+	if (s.totals[messagesOut]+s.messages+uint32(s.id))%sampledEvery != 0 || s.q.Marked() {
+		return false
+	}
+	l := s.layered()
+	return l == nil || !l.wire.Marked()
 }
 
-// startSample times what is at the end of the queue. The caller holds mu.
-func (s *Session) startSample() {
-	if n := s.q.Size(); n <= maxSampled {
-		s.sampleLeft, s.sampledAt = uint32(n)+1, sampleTime(s.conn.Now())
-	}
-}
+// startSample times what is at the end of the queue: a mark there, and in the wire of a layer that seals it, says when that was queued. The caller holds mu.
+func (s *Session) startSample() { s.q.Mark(sampleTime(s.conn.Now())) }
 
 // sampleTime is a time in microseconds. It begins anew after 71 minutes.
 func sampleTime(now time.Duration) uint32 { return uint32(now / time.Microsecond) }
-
-// passSample notes that n bytes have left the queue, to the kernel or to the wire of a layer: one is left of the sample when all of it has. The
-// caller holds mu.
-func (s *Session) passSample(n int) {
-	if s.sampleLeft > 1 {
-		s.sampleLeft -= min(uint32(min(n, maxSampled)), s.sampleLeft-1)
-	}
-}
-
-// takeSample returns whether the sample has left, and when it was queued. The caller holds mu.
-func (s *Session) takeSample(l *layered) (sampledAt uint32, left bool) {
-	if s.sampleLeft != 1 || l != nil && l.wire.Size() > 0 {
-		return 0, false
-	}
-	s.sampleLeft = 0
-	return s.sampledAt, true
-}
 
 // recordSample records how long a sample has waited.
 func (s *Session) recordSample(sampledAt uint32) {

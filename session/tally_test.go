@@ -27,7 +27,8 @@ func TestTallyOfASession(t *testing.T) {
 	l.Shared.Recent.Store(int64(opened + 5*time.Second))
 	c.PeerWrite([]byte("hello"))
 	l.Run()
-	active := opened + 5*time.Second
+	step := func(at time.Duration) time.Duration { return at.Truncate(1 << 26) } // of 67 ms
+	active := step(opened + 5*time.Second)
 	want("received", session.Tally{Active: active, BytesIn: 5, MessagesIn: 1})
 
 	c.Kernel = 3
@@ -36,7 +37,7 @@ func TestTallyOfASession(t *testing.T) {
 	want("sent, and not flushed", session.Tally{Active: active, BytesIn: 5, MessagesIn: 1, MessagesOut: 2, Pending: 8})
 	l.Shared.Recent.Store(int64(opened + 9*time.Second))
 	l.Run()
-	active = opened + 9*time.Second
+	active = step(opened + 9*time.Second)
 	want("the kernel is full", session.Tally{Active: active, BytesIn: 5, MessagesIn: 1, BytesOut: 3, MessagesOut: 2, Pending: 5, Slow: true})
 
 	c.PeerRead(3)
@@ -224,5 +225,20 @@ func TestTallyFromElsewhere(t *testing.T) {
 	l.Run()
 	if tally := c.Driver.Tally(); tally.BytesIn != messages*size || tally.BytesOut != messages*size || tally.MessagesOut != tally.MessagesIn {
 		t.Errorf("%+v", tally)
+	}
+}
+
+// Totals go on beyond what 32 bits hold.
+func TestTotalsCarry(t *testing.T) {
+	h := &testkit.Handler{Quiet: true, Recv: func(h *testkit.Handler, data []byte) { _ = h.Send(data) }}
+	l, c := connect(t, session.Limits{}, h)
+	const before = 5<<32 - 1
+	session.SetTotals(h, before)
+	c.PeerWrite([]byte("abc"))
+	l.Run()
+	want := session.Tally{BytesIn: before + 3, BytesOut: before + 3, MessagesIn: before + 1, MessagesOut: before + 1}
+	got := c.Driver.Tally()
+	if got.BytesIn != want.BytesIn || got.BytesOut != want.BytesOut || got.MessagesIn != want.MessagesIn || got.MessagesOut != want.MessagesOut {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }

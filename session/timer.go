@@ -23,7 +23,7 @@ func (s *Session) AfterFunc(d time.Duration, f func()) (stop func() bool) {
 	if f == nil {
 		panic("session: AfterFunc of a nil function")
 	}
-	if !s.bound.Load() {
+	if !s.wakeup.isBound() {
 		return func() bool { return false }
 	}
 	now := s.conn.Now()

@@ -6,16 +6,18 @@ import "sync/atomic"
 // anything that a goroutine wants of the loop: bytes sent, a function run, reading paused, the session ended.
 //
 //	state      meaning
+//	unbound    Bind has not run; nothing can be asked
 //	idle       the loop does not work on the session, and nothing was asked of it
 //	requested  a wake-up is on its way: in the loop's mailbox, or in a Broadcast that hands it over soon
 //	working    the loop works on the session, and looks for requests before it leaves
 //
-//	method   called by                      idle       requested  working
-//	request  any goroutine, after it has    requested  -          -
+//	method   called by                      unbound    idle       requested  working
+//	request  any goroutine, after it has    -          requested  -          -
 //	         published what it wants        returns true: the caller wakes the loop; false otherwise
-//	arrive   the loop, with the wake-up     -          working    working
-//	hold     the loop, with another event   working    -          working
-//	release  the loop, before it looks      -          -          idle
+//	arrive   the loop, with the wake-up     working    -          working    working
+//	         (unbound: Bind)
+//	hold     the loop, with another event   -          working    -          working
+//	release  the loop, before it looks      -          -          -          idle
 //
 // No request is lost. The requester publishes first and calls request then; the loop calls release first and looks then. If request finds
 // the session idle, the loop is woken. If it finds requested, a wake-up is on its way, and the loop looks when it has arrived. If it finds
@@ -26,7 +28,8 @@ import "sync/atomic"
 type wakeup struct{ state atomic.Uint32 }
 
 const (
-	wakeupIdle uint32 = iota
+	wakeupUnbound uint32 = iota
+	wakeupIdle
 	wakeupRequested
 	wakeupWorking
 )
@@ -47,12 +50,15 @@ func (w *wakeup) release() {
 	}
 }
 
+// isBound reports whether what Bind fixes may be read. Any goroutine.
+func (w *wakeup) isBound() bool { return w.state.Load() != wakeupUnbound }
+
 // isIdle reports whether the loop neither works on the session nor is going to be woken for it. Any goroutine.
 func (w *wakeup) isIdle() bool { return w.state.Load() == wakeupIdle }
 
 // schedule has the loop look at the session, unless it is going to anyway. The caller has published what it wants (I4).
 func (s *Session) schedule() {
-	if s.bound.Load() && s.wakeup.request() {
+	if s.wakeup.request() {
 		s.conn.Wake()
 	}
 }

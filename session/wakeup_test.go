@@ -10,14 +10,18 @@ func TestWakeupFollowsItsTable(t *testing.T) {
 		to     uint32
 		wakes  bool
 	}{
+		{"request", wakeupUnbound, wakeupUnbound, false},
 		{"request", wakeupIdle, wakeupRequested, true},
 		{"request", wakeupRequested, wakeupRequested, false},
 		{"request", wakeupWorking, wakeupWorking, false},
+		{"arrive", wakeupUnbound, wakeupWorking, false},
 		{"arrive", wakeupRequested, wakeupWorking, false},
 		{"arrive", wakeupWorking, wakeupWorking, false},
+		{"hold", wakeupUnbound, wakeupUnbound, false},
 		{"hold", wakeupIdle, wakeupWorking, false},
 		{"hold", wakeupRequested, wakeupRequested, false},
 		{"hold", wakeupWorking, wakeupWorking, false},
+		{"release", wakeupUnbound, wakeupUnbound, false},
 		{"release", wakeupIdle, wakeupIdle, false},
 		{"release", wakeupRequested, wakeupRequested, false},
 		{"release", wakeupWorking, wakeupIdle, false},
@@ -37,6 +41,9 @@ func TestWakeupFollowsItsTable(t *testing.T) {
 		}
 		if to := w.state.Load(); to != tt.to || wakes != tt.wakes {
 			t.Errorf("%s in state %d: state %d, wakes %t, want %d and %t", tt.method, tt.from, to, wakes, tt.to, tt.wakes)
+		}
+		if w.isBound() != (tt.to != wakeupUnbound) {
+			t.Errorf("state %d: bound %t", tt.to, w.isBound())
 		}
 		if w.isIdle() != (tt.to == wakeupIdle) {
 			t.Errorf("state %d: idle %t", tt.to, w.isIdle())

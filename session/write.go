@@ -23,28 +23,23 @@ func (s *Session) write(iov [][]byte, l *layered) {
 	}
 	told, tell := n, n > 0
 	f, scratch := s.framed(), s.conn.Scratch()
+	var sampledAt uint32
+	var sampled bool
 	s.mu.Lock()
 	if l != nil {
-		told = l.wire.Sent(n)
+		told, sampledAt, sampled = l.wire.Sent(n)
 		tell = told > 0
 		l.wire.Reclaim()
-	} else if s.q.Consume(n); f != nil {
+	} else if sampledAt, sampled = s.q.Consume(n); f != nil {
 		var packets int
 		packets, told = f.packets.Sent(n)
 		tell = packets > 0
 	}
 	s.q.Reclaim()
 	messages := s.takeMessages()
-	sampledAt, sampled := uint32(0), false
 	if n > 0 {
-		s.bytesOut += uint64(n)
-		s.active = s.loop.recent()
-		if s.sampleLeft > 0 {
-			if l == nil {
-				s.passSample(n)
-			}
-			sampledAt, sampled = s.takeSample(l)
-		}
+		s.addTotal(bytesOut, uint32(n))
+		s.active = activeAt(s.loop.recent())
 	}
 	s.blocked = err == ErrWouldBlock || err == ErrNoMemory
 	s.checkLowWater(n, err)

@@ -110,7 +110,7 @@ func (s *Session) Enter(callback string, from, to int32) (leave func()) {
 func (s *Session) OnConnected(remote net.Addr) {
 	defer s.Enter("OnConnected", Fresh, Open)()
 	w := s.Watch
-	if remote != s.RemoteAddr() {
+	if !sameAddr(remote, s.RemoteAddr()) {
 		w.T.Errorf("OnConnected got %v, RemoteAddr is %v", remote, s.RemoteAddr())
 	}
 	w.mu.Lock()
@@ -150,7 +150,7 @@ func (s *Session) OnDisconnected(remote net.Addr) {
 	defer close(s.Ended)
 	defer s.Enter("OnDisconnected", Open, Gone)()
 	t := s.Watch.T
-	if remote != s.RemoteAddr() {
+	if !sameAddr(remote, s.RemoteAddr()) {
 		t.Errorf("OnDisconnected got %v, RemoteAddr is %v", remote, s.RemoteAddr())
 	}
 	if err := s.Send([]byte("late")); !errors.Is(err, session.ErrClosed) {
@@ -192,4 +192,9 @@ func AwaitEnd(t testing.TB, s *Session) error {
 	t.Helper()
 	Await(t, s.Ended, "OnDisconnected")
 	return s.Err()
+}
+
+// sameAddr reports whether a and b are the same address, and there is one.
+func sameAddr(a, b net.Addr) bool {
+	return a != nil && b != nil && a.Network() == b.Network() && a.String() == b.String()
 }

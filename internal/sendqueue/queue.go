@@ -1,6 +1,7 @@
 package sendqueue
 
 import (
+	"math"
 	"sync"
 
 	"github.com/servercore-go/servercore/internal/budget"
@@ -39,6 +40,9 @@ type chain struct {
 	head, tail *segment
 	held       int
 	scratch    *Scratch // of the callback that runs, nil otherwise; filled only while head is nil (Q1)
+
+	mark   uint32 // what Mark was given
+	toMark uint32 // bytes up to the mark, and one; 0 without a mark
 }
 
 var segmentPool = sync.Pool{New: func() any { return new(segment) }}
@@ -177,8 +181,35 @@ func (q *Queue) Gather(m *Scratch, most int) [][]byte {
 	return slices
 }
 
-// Consume removes the first n bytes and gives up the buffers they emptied.
-func (q *Queue) Consume(n int) {
+// maxToMark is the most bytes in front of a mark that are counted. A longer queue is not marked.
+const maxToMark = math.MaxInt32 - 1
+
+// Mark marks the end of the queue with a number, which Consume returns when the last byte in front of it has left. A queue that is empty, or longer
+// than 2 GiB, is not marked. A queue has one mark: the caller asks Marked before.
+func (q *Queue) Mark(number uint32) {
+	if q.size > 0 && q.size <= maxToMark {
+		q.chain.mark, q.chain.toMark = number, uint32(q.size)+1
+	}
+}
+
+// Marked reports whether there is a mark that has not left.
+func (q *Queue) Marked() bool { return q.chain != nil && q.chain.toMark > 0 }
+
+// passMark notes that n bytes leave, and returns the mark if it leaves with them.
+func (c *chain) passMark(n int) (mark uint32, passed bool) {
+	c.toMark -= min(uint32(min(n, maxToMark)), c.toMark-1)
+	if c.toMark > 1 {
+		return 0, false
+	}
+	c.toMark = 0
+	return c.mark, true
+}
+
+// Consume removes the first n bytes and gives up the buffers they emptied. It returns the number of a mark that leaves with them.
+func (q *Queue) Consume(n int) (mark uint32, passed bool) {
+	if q.Marked() {
+		mark, passed = q.chain.passMark(n)
+	}
 	q.size -= n
 	if m := q.lent(); len(m.rest()) > 0 {
 		k := min(n, len(m.rest()))
@@ -189,11 +220,12 @@ func (q *Queue) Consume(n int) {
 		rest := len(t.buf.B) - t.off
 		if n < rest {
 			t.off += n
-			return
+			return mark, passed
 		}
 		n -= rest
 		q.pop()
 	}
+	return mark, passed
 }
 
 // pop removes the first segment and gives up its buffer.
@@ -229,7 +261,11 @@ func (q *Queue) keep(c *chain) {
 
 // Compact copies everything to segments of the queue's own. There must be no scratch memory, and nobody may hold the slices of Gather.
 func (q *Queue) Compact() {
-	old := Queue{chain: q.chain}
+	old, marked := Queue{chain: q.chain}, q.Marked()
+	var mark, toMark uint32
+	if marked {
+		mark, toMark = q.chain.mark, q.chain.toMark
+	}
 	q.chain = nil
 	for left := q.size; old.chain != nil; old.pop() {
 		t := old.chain.head
@@ -237,6 +273,9 @@ func (q *Queue) Compact() {
 		q.size -= len(rest) // Push counts them again
 		q.Push(rest, left)
 		left -= len(rest)
+	}
+	if marked {
+		q.chain.mark, q.chain.toMark = mark, toMark
 	}
 }
 

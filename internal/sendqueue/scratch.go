@@ -127,8 +127,9 @@ func (q *Queue) Reclaim() {
 	q.chain, *c = nil, chain{}
 	q.size -= len(rest) // Push counts them again
 	q.Push(rest, len(rest))
+	c = q.chain
+	c.mark, c.toMark = after.mark, after.toMark
 	if after.head != nil { // no byte of it has left: the scratch comes first (Q1)
-		c = q.chain
 		c.tail.next, c.tail = after.head, after.tail
 		c.held += after.held
 	}

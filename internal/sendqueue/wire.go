@@ -60,14 +60,25 @@ func (w *Wire) Gather(m *Scratch) [][]byte {
 	return w.body.queue.Gather(m, WriteBudget)
 }
 
-// Sent removes the first n bytes. It returns how many of the application's bytes are out with them: those of the units that are out whole.
-func (w *Wire) Sent(n int) (payload int) {
-	if w.body == nil {
-		return 0
+// Mark marks the end of the wire, as Queue.Mark does.
+func (w *Wire) Mark(number uint32) {
+	if w.body != nil {
+		w.body.queue.Mark(number)
 	}
-	w.body.queue.Consume(n)
+}
+
+// Marked is as of Queue.
+func (w *Wire) Marked() bool { return w.body != nil && w.body.queue.Marked() }
+
+// Sent removes the first n bytes. It returns how many of the application's bytes are out with them: those of the units that are out whole. It
+// returns the number of a mark that leaves with them, too.
+func (w *Wire) Sent(n int) (payload int, mark uint32, passed bool) {
+	if w.body == nil {
+		return 0, 0, false
+	}
+	mark, passed = w.body.queue.Consume(n)
 	_, payload = w.body.units.Sent(n)
-	return payload
+	return payload, mark, passed
 }
 
 // Reclaim ends the loan of Fill: what was not taken moves to memory of the wire's own.

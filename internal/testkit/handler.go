@@ -91,7 +91,7 @@ func (h *Handler) note(format string, args ...any) {
 }
 
 func (h *Handler) address(a net.Addr) {
-	if a == nil || a != h.RemoteAddr() {
+	if a == nil || a.String() != h.RemoteAddr().String() {
 		h.loop.fault("address %v, want %v", a, h.RemoteAddr())
 	}
 }
