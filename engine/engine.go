@@ -65,6 +65,7 @@ type Engine struct {
 	accepted, acceptErrors atomic.Uint64
 	dialed, dialErrors     atomic.Uint64
 	offloaded              reactor.Offloaded
+	table                  reactor.Table[*session.Driver] // of connections by descriptor, which the loops share
 	handshakes             layertls.Handshakes
 	refused                refusedCounts
 	closed                 *ring.Ring[closedSession]

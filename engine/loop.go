@@ -73,6 +73,7 @@ func newLoop(e *Engine, index int, limits session.Limits) (*loop, error) {
 		Scratch:   l.scratch,
 		OnServe:   func(scratch any) { scratch.(*session.Scratch).Watched(watched) }, // the last session may have been another engine's
 		Offloaded: &e.offloaded,
+		Table:     &e.table,
 	})
 	return l, err
 }

@@ -107,7 +107,7 @@ func TestPeerFinished(t *testing.T) {
 	if err := ended(t, client); err != nil && !errors.Is(err, unix.ECONNRESET) {
 		t.Error(err)
 	}
-	if o.Len() != 0 || ask(o, func() bool { return o.table[fd] == c }) {
+	if o.Len() != 0 || ask(o, func() bool { return o.table.get(fd) == c }) {
 		t.Error("a connection that was closed before it was opened is not forgotten")
 	}
 }
@@ -134,7 +134,7 @@ func TestClosedConnectionIsForgotten(t *testing.T) {
 			if n := ask(o, o.wheel.Len); n != 0 {
 				t.Errorf("%d connections are in the wheel of a loop that has none", n)
 			}
-			if ask(o, func() bool { return o.table[fd] == c }) {
+			if ask(o, func() bool { return o.table.get(fd) == c }) {
 				t.Errorf("events of descriptor %d go to a connection that is closed", fd)
 			}
 			if o.Len() != 0 || len(o.Conns()) != 0 || !closedFd(fd) {

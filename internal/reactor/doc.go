@@ -11,6 +11,7 @@
 //
 //   - handler.go: what a loop drives; what it asks of its owner.
 //   - loop.go: [Loop], its memory, its list of connections, its end.
+//   - table.go: [Table], connections by descriptor, which loops share.
 //   - run.go: the goroutine. Events go to the connection that has the descriptor.
 //   - read.go: from an event to OnTraffic.
 //   - conn.go: [Conn], what an owner may ask of a connection: Write, Close, Arm, Again, Wake, Release.

@@ -22,6 +22,10 @@ type Config[C any] struct {
 	// call.
 	OnServe func(scratch any)
 
+	// Table has the connections by descriptor. Loops may share one, which takes 8 bytes for each descriptor then, whatever their number. Nil is
+	// a table of the loop's own.
+	Table *Table[C]
+
 	// Offloaded counts what workers do for this loop's connections. Loops may share it. Nil is a count of the loop's own.
 	Offloaded *Offloaded
 }
@@ -56,7 +60,7 @@ type Loop[C any] struct {
 	// The loop's own.
 	poller     *netpoll.Poller
 	attachment netpoll.PollAttachment
-	table      []*Conn[C]        // by descriptor: connections whose events are told
+	table      places[C]         // by descriptor: connections whose events are told
 	listeners  map[int]*listener // by descriptor; fixed when the loop starts
 	ready      []*listener       // listeners where connections wait
 	ended      error             // what Polling returned
@@ -86,6 +90,9 @@ func New[C any](cfg Config[C]) (_ *Loop[C], err error) {
 		listeners: make(map[int]*listener),
 		quit:      make(chan struct{}),
 		gone:      make(chan struct{}),
+	}
+	if l.table.table = cfg.Table; l.table.table == nil {
+		l.table.table = new(Table[C])
 	}
 	if l.offloaded == nil {
 		l.offloaded = new(Offloaded)

@@ -74,12 +74,10 @@ func (l *Loop[C]) event(fd int, e netpoll.IOEvent, flags netpoll.IOFlags) error 
 		}
 		return nil
 	}
-	if fd < len(l.table) {
-		if c := l.table[fd]; c != nil {
-			c.event(translate(e, flags))
-			l.yield()
-			return nil
-		}
+	if c := l.table.get(fd); c != nil {
+		c.event(translate(e, flags))
+		l.yield()
+		return nil
 	}
 	if n := l.listeners[fd]; n != nil {
 		l.ready = append(l.ready, n)
@@ -106,26 +104,19 @@ func (l *Loop[C]) yield() {
 // epoll_ctl(2) or kevent(2), the connection is not registered, and still has to be closed.
 func (l *Loop[C]) Register(c *Conn[C]) error {
 	fd := int(c.fd)
-	if fd < len(l.table) && l.table[fd] == c {
+	if l.table.get(fd) == c {
 		return nil
 	}
 	l.attachment.FD = fd // all that gnet wants to know
 	if err := l.poller.AddReadWrite(&l.attachment, true); err != nil {
 		return err
 	}
-	for fd >= len(l.table) {
-		l.table = append(l.table, make([]*Conn[C], max(64, len(l.table)))...)
-	}
-	l.table[fd] = c
+	l.table.put(c)
 	return nil
 }
 
 // forget has no event told of a connection whose descriptor is about to be closed, which ends its registration.
-func (l *Loop[C]) forget(c *Conn[C]) {
-	if fd := int(c.fd); fd < len(l.table) && l.table[fd] == c {
-		l.table[fd] = nil
-	}
-}
+func (l *Loop[C]) forget(c *Conn[C]) { l.table.remove(c) }
 
 // resurvey has every connection looked at: events that were fetched and not served are lost with their goroutine. What they told of
 // is true still, so the kernel is asked for it.
@@ -133,8 +124,8 @@ func (l *Loop[C]) resurvey() {
 	for _, n := range l.listeners {
 		l.ready = append(l.ready, n)
 	}
-	for _, c := range l.table {
-		if c != nil && c.index == notOpen {
+	for c := range l.table.all() {
+		if c.index == notOpen {
 			c.note(survey(int(c.fd)))
 			l.later(c)
 		}
