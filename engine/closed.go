@@ -25,11 +25,11 @@ type ClosedSession struct {
 
 // closedSession is what is kept of one. Times are the engine's.
 type closedSession struct {
-	id            uint64
-	local, remote net.Addr
-	tally         session.Tally
-	closed        time.Duration
-	reason        error
+	id        uint64
+	addresses session.Addresses
+	tally     session.Tally
+	closed    time.Duration
+	reason    error
 }
 
 // Closed returns the sessions that have ended, the last one first: Options.KeepClosed of them at the most. It is a snapshot. What a session's handler
@@ -50,8 +50,8 @@ func (c *closedSession) public(toTime func(time.Duration) time.Time) ClosedSessi
 	return ClosedSession{
 		ID:           c.id,
 		Listener:     c.tally.Listener,
-		Local:        c.local,
-		Remote:       c.remote,
+		Local:        c.addresses.Local(),
+		Remote:       c.addresses.Remote(),
 		Opened:       toTime(c.tally.Opened),
 		Closed:       toTime(c.closed),
 		BytesIn:      c.tally.BytesIn,
@@ -79,8 +79,7 @@ func (l *loop) noteClosed(d *session.Driver) {
 		return
 	}
 	s := d.Session()
-	local, remote := d.Addrs()
-	c := closedSession{s.ID(), local, remote, d.Tally(), e.now(), s.Err()}
+	c := closedSession{s.ID(), d.Addresses(), d.Tally(), e.now(), s.Err()}
 	e.closed.Push(c)
 	if traced {
 		e.callTrace("Close", func() { trace.Close(c.public(e.wallClock())) })

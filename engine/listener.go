@@ -26,7 +26,9 @@ type Listener struct {
 	address string
 	origin  origin // of its sessions
 
-	acceptMu sync.Mutex        // of the accepting loop and the listener's goroutine; guards the next two
+	acceptMu sync.Mutex        // of the accepting loop and the listener's goroutine; guards the next four
+	accepted pendingConn       // what acceptOn has taken, while accept runs: a variable that take sets would be allocated each time
+	failed   error             // likewise, its error
 	lastAddr *net.TCPAddr      // the local address of the last connection accepted
 	zones    map[uint32]string // names of interfaces
 
@@ -38,6 +40,7 @@ type Listener struct {
 	addr   net.Addr // stays
 	socket *os.File
 	conn   syscall.RawConn   // of socket
+	take   func(fd uintptr)  // calls acceptOn
 	loop   *loop             // the accepting loop, nil before Start; under acceptMu
 	path   *unixpath.Binding // of a unix socket, nil if its path is not to be removed; under the engine's mu
 }
@@ -161,6 +164,7 @@ func (l *Listener) adopt(ln syscall.Conn) error {
 		_ = unix.Listen(fd, math.MaxInt32)
 	}
 	l.socket = os.NewFile(uintptr(fd), "listener")
+	l.take = func(fd uintptr) { l.accepted, l.failed = l.acceptOn(int(fd)) }
 	if l.conn, err = l.socket.SyscallConn(); err == nil {
 		err = l.socket.SetReadDeadline(time.Time{}) // fails if the runtime does not watch it
 	}
@@ -197,10 +201,12 @@ func (l *Listener) tryAccept() (pendingConn, error) {
 var errListenerClosed = net.ErrClosed
 
 // accept is tryAccept for a caller that holds acceptMu.
-func (l *Listener) accept() (p pendingConn, err error) {
-	if l.conn.Control(func(fd uintptr) { p, err = l.acceptOn(int(fd)) }) != nil {
-		return p, errListenerClosed
+func (l *Listener) accept() (pendingConn, error) {
+	if l.conn.Control(l.take) != nil {
+		return pendingConn{}, errListenerClosed
 	}
+	p, err := l.accepted, l.failed
+	l.accepted, l.failed = pendingConn{}, nil
 	return p, err
 }
 

@@ -60,15 +60,14 @@ func (e *Engine) SessionStats() iter.Seq[SessionStats] {
 	return func(yield func(SessionStats) bool) {
 		toTime := e.wallClock()
 		for d, loop := range e.drivers() {
-			t := d.Tally()
-			local, remote := d.Addrs()
+			t, addresses := d.Tally(), d.Addresses()
 			if !yield(SessionStats{
 				ID:           d.Session().ID(),
 				Handler:      d.Handler(),
 				Listener:     t.Listener,
 				Loop:         loop,
-				Local:        local,
-				Remote:       remote,
+				Local:        addresses.Local(),
+				Remote:       addresses.Remote(),
 				Opened:       toTime(t.Opened),
 				Active:       toTime(t.Active),
 				BytesIn:      t.BytesIn,

@@ -39,8 +39,9 @@ func (c *Common) shareEnds(own ends) *ends {
 	if last := c.lastEnds.Load(); last != nil && isSame(last.local, own.local) && isSame(last.remote, own.remote) {
 		return last
 	}
-	c.lastEnds.Store(&own)
-	return &own
+	kept := own // not own itself, which would be allocated each time
+	c.lastEnds.Store(&kept)
+	return &kept
 }
 
 // isSame reports whether a and b are the same address in memory. It compares pointers only: a type of the application's may be one that cannot be
@@ -53,21 +54,42 @@ func isSame(a, b net.Addr) bool {
 	return false
 }
 
-// peerAddr returns the peer's address, which nobody else has unless RemoteAddr was called. The session is bound.
-func (s *Session) peerAddr() net.Addr {
-	e := s.ends.Load()
-	if e.remote != nil || s.peerForm == peerOther {
-		return e.remote
+// Addresses are those of both ends of a connection, in a form that takes no memory but its own.
+type Addresses struct {
+	ends *ends
+	ip   [16]byte
+	port uint16
+	form peerForm
+}
+
+// Local returns what Session.LocalAddr does.
+func (a *Addresses) Local() net.Addr { return a.ends.local }
+
+// Remote returns an address equal to what Session.RemoteAddr returns. It allocates 64 bytes, unless RemoteAddr has before.
+func (a *Addresses) Remote() net.Addr {
+	if a.ends.remote != nil || a.form == peerOther {
+		return a.ends.remote
 	}
-	a := &struct { // in one allocation
+	t := &struct { // in one allocation
 		net.TCPAddr
 		ip [net.IPv6len]byte
-	}{ip: s.peerIP}
-	a.Port, a.IP = int(s.peerPort), a.ip[:]
-	if s.peerForm == peerIPv4 {
-		a.IP = a.ip[:net.IPv4len:net.IPv4len]
+	}{ip: a.ip}
+	t.Port, t.IP = int(a.port), t.ip[:]
+	if a.form == peerIPv4 {
+		t.IP = t.ip[:net.IPv4len:net.IPv4len]
 	}
-	return &a.TCPAddr
+	return &t.TCPAddr
+}
+
+// addresses returns them. The session is bound.
+func (s *Session) addresses() Addresses {
+	return Addresses{s.ends.Load(), s.peerIP, s.peerPort, s.peerForm}
+}
+
+// peerAddr returns the peer's address, which nobody else has unless RemoteAddr was called. The session is bound.
+func (s *Session) peerAddr() net.Addr {
+	a := s.addresses()
+	return a.Remote()
 }
 
 // RemoteAddr returns the peer's address as it was when the connection was made. It stays valid after the end. Do not modify it. It is nil until
@@ -94,8 +116,5 @@ func (s *Session) LocalAddr() net.Addr {
 	return s.ends.Load().local
 }
 
-// Addrs returns what LocalAddr and RemoteAddr do, and has the session keep nothing. Any goroutine, after Bind.
-func (d *Driver) Addrs() (local, remote net.Addr) {
-	s := (*Session)(d)
-	return s.LocalAddr(), s.peerAddr()
-}
+// Addresses returns the addresses of both ends, and has the session keep nothing. Any goroutine, after Bind.
+func (d *Driver) Addresses() Addresses { return (*Session)(d).addresses() }

@@ -24,7 +24,7 @@ type uncomparable struct{ parts []string }
 func (uncomparable) Network() string { return "odd" }
 func (uncomparable) String() string  { return "odd" }
 
-// Whatever the form of an address, callbacks, methods and Driver.Addrs tell the one that the connection was bound with, after the end too. RemoteAddr
+// Whatever the form of an address, callbacks, methods and Driver.Addresses tell the one that the connection was bound with, after the end too. RemoteAddr
 // returns the same net.Addr each time.
 func TestAddressesAreThoseOfTheConnection(t *testing.T) {
 	local := &net.TCPAddr{IP: net.IP{10, 0, 0, 1}, Port: 7777}
@@ -59,14 +59,14 @@ func TestAddressesAreThoseOfTheConnection(t *testing.T) {
 					}
 				}
 				check("OnConnected", h.connected)
-				ownLocal, own := d.Addrs()
-				check("Addrs", own)
+				own := d.Addresses()
+				check("Addresses", own.Remote())
 				check("RemoteAddr", h.RemoteAddr())
 				if _, odd := remote.(uncomparable); !odd && h.RemoteAddr() != h.RemoteAddr() {
 					t.Error("RemoteAddr returns another each time")
 				}
-				if h.LocalAddr() != local || ownLocal != local {
-					t.Errorf("LocalAddr %v, Addrs %v", h.LocalAddr(), ownLocal)
+				if h.LocalAddr() != local || own.Local() != local {
+					t.Errorf("LocalAddr %v, Addresses %v", h.LocalAddr(), own.Local())
 				}
 				d.Kill(session.ErrShutdown)
 				d.Turn()
