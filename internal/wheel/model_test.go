@@ -12,6 +12,7 @@ import (
 type model struct {
 	wheel   *Wheel[*entry]
 	slots   int
+	gather  int64
 	entries []*entry
 	armed   map[*entry]visitTime
 	now     time.Duration
@@ -33,6 +34,7 @@ func newModel(t *rapid.T) *model {
 	m := &model{
 		wheel:   New[*entry](tick, slots),
 		slots:   slots,
+		gather:  rapid.SampledFrom([]int64{0, 1, 2, 5, 16}).Draw(t, "gather"),
 		entries: make([]*entry, rapid.IntRange(1, 40).Draw(t, "items")),
 		armed:   map[*entry]visitTime{},
 		now:     time.Duration(rapid.IntRange(0, 1000).Draw(t, "start")) * time.Millisecond,
@@ -41,6 +43,7 @@ func newModel(t *rapid.T) *model {
 			rapid.Int64Range(-int64(horizon), 3*int64(horizon)),
 		),
 	}
+	m.wheel.Gather(int(m.gather))
 	for i := range m.entries {
 		m.entries[i] = &entry{id: i}
 	}
@@ -52,7 +55,11 @@ func newModel(t *rapid.T) *model {
 func (m *model) visitOf(at time.Duration) visitTime {
 	over := int64(m.expired / tick)
 	n := int64(math.Ceil(float64(at) / float64(tick)))
-	return visitTime{tick: min(max(n, over+1), over+int64(m.slots)), asked: max(at, m.expired)}
+	n = min(max(n, over+1), over+int64(m.slots))
+	if m.gather > 1 && n > over+2*m.gather {
+		n = n / m.gather * m.gather
+	}
+	return visitTime{tick: n, asked: max(at, m.expired)}
 }
 
 func (m *model) arm(t *rapid.T) {

@@ -2,6 +2,7 @@ package wheel
 
 import (
 	"math"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"testing"
@@ -347,5 +348,54 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 	}
 	if w.Len() != items {
 		t.Errorf("%d items of %d", w.Len(), items)
+	}
+}
+
+// Deadlines that keep moving cost few wake-ups, however spread they are, and one that is met is still met at its tick.
+func TestGatheredVisits(t *testing.T) {
+	for _, tt := range []struct{ gather, most int }{{1, 2000}, {16, 2000/16 + 1}} {
+		w := New[*entry](tick, 512)
+		w.Gather(tt.gather)
+		const items = 1000
+		const timeout = 300 * tick
+		r := rand.New(rand.NewPCG(1, 2))
+		entries, last, ended := make([]*entry, items), make([]time.Duration, items), make([]time.Duration, items)
+		for i := range entries {
+			entries[i] = &entry{id: i}
+			last[i] = timeout - time.Duration(r.Int64N(int64(50*tick)))
+		}
+		now := timeout
+		w.Expire(now, nil)
+		for i, e := range entries {
+			w.Arm(e, last[i]+timeout)
+		}
+		wakeUps := 0
+		const quietFrom = 2000 // up to this tick each item is busy: it hears something once in 50 ticks
+		for over := int64(0); w.Len() > 0; {
+			at, _ := w.Next()
+			if now = at; int64(now/tick)-300 <= quietFrom {
+				wakeUps++
+			}
+			for ; over < min(int64(now/tick)-300, quietFrom); over++ {
+				for i := int(over) % 50; i < items; i += 50 {
+					last[i] = time.Duration(300+over) * tick
+				}
+			}
+			w.Expire(now, func(e *entry) {
+				if due := last[e.id] + timeout; due > now {
+					w.Arm(e, due)
+					return
+				}
+				ended[e.id] = now
+			})
+		}
+		if wakeUps > tt.most || tt.gather == 1 && wakeUps < 500 {
+			t.Errorf("gathered by %d: %d wake-ups in %d ticks, want at most %d", tt.gather, wakeUps, quietFrom, tt.most)
+		}
+		for i := range entries {
+			if late := ended[i] - (last[i] + timeout); late < 0 || late >= tick {
+				t.Fatalf("gathered by %d: a deadline is met %v late", tt.gather, late)
+			}
+		}
 	}
 }

@@ -6,6 +6,8 @@ var inWheel = []mutant{
 		"	if at%w.tick > 0 {\n		n++\n	}\n", "", "./internal/wheel TestVisitTime"},
 	{"a deadline beyond the horizon wraps around", "internal/wheel/wheel.go",
 		"	n = min(max(n, w.done+1), w.done+int64(len(w.slots)))\n", "	n = max(n, w.done+1)\n", "./internal/wheel TestVisitTime|TestModel"},
+	{"a visit that is gathered with others is late", "internal/wheel/wheel.go", "		n -= n % g\n", "		n += g - n%g\n", "./internal/wheel TestGatheredVisits|TestModel"},
+	{"visits are not gathered", "internal/wheel/wheel.go", "		n -= n % g\n", "", "./internal/wheel TestGatheredVisits"},
 	{"a deadline that is past waits for a rotation", "internal/wheel/wheel.go",
 		"n = min(max(n, w.done+1), ", "n = min(max(n, w.done), ", "./internal/wheel TestArmInVisit|TestModel"},
 	{"an item that is armed is not brought forward", "internal/wheel/wheel.go",
