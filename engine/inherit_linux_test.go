@@ -25,7 +25,8 @@ var strange = []struct {
 	{"SO_OOBINLINE", unix.SOL_SOCKET, unix.SO_OOBINLINE, 1, 0},
 	{"SO_TIMESTAMPING", unix.SOL_SOCKET, unix.SO_TIMESTAMPING, unix.SOF_TIMESTAMPING_TX_SOFTWARE | unix.SOF_TIMESTAMPING_SOFTWARE, 0},
 	{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0, 1},
-	{"SO_SNDBUF", unix.SOL_SOCKET, unix.SO_SNDBUF, 100_000, 512 << 10},
+	{"SO_SNDBUF", unix.SOL_SOCKET, unix.SO_SNDBUF, 100_000, 200_000}, // the owner's business: it is not in Options
+	{"TCP_NOTSENT_LOWAT", unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 4321, 256 << 10},
 	{"TCP_CORK", unix.IPPROTO_TCP, unix.TCP_CORK, 1, 0},
 	{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 0, 1},
 	{"TCP_LINGER2", unix.IPPROTO_TCP, unix.TCP_LINGER2, -1, 60},

@@ -32,13 +32,14 @@ func TestT6BadOptions(t *testing.T) {
 		"KeepAliveInterval": {KeepAliveInterval: -1},
 		"KeepAliveCount":    {KeepAliveCount: 1000},
 		"SendBuffer":        {SendBuffer: 1 << 31},
+		"NotSentLowWater":   {NotSentLowWater: 1<<30 + 1},
 	} {
 		if _, err := engine.New(o); err == nil || !strings.Contains(err.Error(), "Options."+field+" ") {
 			t.Errorf("%s: error %v, want one that names the field", field, err)
 		}
 	}
 	for _, o := range []engine.Options{{}, {MaxSessions: -1, SendLimit: -1, PauseAbove: -1, IdleTimeout: -1, FirstByteTimeout: -1,
-		WriteTimeout: -1, DrainTimeout: -1, LingerTimeout: -1, KeepAlive: -1, UserTimeout: -1, SendBuffer: -1}} {
+		WriteTimeout: -1, DrainTimeout: -1, LingerTimeout: -1, KeepAlive: -1, UserTimeout: -1, SendBuffer: -1, NotSentLowWater: -1}} {
 		_, err := engine.New(o)
 		kit.Must(t, err)
 	}

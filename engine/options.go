@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/servercore-go/servercore/internal/budget"
+	"github.com/servercore-go/servercore/internal/reactor"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -116,10 +117,17 @@ type Options struct {
 	// about 15 minutes.
 	UserTimeout time.Duration
 
-	// SendBuffer is the kernel's send buffer per connection in bytes (SO_SNDBUF; Linux doubles it for its own
-	// accounting and caps it at net.core.wmem_max). It bounds what a peer that does not read can pin outside the
-	// engine. Default: 256 KiB. Off: the kernel tunes it, up to several MiB.
+	// SendBuffer is the kernel's send buffer per connection in bytes (SO_SNDBUF; Linux doubles it for its own accounting and caps it at
+	// net.core.wmem_max). It holds what was sent and is not acknowledged, so a connection carries at most about twice SendBuffer in a round
+	// trip. Default: the kernel fits it to each TCP connection's line, up to the third value of net.ipv4.tcp_wmem, 4 MiB on most systems, and
+	// NotSentLowWater bounds what a peer that does not read can pin outside the engine. Where the system has no TCP_NOTSENT_LOWAT, as on
+	// FreeBSD, the default is 256 KiB. Off: the kernel fits it in any case.
 	SendBuffer int
+
+	// NotSentLowWater is how many bytes the kernel may hold for a TCP connection that it has not sent yet, because of the line or the peer's
+	// window (TCP_NOTSENT_LOWAT; Linux and macOS). Linux takes up to 64 KiB more, and asks for more bytes below half of it. It does
+	// not count what is sent and not acknowledged. Default: 256 KiB. Off: as much as the send buffer has room for.
+	NotSentLowWater int
 
 	// StallWarning is how long a callback may hold its loop before that is logged, once, with the session and the
 	// stack, and counted (LoopStats.Stalls). Nobody is held up for the stack; in a process of more than 131,072 goroutines
@@ -229,9 +237,17 @@ func (o Options) withDefaults() (Options, error) {
 		fillTime(&o.UserTimeout, o.KeepAlive+time.Duration(o.KeepAliveCount)*o.KeepAliveInterval)
 	}
 	fillTime(&o.UserTimeout, 30*time.Second)
-	fill(&o.SendBuffer, 256<<10)
-	if o.SendBuffer > 1<<30 {
-		return o, fmt.Errorf("engine: Options.SendBuffer is %d bytes, want at most 1 GiB", o.SendBuffer)
+	if reactor.NotSentLowWater == 0 {
+		fill(&o.SendBuffer, boundedSendBuffer)
+	}
+	fill(&o.NotSentLowWater, defaultNotSent)
+	for _, f := range []struct {
+		name  string
+		value int
+	}{{"SendBuffer", o.SendBuffer}, {"NotSentLowWater", o.NotSentLowWater}} {
+		if f.value > 1<<30 {
+			return o, fmt.Errorf("engine: Options.%s is %d bytes, want at most 1 GiB", f.name, f.value)
+		}
 	}
 	for _, f := range []*time.Duration{&o.IdleTimeout, &o.FirstByteTimeout, &o.HalfCloseTimeout, &o.HandshakeTimeout, &o.WriteTimeout, &o.DrainTimeout, &o.LingerTimeout, &o.SoftLimitFor} {
 		*f = min(*f, maxTimeout)

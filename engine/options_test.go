@@ -16,7 +16,7 @@ func TestDefaults(t *testing.T) {
 	if o.Loops < 1 || o.MaxSessions != 0 || o.SendLimit != 1<<20 || o.PauseAbove != 256<<10 || o.SlowPeer != RefuseSend ||
 		o.IdleTimeout != 0 || o.FirstByteTimeout != 0 || o.WriteTimeout != 10*time.Second || o.DrainTimeout != 10*time.Second ||
 		o.LingerTimeout != 2*time.Second || o.KeepAlive != 15*time.Second || o.KeepAliveInterval != 5*time.Second ||
-		o.KeepAliveCount != 3 || o.UserTimeout != 30*time.Second || o.SendBuffer != 256<<10 || o.Logger == nil {
+		o.KeepAliveCount != 3 || o.UserTimeout != 30*time.Second || o.SendBuffer != 0 || o.NotSentLowWater != 256<<10 || o.Logger == nil {
 		t.Errorf("defaults are %+v", o)
 	}
 	if o, err := (Options{SendLimit: 1000}).withDefaults(); err != nil || o.PauseAbove != 250 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/servercore-go/servercore/internal/reactor"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -120,6 +122,39 @@ func TestRefusedOptionAlone(t *testing.T) {
 	logged(t, e)
 	if !strings.Contains(log.String(), "SO_KEEPALIVE") || strings.Contains(log.String(), "NODELAY") {
 		t.Errorf("the log says %s", log)
+	}
+}
+
+// A system without TCP_NOTSENT_LOWAT has a send buffer of 256 KiB bound what the kernel holds, unless Options say otherwise.
+func TestRefusedNotSentLowWater(t *testing.T) {
+	for name, tt := range map[string]struct {
+		o    Options
+		want []int
+	}{
+		"default":       {Options{}, []int{256 << 10}},
+		"a send buffer": {Options{SendBuffer: 32 << 10}, []int{32 << 10}},
+		"tuned":         {Options{SendBuffer: -1}, nil},
+		"both off":      {Options{SendBuffer: -1, NotSentLowWater: -1}, nil},
+	} {
+		tt.o.Logger = slog.New(slog.DiscardHandler)
+		e, err := New(tt.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sizes []int
+		e.setsockopt = func(_, level, option, value int) error {
+			switch {
+			case level == unix.SOL_SOCKET && option == unix.SO_SNDBUF:
+				sizes = append(sizes, value)
+			case level == unix.IPPROTO_TCP && option == reactor.NotSentLowWater:
+				return unix.ENOPROTOOPT
+			}
+			return nil
+		}
+		e.tune(-1)
+		if !slices.Equal(sizes, tt.want) {
+			t.Errorf("%s: SO_SNDBUF was set to %v, want %v", name, sizes, tt.want)
+		}
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/internal/reactor"
 )
 
 // socketOption is an option of a socket and the value that it gets.
@@ -13,6 +15,14 @@ type socketOption struct {
 	name                 string
 	level, number, value int
 }
+
+const (
+	// defaultNotSent is the default of Options.NotSentLowWater. docs/decisions/0025 has the measurements.
+	defaultNotSent = 256 << 10
+
+	// boundedSendBuffer is the send buffer, in bytes, where nothing else bounds what the kernel holds for a peer that does not read.
+	boundedSendBuffer = 256 << 10
+)
 
 // tuning returns what Options ask of each TCP socket that listens or connects, and of each connection. Linux and FreeBSD hand a
 // listener's options down to accepted connections. SO_REUSEADDR comes from package net.
@@ -29,9 +39,19 @@ func (o *Options) tuning() []socketOption {
 			socketOption{"TCP_KEEPCNT", unix.IPPROTO_TCP, tcpKeepCount, o.KeepAliveCount})
 	}
 	if o.SendBuffer > 0 {
-		list = append(list, socketOption{"SO_SNDBUF", unix.SOL_SOCKET, unix.SO_SNDBUF, o.SendBuffer})
+		list = append(list, sendBuffer(o.SendBuffer))
+	}
+	if o.NotSentLowWater > 0 && reactor.NotSentLowWater != 0 {
+		list = append(list, socketOption{notSentName, unix.IPPROTO_TCP, reactor.NotSentLowWater, o.NotSentLowWater})
 	}
 	return append(list, userTimeout(o.UserTimeout)...)
+}
+
+// notSentName is the name of the option behind Options.NotSentLowWater.
+const notSentName = "TCP_NOTSENT_LOWAT"
+
+func sendBuffer(size int) socketOption {
+	return socketOption{"SO_SNDBUF", unix.SOL_SOCKET, unix.SO_SNDBUF, size}
 }
 
 // prepareSocket has package net prepare a socket it has made, before it listens or connects.
@@ -42,11 +62,18 @@ func (e *Engine) prepareSocket(network, _ string, raw syscall.RawConn) error {
 	return raw.Control(func(fd uintptr) { e.tune(int(fd)) })
 }
 
-// tune sets what Options ask for. A system or a sandbox may refuse an option: it is done without, and a warning says so once.
+// tune sets what Options ask for. A system or a sandbox may refuse an option: it is done without, and a warning says so once. Without
+// TCP_NOTSENT_LOWAT a send buffer of the default size bounds what the kernel holds, unless Options have another.
 func (e *Engine) tune(fd int) {
 	for _, o := range e.tuning {
-		if err := e.setsockopt(fd, o.level, o.number, o.value); err != nil {
-			e.noteRefusal(fd, o, err)
+		err := e.setsockopt(fd, o.level, o.number, o.value)
+		if err == nil {
+			continue
+		}
+		e.noteRefusal(fd, o, err)
+		if o.name == notSentName && e.options.SendBuffer == 0 {
+			b := sendBuffer(boundedSendBuffer)
+			_ = e.setsockopt(fd, b.level, b.number, b.value)
 		}
 	}
 }

@@ -19,16 +19,16 @@ import (
 // Accepted connections have the options of their listener, also where it was handed in without them, and dialled ones the same.
 func TestSocketOptions(t *testing.T) {
 	for name, tt := range map[string]struct {
-		o                                        Options
-		keep, idle, interval, count, user, bound int
+		o                                                 Options
+		keep, idle, interval, count, user, bound, notSent int // bound: of the send buffer, 0 for one that the kernel tunes
 	}{
-		"defaults": {Options{}, 1, 15, 5, 3, 30_000, 512 << 10},
+		"defaults": {Options{}, 1, 15, 5, 3, 30_000, 0, 256 << 10},
 		"chosen": {Options{KeepAlive: 30 * time.Second, KeepAliveInterval: 7 * time.Second, KeepAliveCount: 4,
-			UserTimeout: 9 * time.Second, SendBuffer: 32 << 10}, 1, 30, 7, 4, 9_000, 64 << 10},
+			UserTimeout: 9 * time.Second, SendBuffer: 32 << 10, NotSentLowWater: 99 << 10}, 1, 30, 7, 4, 9_000, 64 << 10, 99 << 10},
 		"rounded up": {Options{KeepAlive: 1001 * time.Millisecond, KeepAliveInterval: 2500 * time.Millisecond, UserTimeout: 1500 * time.Microsecond},
-			1, 2, 3, 3, 2, 512 << 10},
-		"finest": {Options{UserTimeout: 1}, 1, 15, 5, 3, 1, 512 << 10},
-		"off":    {Options{KeepAlive: -1, UserTimeout: -1, SendBuffer: -1}, 0, 0, 0, 0, 0, 0},
+			1, 2, 3, 3, 2, 0, 256 << 10},
+		"finest": {Options{UserTimeout: 1}, 1, 15, 5, 3, 1, 0, 256 << 10},
+		"off":    {Options{KeepAlive: -1, UserTimeout: -1, SendBuffer: -1, NotSentLowWater: -1}, 0, 0, 0, 0, 0, 0, 0},
 	} {
 		check := func(t *testing.T, c *conn) {
 			get := func(level, option int) int {
@@ -52,8 +52,12 @@ func TestSocketOptions(t *testing.T) {
 			if n := get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); n != tt.user {
 				t.Errorf("TCP_USER_TIMEOUT is %d ms, want %d", n, tt.user)
 			}
-			if n := get(unix.SOL_SOCKET, unix.SO_SNDBUF); tt.bound > 0 && n > tt.bound {
-				t.Errorf("SO_SNDBUF is %d, want at most %d", n, tt.bound)
+			fixed := get(unix.SOL_SOCKET, unix.SO_BUF_LOCK)&unix.SOCK_SNDBUF_LOCK != 0
+			if n := get(unix.SOL_SOCKET, unix.SO_SNDBUF); fixed != (tt.bound > 0) || fixed && n > tt.bound {
+				t.Errorf("SO_SNDBUF is %d, fixed: %v; want at most %d, 0 for one that the kernel tunes", n, fixed, tt.bound)
+			}
+			if n := get(unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT); n != tt.notSent {
+				t.Errorf("TCP_NOTSENT_LOWAT is %d, want %d", n, tt.notSent)
 			}
 			if tt.keep == 1 {
 				idle, interval := get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE), get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)

@@ -1,6 +1,7 @@
 package ongnet
 
 import (
+	"cmp"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -38,6 +39,18 @@ const (
 )
 
 var _ session.Transport = (*conn)(nil)
+
+// limitBuffer bounds what the kernel holds for the connection, as the engine does.
+func (c *conn) limitBuffer(o Options) {
+	const bound = 256 << 10 // the engine's default of both
+	size, notSent := o.SendBuffer, cmp.Or(o.NotSentLowWater, bound)
+	if notSent > 0 && c.LimitNotSent(notSent) != nil && size == 0 {
+		size = bound
+	}
+	if size > 0 {
+		_ = c.gnet.SetWriteBuffer(size)
+	}
+}
 
 // action answers gnet's events. A second close does nothing, and keeps gnet from reading a descriptor that is closed.
 func (c *conn) action() gnet.Action {

@@ -1,7 +1,6 @@
 package ongnet
 
 import (
-	"cmp"
 	"context"
 	"runtime/debug"
 	"sync"
@@ -75,8 +74,8 @@ func (l *loop) open(g gnet.Conn) *conn {
 		a.log.Limited(failedLine, "connection refused: its session cannot be made", "err", err, "remote", remote)
 		return nil
 	}
-	if a.options.SendBuffer >= 0 && remote.Network() == "tcp" {
-		_ = g.SetWriteBuffer(cmp.Or(a.options.SendBuffer, 256<<10))
+	if remote.Network() == "tcp" {
+		c.limitBuffer(a.options)
 	}
 	c.driver = d
 	g.SetContext(c)

@@ -41,6 +41,15 @@ func (s Socket) Received() int { return received(int(s)) }
 // Unsent is Conn.Unsent.
 func (s Socket) Unsent() int { return unsent(int(s)) }
 
+// LimitNotSent has the kernel ask for no more bytes while it holds n that it has not sent (TCP_NOTSENT_LOWAT). The error is that of
+// setsockopt(2): of a socket that is not TCP's, or a system that has no such option.
+func (s Socket) LimitNotSent(n int) error {
+	if NotSentLowWater == 0 {
+		return unix.ENOPROTOOPT
+	}
+	return unix.SetsockoptInt(int(s), unix.IPPROTO_TCP, NotSentLowWater, n)
+}
+
 // Error takes the error that the socket has pending, nil if it has none.
 func (s Socket) Error() error { return socketError(int(s)) }
 

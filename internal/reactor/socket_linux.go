@@ -6,6 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// NotSentLowWater is the socket option TCP_NOTSENT_LOWAT, 0 where there is none.
+const NotSentLowWater = unix.TCP_NOTSENT_LOWAT
+
 // accept takes a connection that waits, in non-blocking mode and closed on exec. It has its listener's TCP_NODELAY.
 //
 // unix.Accept4 does the same, and allocates 112 bytes for each call, also when no connection waits.
