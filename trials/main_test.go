@@ -27,6 +27,8 @@ func TestMain(m *testing.M) {
 		os.Exit(serverMain(strings.TrimPrefix(what, "server ")))
 	case what == "reference":
 		os.Exit(referenceMain())
+	case what == "streams":
+		os.Exit(streamsMain())
 	case what == "plain":
 		os.Exit(plainMain())
 	case what == "bystanders":

@@ -41,7 +41,7 @@ func newRelay(t *testing.T, trial string, w weather) (near, far *namespace, r *r
 	near, far = newNamespace(t, trial), newNamespace(t, trial)
 	for i, n := range []*namespace{near, far} {
 		var err error
-		n.do(func() { r.ends[i], err = openTUN("line") })
+		n.do(func() { r.ends[i], err = openTUN("line", 0) })
 		if err != nil {
 			skip(t, trial, fmt.Sprintf("no TUN device: %v", err))
 		}
@@ -102,15 +102,15 @@ func (r *relay) pump(i int) {
 	}
 }
 
-// openTUN opens a new TUN device in the namespace of the calling thread.
-func openTUN(name string) (*os.File, error) {
+// openTUN opens a new TUN device in the namespace of the calling thread, with flags besides IFF_TUN and IFF_NO_PI.
+func openTUN(name string, flags uint16) (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	var request [40]byte // struct ifreq
 	copy(request[:unix.IFNAMSIZ-1], name)
-	binary.NativeEndian.PutUint16(request[unix.IFNAMSIZ:], unix.IFF_TUN|unix.IFF_NO_PI)
+	binary.NativeEndian.PutUint16(request[unix.IFNAMSIZ:], unix.IFF_TUN|unix.IFF_NO_PI|flags)
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TUNSETIFF, uintptr(unsafe.Pointer(&request))); errno != 0 {
 		_ = unix.Close(fd)
 		return nil, errno
