@@ -31,7 +31,8 @@ const (
 	linePackets = 1 << 17
 )
 
-// newFatLine makes the namespaces and the line, until the test ends.
+// newFatLine makes the namespaces and the line, until the test ends. What the kernel may fit the buffers to is what most systems have, whatever
+// this one has.
 func newFatLine(t *testing.T, trial string, delay time.Duration) (near, far *namespace, l *fatLine) {
 	t.Helper()
 	l = &fatLine{delay: delay}
@@ -47,6 +48,8 @@ func newFatLine(t *testing.T, trial string, delay time.Duration) (near, far *nam
 		}
 		n.run(t, "ip addr add "+[]string{nearAddress, farAddress}[i]+"/24 dev line")
 		n.run(t, "ip link set line txqueuelen 10000 up")
+		n.set(t, "tcp_rmem", "4096 131072 6291456")
+		n.set(t, "tcp_wmem", "4096 16384 4194304")
 	}
 	var pumps sync.WaitGroup
 	for i := range l.ends {

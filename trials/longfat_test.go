@@ -100,16 +100,27 @@ type bulk struct {
 	done    sync.WaitGroup
 }
 
-// start starts n streams. seen is told of each connection.
-func (b *bulk) start(t *testing.T, from *namespace, n int, down bool, seen func(*client)) {
+// connect connects n clients, of which seen is told, each with a receive buffer of so many bytes, 0 for the kernel's own.
+func (b *bulk) connect(t *testing.T, from *namespace, n, receive int, seen func(*client)) {
 	t.Helper()
-	for range n {
-		var c *client
-		var err error
-		from.do(func() { c, err = connect(dialer(0), b.address) })
-		must(t, err)
-		b.clients = append(b.clients, c)
-		if seen(c); !down {
+	b.clients = make([]*client, n)
+	each(n, 20, func(i int) {
+		from.do(func() {
+			c, err := connect(dialer(receive), b.address)
+			must(t, err)
+			b.clients[i] = c
+		})
+	})
+	for _, c := range b.clients {
+		seen(c)
+	}
+}
+
+// start starts a stream through each connection.
+func (b *bulk) start(t *testing.T, down bool) {
+	t.Helper()
+	for _, c := range b.clients {
+		if !down {
 			b.done.Go(func() { b.write(c) })
 			continue
 		}
@@ -190,8 +201,10 @@ func TestT51LongFatLine(t *testing.T) {
 	ours, control := &bulk{address: o.at.Records}, &bulk{server: startIn(far, t, "streams")}
 	control.address = heard[hello](control.server, "start").Records
 	n := scaled(10, 2)
-	ours.start(t, near, n, true, o.watch)
-	control.start(t, near, n, true, func(c *client) { t.Cleanup(func() { _ = c.Close() }) })
+	ours.connect(t, near, n, 0, o.watch)
+	control.connect(t, near, n, 0, unwatched)
+	ours.start(t, true)
+	control.start(t, true)
 	whole := o.connect()
 	must(t, whole.ask(request(verbQuit, 4<<20)))
 	wholeErr := make(chan error, 1)
@@ -225,7 +238,8 @@ func (b *bulk) stop() {
 func (o *oracle) stopReading(near, far *namespace, fast *bulk) {
 	o.t.Helper()
 	silent := &bulk{address: fast.address}
-	silent.startSilent(o.t, near, scaled(100, 10), o.watch)
+	silent.connect(o.t, near, scaled(100, 10), 4<<10, o.watch)
+	silent.ask(o.t)
 	most := fast.stopReading(o.t, far, silent)
 	bound := 256<<10 + 128<<10 // a packet of 64 KiB, and what the kernel counts for its own records of them
 	o.check("the kernel holds <= NotSentLowWater + 128 KiB for a peer that does not read", max(most[0], most[1]) <= bound && min(most[0], most[1]) > 0,
@@ -243,19 +257,15 @@ func (o *oracle) stopReading(near, far *namespace, fast *bulk) {
 	o.check("ended by WriteTimeout", stalled == len(all), "%d of %d", stalled, len(all))
 }
 
-// startSilent connects n clients that ask for much and never read.
-func (b *bulk) startSilent(t *testing.T, from *namespace, n int, seen func(*client)) {
+// unwatched is for clients that no oracle judges. Their test resets them.
+func unwatched(*client) {}
+
+// ask has each client ask for much, which nobody reads.
+func (b *bulk) ask(t *testing.T) {
 	t.Helper()
-	b.clients = make([]*client, n)
-	each(n, 10, func(i int) {
-		var c *client
-		var err error
-		from.do(func() { c, err = connect(dialer(4<<10), b.address) })
-		must(t, err)
-		b.clients[i] = c
-		seen(c)
+	for _, c := range b.clients {
 		must(t, c.ask(request(verbGive, 1<<30)))
-	})
+	}
 }
 
 // stopReading has the clients of b stop, and returns the most that the kernel holds for one of them, and for one of the silent, when nothing
@@ -299,7 +309,7 @@ func forEachBuffer(t *testing.T, far *namespace, f func(name string, b *bulk)) {
 
 // fastTable prints how much streams carry on several lines, and what the kernel holds for each meanwhile.
 func fastTable(t *testing.T) {
-	text := "\n| round trip | streams | send buffer | MB/s | of package net's | the kernel holds, KiB each | the server's CPU, s per GB |\n|---|---|---|---|---|---|---|\n"
+	t.Log("\n| round trip | streams | send buffer | MB/s | of package net's | the kernel holds, KiB each | the server's CPU, s per GB |\n|---|---|---|---|---|---|---|")
 	for _, rtt := range []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond} {
 		near, far, _ := newFatLine(t, "T51", rtt/2)
 		for _, down := range []bool{true, false} {
@@ -310,7 +320,8 @@ func fastTable(t *testing.T) {
 						return // they differ in what they send
 					}
 					used := b.server.processor()
-					b.start(t, near, n, down, func(*client) {})
+					b.connect(t, near, n, 0, unwatched)
+					b.start(t, down)
 					rate := rates([]*bulk{b}, max(3*time.Second, 20*rtt), 5*time.Second)[0]
 					used = b.server.processor() - used
 					holds := 0
@@ -322,28 +333,28 @@ func fastTable(t *testing.T) {
 					if base == 0 {
 						base = rate
 					}
-					text += fmt.Sprintf("| %v | %d %s | %s | %.1f | %.2f | %d | %.1f |\n", rtt, n, map[bool]string{true: "down", false: "up"}[down], name,
+					t.Logf("| %v | %d %s | %s | %.1f | %.2f | %d | %.1f |", rtt, n, map[bool]string{true: "down", false: "up"}[down], name,
 						rate/1e6, rate/base, holds/n>>10, used.Seconds()/(float64(moved)/1e9))
 				})
 			}
 		}
 	}
-	t.Log(text)
 }
 
 // slowTable prints what the kernel holds for peers that do not read.
 func slowTable(t *testing.T) {
-	text := "\n| send buffer | the kernel holds, KiB: for a peer that never read | for one that was fast before |\n|---|---|---|\n"
+	t.Log("\n| send buffer | the kernel holds, KiB: for a peer that never read | for one that was fast before |\n|---|---|---|")
 	near, far, _ := newFatLine(t, "T51", 50*time.Millisecond)
 	forEachBuffer(t, far, func(name string, b *bulk) {
-		b.start(t, near, 5, true, func(*client) {})
+		b.connect(t, near, 5, 0, unwatched)
+		b.start(t, true)
 		rates(nil, 3*time.Second, 0)
 		silent := &bulk{address: b.address}
-		silent.startSilent(t, near, 20, func(*client) {})
+		silent.connect(t, near, 20, 4<<10, unwatched)
+		silent.ask(t)
 		most := b.stopReading(t, far, silent)
-		text += fmt.Sprintf("| %s | %d | %d |\n", name, most[1]>>10, most[0]>>10)
+		t.Logf("| %s | %d | %d |", name, most[1]>>10, most[0]>>10)
 		b.stop()
 		silent.stop()
 	})
-	t.Log(text)
 }
