@@ -45,7 +45,7 @@ func (r *run) result(c *collector, m marks) (*Result, error) {
 		MeasuredS: s, AskedPerS: per(t.planned), SentPerS: per(t.offered), Messages: t.messages, MessagesPerS: per(t.messages),
 		BytesPerS: per(t.bytes), Planned: t.planned, AfterEnd: t.afterEnd, Sent: t.sent, Unanswered: t.cut, Cycles: t.cycles, CyclesPerS: per(t.cycles),
 		ConnsOpened: t.opened, ConnsInTime: t.inTime, ConnsAtStart: int(m.connected), BytesVerified: t.bytes,
-		Handshakes: t.handshakes, Resumed: t.resumed, Upgrades: t.upgrades,
+		ConnsEchoed: t.echoed, Handshakes: t.handshakes, Resumed: t.resumed, Upgrades: t.upgrades,
 	}
 	if p.Mode == Rate {
 		out.Totals.AskedPerS = p.Rate
@@ -246,7 +246,7 @@ func (p *Plan) parameters() Parameters {
 	return Parameters{
 		Addr: p.Addr, Conns: p.Conns, SizeBytes: p.Size, DurationS: p.Duration.Seconds(), WarmupS: p.Warmup.Seconds(),
 		Threads: p.Threads, Sources: p.Sources, TimeoutS: p.Timeout.Seconds(), Seed: p.Seed, Depth: p.Depth,
-		RatePerS: p.Rate, Arrival: p.Arrival, Messages: p.Messages, Linger0: p.Linger0, Active: p.Active,
+		RatePerS: p.Rate, Arrival: p.Arrival, Messages: p.Messages, Linger0: p.Linger0, Active: p.Active, EchoAll: p.EchoAll,
 		ConnectRatePerS: p.ConnectRate, EveryS: p.Every.Seconds(), Stream: p.Stream, WindowBytes: p.Window,
 		P99LimitUS: float64(p.P99) / 1e3, StepS: p.Step.Seconds(), PID: p.PID, SeriesIntervalS: p.interval().Seconds(), TLS: p.TLS, TLSResume: p.TLSResume, TLSName: p.TLSName,
 		WS: p.WS, WSText: p.WSText,

@@ -40,6 +40,7 @@ type conn struct {
 	again bool  // on the worker's list of those with more to read
 	rest  int64 // time of the next dial; 0 if none is planned
 	quit  bool  // closed by the worker, because replies took too long
+	first bool  // idle with EchoAll: the message before the load has no reply yet
 
 	failed *failures // of the addresses that were tried so far
 }

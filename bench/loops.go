@@ -145,16 +145,44 @@ type openLoop struct {
 	dials *pacer // ramp: when connections are due; nil: all of them before the load
 	due   int    // connections that were due so far
 	every float64
+
+	echoAll bool // idle: each connection exchanges one message before the load
+	echoed  int  // connections that have done so, or have ended
 }
+
+// unechoedAtOnce is how many connections of a worker may be without their first reply. The server has accepted all others, so that they do
+// not fill its listen queue.
+const unechoedAtOnce = 512
 
 func (l *openLoop) opened(w *worker, c *conn, now int64) {
 	if int(c.index) < l.active {
 		l.exchange.opened(w, c, now)
 	}
+	if l.echoAll {
+		c.first = true
+		c.plan(now)
+		w.flush(c, now)
+	}
 }
 
 func (l *openLoop) ready(w *worker, now int64) bool {
-	return l.dials != nil || l.exchange.ready(w, now)
+	switch {
+	case l.dials != nil:
+		return true
+	case !l.echoAll:
+		return l.exchange.ready(w, now)
+	}
+	w.dialMore(min(len(w.conns), l.echoed+unechoedAtOnce), now)
+	return l.echoed == len(w.conns)
+}
+
+// echo notes that the message before the load of c has its reply, or none will come.
+func (l *openLoop) echo(c *conn) {
+	c.first = false
+	l.echoed++
+	if int(c.index) >= l.active {
+		c.slots = nil // nothing more is sent
+	}
 }
 
 func (l *openLoop) tick(w *worker, now int64) int64 {
@@ -239,6 +267,9 @@ func (l *openLoop) dial(w *worker, now, start int64) int64 {
 }
 
 func (l *openLoop) message(w *worker, c *conn, seq uint64, now int64) {
+	if c.first {
+		w.rec.now.echoed++
+	}
 	l.exchange.message(w, c, seq, now)
 	if planned := c.slot(seq).planned; w.run.measured(planned) {
 		w.rec.time(plannedTime, now-planned)
@@ -248,6 +279,9 @@ func (l *openLoop) message(w *worker, c *conn, seq uint64, now int64) {
 // received sends what has waited for a place in flight.
 func (l *openLoop) received(w *worker, c *conn, now int64) {
 	c.credited = max(c.credited, c.v.next)
+	if c.first && c.v.next > 0 {
+		l.echo(c)
+	}
 	if c.sent < c.planned {
 		w.flush(c, now)
 	}
@@ -261,6 +295,21 @@ func (l *openLoop) ended(w *worker, c *conn, now int64) {
 		}
 	}
 	l.exchange.ended(w, c, now)
+	if l.echoAll && (c.first || c.v.next == 0) {
+		l.echo(c)
+	}
+}
+
+// scan closes connections whose message before the load has no reply in time. The load would wait for them.
+func (l *openLoop) scan(w *worker, now int64) {
+	for i := range w.conns {
+		if c := &w.conns[i]; l.echoAll && c.first && c.state == open && now-c.slot(0).sent > int64(w.run.plan.Timeout) {
+			c.quit = true
+			w.hangUp(c)
+			w.load.ended(w, c, now)
+		}
+	}
+	l.exchange.scan(w, now)
 }
 
 // churnLoop connects, exchanges messages, closes, and connects again: churn.

@@ -63,6 +63,7 @@ type Plan struct {
 	Messages    int           // churn: messages per connection. 1
 	Linger0     bool          // churn: close with a reset, which leaves no port in TIME_WAIT
 	Active      int           // idle: connections that exchange messages. 0
+	EchoAll     bool          // idle: each connection exchanges one message before the load, those that are not active too
 	ConnectRate float64       // ramp: new connections per second. 500
 	Every       time.Duration // ramp: time between two messages of one connection. 1 s
 	Stream      bool          // fanout: the publisher does not wait for the round to end

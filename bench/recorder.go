@@ -48,6 +48,7 @@ type chunk struct {
 	handshakes uint64 // of TLS, in the whole run
 	resumed    uint64 // of those
 	upgrades   uint64 // to WebSocket, in the whole run
+	echoed     uint64 // connections whose message before the load came back
 	cut        uint64 // messages under way, or waiting, when their connection ended
 	errors     ErrorCounts
 	times      [distributions]*histogram // nil until something is recorded
@@ -79,6 +80,7 @@ func (c *chunk) add(other *chunk) {
 	c.handshakes += other.handshakes
 	c.resumed += other.resumed
 	c.upgrades += other.upgrades
+	c.echoed += other.echoed
 	c.cut += other.cut
 	for k, n := range other.errors {
 		c.errors[k] += n

@@ -121,6 +121,9 @@ func (r *Result) shape() string {
 		if p.Active > 0 {
 			s += fmt.Sprintf(" with %s msg/s in all", number(p.RatePerS))
 		}
+		if p.EchoAll {
+			s += fmt.Sprintf(", %d exchanged a message before", r.Totals.ConnsEchoed)
+		}
 	case Fanout:
 		s = fmt.Sprintf("1 publisher, %d subscribers, the publisher waits for all of them", p.Conns)
 		if p.Stream {

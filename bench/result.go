@@ -57,6 +57,7 @@ type Parameters struct {
 	Messages        int     `json:"messages_per_conn"`
 	Linger0         bool    `json:"linger0"`
 	Active          int     `json:"active_conns"`
+	EchoAll         bool    `json:"echo_all"`
 	ConnectRatePerS float64 `json:"connect_rate_per_s"`
 	EveryS          float64 `json:"every_s"`
 	Stream          bool    `json:"stream"`
@@ -103,6 +104,7 @@ type Totals struct {
 	ConnsOpened   uint64  `json:"conns_opened"`         // whole run
 	ConnsInTime   uint64  `json:"conns_opened_in_time"` // of those, within the measured part
 	ConnsAtStart  int     `json:"conns_at_start"`
+	ConnsEchoed   uint64  `json:"conns_echoed"`   // idle with echo_all: those whose message before the load came back
 	BytesVerified uint64  `json:"bytes_verified"` // in the measured part
 	Handshakes    uint64  `json:"tls_handshakes"` // whole run
 	Resumed       uint64  `json:"tls_resumed"`    // of those

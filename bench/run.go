@@ -247,7 +247,7 @@ func (r *run) load(w *worker) load {
 		rate := p.Rate * float64(conns) / float64(p.Conns)
 		return &openLoop{active: conns, pace: newPacer(p.Arrival, rate, phase, p.Seed+uint64(w.n))}
 	case Idle:
-		l := &openLoop{active: share(p.Active, w.n, p.Threads)}
+		l := &openLoop{active: share(p.Active, w.n, p.Threads), echoAll: p.EchoAll}
 		if l.active > 0 {
 			l.pace = newPacer(p.Arrival, p.Rate*float64(l.active)/float64(p.Active), phase, p.Seed+uint64(w.n))
 		}

@@ -56,9 +56,10 @@ var commands = []command{
 	{
 		name: "idle", about: "hold many connections, some of them active",
 		text: "Holds -conns connections open. -active of them together exchange -rate messages per second. With -pid, the server's\n" +
-			"memory per connection is reported. For more than 28,000 connections use -sources.",
-		examples: []string{"-conns 10000", "-conns 10000 -active 100 -rate 1000 -pid 4711", "-conns 50000 -sources 4"},
-		flags:    []string{"active", "rate"},
+			"memory per connection is reported. For more than 28,000 connections use -sources. With -echo-all each connection\n" +
+			"exchanges one message before the load, so that each is known to be served.",
+		examples: []string{"-conns 10000", "-conns 10000 -active 100 -rate 1000 -pid 4711", "-conns 50000 -sources 4 -echo-all"},
+		flags:    []string{"active", "rate", "echo-all"},
 	},
 	{
 		name: "fanout", about: "send from one publisher to many subscribers",
@@ -136,6 +137,7 @@ func define(fs *flag.FlagSet, c *config) {
 	fs.IntVar(&p.Messages, "messages", d.Messages, "`number` of messages on each connection.")
 	fs.BoolVar(&p.Linger0, "linger0", false, "close with a reset, which leaves no port in TIME_WAIT.")
 	fs.IntVar(&p.Active, "active", 0, "`number` of connections that exchange messages.")
+	fs.BoolVar(&p.EchoAll, "echo-all", false, "exchange one message on each connection before the load.")
 	fs.Float64Var(&p.ConnectRate, "connect-rate", d.ConnectRate, "`number` of new connections per second.")
 	fs.DurationVar(&p.Every, "every", d.Every, "`time` between two messages of one connection.")
 	fs.BoolVar(&p.Stream, "stream", false, "send without waiting for the subscribers, see -window.")
