@@ -5,7 +5,7 @@ TOOL := go tool
 OURS := ./... ./observe/... ./cmd/echoserver/...
 ALL  := work
 
-.PHONY: measure-observe all check fmt vet staticcheck imports api test race trials soak bench mutants mutants-sample simulate
+.PHONY: measure-observe million all check fmt vet staticcheck imports api test race trials soak bench mutants mutants-sample simulate
 
 all: check
 
@@ -62,6 +62,13 @@ soak:
 # make measure-observe   what it costs to look at a server: CPU per message with scrapes and without, /sessions of 18,000 sessions. Five minutes.
 measure-observe:
 	go run ./observe/measure
+
+# make million                  20,000 sessions in an emulated machine: memory, time, and one message to all; docs/million.md has the rest
+# make million CONNS=1000000    a million: half an hour or more, and 15 GB of memory. ARGS='-phases idle -gogc 100' is for tools/million -h
+CONNS ?= 20000
+ARGS  ?=
+million:
+	go run ./tools/million -conns $(CONNS) $(ARGS)
 
 # Root, strace, ss, nmap, iptables, hping3 and slowhttptest are wanted; what is missing is skipped and says so in the table. The machine should be quiet.
 trials:
