@@ -176,7 +176,7 @@ type config struct {
 	mode             string
 	maxSessions      int
 	sendLimit        int
-	idle             time.Duration
+	idle, keepAlive  time.Duration
 	stats            time.Duration
 	logLevel         slog.Level
 	drain            time.Duration
@@ -202,6 +202,7 @@ func (c *config) options(log *slog.Logger) engine.Options {
 		MaxSessions:  c.maxSessions,
 		SendLimit:    c.sendLimit,
 		IdleTimeout:  c.idle,
+		KeepAlive:    c.keepAlive,
 		DrainTimeout: drainTimeout,
 		Logger:       log,
 	}
@@ -235,6 +236,9 @@ func flagSet(c *config) *flag.FlagSet {
 	fs.Func("idle",
 		"`time` after which a client that sends nothing is disconnected, such as 90s or 5m.\nThe default 0 stands for never.",
 		duration(&c.idle, "0 (never) or a time with its unit, such as 90s"))
+	fs.Func("keep-alive",
+		"`time` of silence after which TCP asks a client whether it is still there, such as 5m. With very many\nsilent clients the questions are work: their number each second is that of clients by this time.\nThe default 0 stands for 15s.",
+		duration(&c.keepAlive, "0 (15s) or a time with its unit, such as 5m"))
 	fs.Func("stats",
 		"`time` between status lines on standard output, such as 1s. On a terminal the line is redrawn in\nplace. A msg is one receive or one send of the handler; 1 MB is 1,000,000 bytes.\nThe default 0 stands for no status line.",
 		duration(&c.stats, "0 (off) or a time with its unit, such as 1s"))

@@ -59,6 +59,7 @@ var badFlags = []struct{ args, advice string }{
 	{"-send-limit -1", "use 0 (1 MiB) or at least 131072"},
 	{"-idle 90", "use 0 (never) or a time with its unit"},
 	{"-idle -1s", "use 0 (never)"},
+	{"-keep-alive 90", "use 0 (15s) or a time with its unit"},
 	{"-stats -1s", "use 0 (off)"},
 	{"-log-level loud", "use debug, info, warn or error"},
 	{"-observe 9100", "-observe \"9100\": use host:port"},
@@ -94,6 +95,7 @@ func TestParseFlags(t *testing.T) {
 		{"-loops 0 -max-sessions 0 -send-limit 0 -idle 0 -stats 0", &defaults},
 		{"-send-limit 131072", with(func(c *config) { c.sendLimit = 128 << 10 })},
 		{"-idle 90s -stats 1s", with(func(c *config) { c.idle, c.stats = 90*time.Second, time.Second })},
+		{"-keep-alive 5m", with(func(c *config) { c.keepAlive = 5 * time.Minute })},
 		{"--log-level DEBUG", with(func(c *config) { c.logLevel = slog.LevelDebug })},
 	}
 	for _, tt := range good {

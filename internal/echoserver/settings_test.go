@@ -66,7 +66,7 @@ func TestSettingsPrecedence(t *testing.T) {
 // The environment can set every flag, and the file every flag but -config.
 func TestSettingsKnowEveryFlag(t *testing.T) {
 	values := map[string]string{"addr": "127.0.0.1:1", "loops": "2", "mode": "game", "max-sessions": "3", "send-limit": "131072",
-		"idle": "4s", "stats": "5s", "log-level": "warn", "drain": "6s",
+		"idle": "4s", "keep-alive": "8s", "stats": "5s", "log-level": "warn", "drain": "6s",
 		"tls-cert": "/c", "tls-key": "/k", "tls-self-signed": "true", "ws": "/w", "record": "/r", "record-ring": "7",
 		"observe": "127.0.0.1:2", "observe-admin": "true"}
 	var file strings.Builder

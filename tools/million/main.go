@@ -50,7 +50,7 @@ func main() {
 	flag.IntVar(&c.active, "active", 0, "active connections of phase idle; 0 stands for a hundredth")
 	flag.Float64Var(&c.rate, "rate", 200, "messages per second, of the active ones together")
 	flag.DurationVar(&c.duration, "duration", 20*time.Second, "time for which they are active")
-	flag.DurationVar(&c.limit, "limit", 30*time.Minute, "time after which a phase ends with what it has")
+	flag.DurationVar(&c.limit, "limit", 0, "time after which a phase ends with what it has; 0 stands for ten minutes and 4 ms for each connection")
 	flag.StringVar(&c.phases, "phases", figures.Idle+","+figures.Fanout, "what to measure")
 	flag.IntVar(&c.memory, "memory", 0, "MiB of the machine; 0 stands for what the connections need")
 	flag.IntVar(&c.cpus, "cpus", 2, "processors of the machine")
@@ -77,6 +77,9 @@ func run(ctx context.Context, c *config) error {
 	}
 	if c.active == 0 {
 		c.active = max(1, c.conns/100)
+	}
+	if c.limit == 0 {
+		c.limit = 10*time.Minute + time.Duration(c.conns)*4*time.Millisecond
 	}
 	var err error
 	if c.cache, err = filepath.Abs(c.cache); err != nil {

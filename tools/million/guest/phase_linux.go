@@ -12,11 +12,10 @@ import (
 )
 
 const (
-	look     = 500 * time.Millisecond // between two samples
-	speak    = 5 * time.Second        // between two lines on the console
-	mostKept = 240                    // samples in the result
-	caches   = 24                     // of the kernel, in a mark
-	closing  = 2 * time.Minute        // for all to be closed after the limit
+	speak    = 5 * time.Second // between two lines on the console
+	mostKept = 240             // samples in the result
+	caches   = 24              // of the kernel, in a mark
+	closing  = 2 * time.Minute // for all to be closed after the limit
 )
 
 // phase is one phase: what it is asked for, and where it is.
@@ -31,6 +30,11 @@ type phase struct {
 	closes bool // the clients close
 	most   int  // TCP sockets at a time
 	spoke  time.Time
+}
+
+// look is the time between two samples: each costs the emulated machine some of its time.
+func (c *config) look() time.Duration {
+	return 500*time.Millisecond + time.Duration(c.conns)*2*time.Microsecond
 }
 
 // want is the number of sessions when all are connected: fanout has a publisher besides.
@@ -87,7 +91,7 @@ func (p *phase) watch(ctx context.Context) error {
 	all, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline.Add(closing))
 	defer cancel()
 	defer func() { _ = p.client.cmd.Process.Kill() }() // if it is still there
-	tick := time.NewTicker(look)
+	tick := time.NewTicker(p.look())
 	defer tick.Stop()
 	for {
 		select {

@@ -17,6 +17,9 @@ import (
 const (
 	serverLog = "/tmp/server.log"
 	token     = "million" // of the pages; nobody else is in the machine
+	// keepAlive is the server's -keep-alive. With its default of 15 s, a million silent clients are asked 66,667 times a second, which an emulated
+	// machine is too slow for.
+	keepAlive = "10m"
 )
 
 // server is the running echoserver.
@@ -34,7 +37,7 @@ func serve(c *config, mode string) (*server, error) {
 	}
 	defer log.Close() // the process has its own
 	s := &server{http: http.Client{Timeout: 2 * time.Minute}}
-	s.cmd = exec.Command("/echoserver", "-mode", mode, "-addr", address, "-loops", fmt.Sprint(c.loops), "-observe", "127.0.0.1:9100", "-observe-admin")
+	s.cmd = exec.Command("/echoserver", "-mode", mode, "-addr", address, "-loops", fmt.Sprint(c.loops), "-keep-alive", keepAlive, "-observe", "127.0.0.1:9100", "-observe-admin")
 	s.cmd.Env = []string{"GODEBUG=gctrace=1", "ECHOSERVER_OBSERVE_TOKEN=" + token}
 	if c.gogc != "" {
 		s.cmd.Env = append(s.cmd.Env, "GOGC="+c.gogc)
