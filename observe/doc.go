@@ -15,6 +15,9 @@
 //	/events      what the page draws, once in each Options.Interval, as server-sent events (JSON)
 //	/meta        what the numbers of /events mean (JSON)
 //	/metrics     Prometheus' text format: the engine, the Go runtime, the process
+//	/metrics/engine
+//	             the engine alone. Before Linux 6.2, /metrics lists all open files to count them (process_open_fds): with a million sessions
+//	             that takes seconds, and about 1 KB of the kernel's memory for each
 //	/sessions    open sessions as JSON; ?sort=pending&order=desc&limit=100&offset=0, and filters: listener=..., remote=10.0.0.0/8,
 //	             min_pending=1, slow=1, paused=1, ending=1
 //	/closed      sessions that have ended, the last one first; ?cause=idle&limit=100

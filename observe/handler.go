@@ -64,14 +64,16 @@ func Handler(e *engine.Engine, o Options) http.Handler {
 	h := &handler{Options: o, engine: e}
 	h.stream.take, h.stream.every = h.takeSnapshot, o.Interval
 
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(Collector(e), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	own, all := prometheus.NewRegistry(), prometheus.NewRegistry()
+	own.MustRegister(Collector(e))
+	all.MustRegister(Collector(e), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", asset("text/html; charset=utf-8", page))
 	mux.Handle("GET /page.js", asset("text/javascript; charset=utf-8", script))
 	mux.HandleFunc("GET /events", h.stream.serve)
 	mux.HandleFunc("GET /meta", h.serveMeta)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(all, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.Handle("GET /metrics/engine", promhttp.HandlerFor(own, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /sessions", h.serveSessions)
 	mux.HandleFunc("GET /closed", h.serveClosed)
 	mux.HandleFunc("GET /healthz", h.serveHealth)

@@ -208,6 +208,11 @@ func TestMetricsPage(t *testing.T) {
 			t.Errorf("status %d, and %q is not there", code, want)
 		}
 	}
+	// The engine's numbers are there alone too.
+	if code, alone := r.get("/metrics/engine"); code != http.StatusOK || !strings.Contains(alone, "servercore_accepted_sessions_total 1\n") ||
+		strings.Contains(alone, "process_") || strings.Contains(alone, "\ngo_") {
+		t.Errorf("/metrics/engine: %d\n%.1000s", code, alone)
+	}
 	problems, err := promlint.New(strings.NewReader(body)).Lint()
 	must(t, err)
 	for _, p := range problems {

@@ -88,9 +88,8 @@ func (k Kernel) Total() uint64 { return k.Slab + k.PageTables + k.Percpu + k.Soc
 // Mark is a sample at a moment that matters, with what costs more to look at.
 type Mark struct {
 	Sample
-	Heap  uint64 `json:"heap_bytes"` // live objects and garbage of the server, go_memstats_heap_alloc_bytes
-	Lag   Lag    `json:"loop_lag"`   // since the server began
-	Slabs []Slab `json:"slabs"`      // of the kernel, the largest first
+	Lag   Lag    `json:"loop_lag"` // since the server began
+	Slabs []Slab `json:"slabs"`    // of the kernel, the largest first
 }
 
 // Lag is how late the server's loops looked at their probes: counts by upper bound, of all loops together.

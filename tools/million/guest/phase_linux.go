@@ -153,7 +153,7 @@ func (p *phase) ended() bool {
 
 // mark looks at everything.
 func (p *phase) mark(m metrics) figures.Mark {
-	k := figures.Mark{Lag: m.lag, Heap: uint64(m.sum["go_memstats_heap_alloc_bytes"]),
+	k := figures.Mark{Lag: m.lag,
 		Slabs: parseSlabinfo(text("/proc/slabinfo"), caches, uint64(os.Getpagesize()))}
 	pid := 0
 	if p.client != nil && !p.ended() {
