@@ -121,6 +121,7 @@ type fanLoad struct {
 	counting  bool
 	dialled   bool
 	nextProbe int64
+	nextLook  int64 // before the load: when to look at all connections again
 	patience  int64 // when to give up waiting for the subscribers to join
 }
 
@@ -139,6 +140,9 @@ func (l *fanLoad) opened(w *worker, c *conn, _ int64) {
 
 func (l *fanLoad) limit(*conn) uint64 { return l.f.published.Load() }
 
+// looksApart is the time between two looks at all connections, in times that a look takes.
+const looksApart = 8
+
 // ready waits until every subscriber has got one message, because the server may not know a subscriber yet when it is connected.
 func (l *fanLoad) ready(w *worker, now int64) bool {
 	f := l.f
@@ -155,6 +159,14 @@ func (l *fanLoad) ready(w *worker, now int64) bool {
 	if int(f.dialled.Load()) < len(f.done) {
 		return false
 	}
+	// A look goes over all connections. With a million of them, one for each batch of events would be most of the work.
+	if now < l.nextLook {
+		return false
+	}
+	defer func() {
+		after := w.run.now()
+		l.nextLook = after + looksApart*(after-now)
+	}()
 	f.done[w.n].Store(l.lowest(w))
 	if joined, all := f.joined.Load(), f.open.Load(); joined < all {
 		switch {
@@ -202,6 +214,9 @@ func (l *fanLoad) idle(w *worker, _ int64) bool {
 	l.f.mu.Lock()
 	published := l.f.published.Load()
 	l.f.mu.Unlock()
+	if l.counting && l.done < published {
+		return false // without a look at all connections
+	}
 	for i := range w.conns {
 		c := &w.conns[i]
 		if c.state == open && !isPublisher(w, c) && c.v.next < published {

@@ -17,7 +17,7 @@ import (
 
 const (
 	qemu = "qemu-system-x86_64"
-	// overtime is what a machine may take besides the limit of its phase: to boot, to close all connections, to write its result.
+	// overtime is what a machine may take besides the limit of its phase and the time to close all connections: to boot, to write its result.
 	overtime = 5 * time.Minute
 	// A machine needs memory for itself, and for each connection both ends in the kernel, the session and the client's part.
 	memoryBase    = 768       // MiB
@@ -68,7 +68,7 @@ func (c *config) boot(ctx context.Context, phase, image string) (*figures.Result
 	if err := os.RemoveAll(result); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.limit+overtime)
+	ctx, cancel := context.WithTimeout(ctx, c.limit+figures.Closing(c.conns)+overtime)
 	defer cancel()
 	machine := exec.CommandContext(ctx, qemu, c.arguments(phase, kernel, image, result)...)
 	machine.Stdout, machine.Stderr = os.Stdout, os.Stderr

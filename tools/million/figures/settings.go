@@ -1,6 +1,14 @@
 package figures
 
-import "strconv"
+import (
+	"strconv"
+	"time"
+)
+
+// Closing is how long the clients may take to close conns connections after the limit of a phase.
+func Closing(conns int) time.Duration {
+	return 2*time.Minute + time.Duration(conns)*time.Millisecond
+}
 
 // Setting is a kernel setting and what it is needed for.
 type Setting struct {

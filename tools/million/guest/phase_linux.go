@@ -15,7 +15,6 @@ const (
 	speak    = 5 * time.Second // between two lines on the console
 	mostKept = 240             // samples in the result
 	caches   = 24              // of the kernel, in a mark
-	closing  = 2 * time.Minute // for all to be closed after the limit
 )
 
 // phase is one phase: what it is asked for, and where it is.
@@ -88,7 +87,7 @@ func (p *phase) watch(ctx context.Context) error {
 	})
 	defer late()
 	deadline, _ := ctx.Deadline()
-	all, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline.Add(closing))
+	all, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline.Add(figures.Closing(p.conns)))
 	defer cancel()
 	defer func() { _ = p.client.cmd.Process.Kill() }() // if it is still there
 	tick := time.NewTicker(p.look())
