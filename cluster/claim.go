@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
+	"github.com/servercore-go/servercore/cluster/internal/wall"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -133,7 +133,7 @@ func (c *Cluster) enter(key string, h session.Handler) (*claim, error) {
 		return nil, fmt.Errorf("%w: by the same session, and that Claim has not returned", ErrReplaced)
 	}
 	cl := &claim{key: key, session: s, result: make(chan error, 1)}
-	cl.ticket = c.machine.Claim(key, uint64(time.Now().UnixMilli()), c.now())
+	cl.ticket = c.machine.Claim(key, wall.Milli(), c.now())
 	c.claims[cl.ticket], t.claims[key] = cl, cl
 	c.stats.claims.Add(1)
 	c.handleEvents()
