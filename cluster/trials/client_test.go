@@ -42,6 +42,8 @@ type line struct {
 	unsaid  map[string]int // by room: Broadcasts that others were not sent
 	delays  spread         // of the messages that have a time, if they are kept
 	keep    bool
+	keepOf  string // the sender whose messages are timed
+	inRoom  bool // as the last join or leave has it
 }
 
 // stream is what one sender says in one room.
@@ -113,6 +115,7 @@ func (l *line) begin(verb, format string, args ...any) <-chan string {
 	l.asked++
 	id := fmt.Sprint(l.asked)
 	l.waiting[id] = result
+	l.inRoom = verb == "join" || l.inRoom && verb != "leave"
 	l.mu.Unlock()
 	_ = l.write(id+" "+verb+" "+format, args...) // read notices what ails the connection
 	return result
@@ -126,6 +129,13 @@ func (l *line) do(verb, format string, args ...any) string {
 	case <-time.After(patience):
 		return "no answer"
 	}
+}
+
+// joined reports whether the last of join and leave was join.
+func (l *line) joined() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.inRoom
 }
 
 // claim claims a key, and returns the outcome and how long the node says it has taken.
@@ -192,7 +202,7 @@ func (l *line) heard(s stream, text string, rest []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.person.f.counts.heard.Add(1)
-	if l.keep && len(rest) > 0 {
+	if l.keep && len(rest) > 0 && s.from == l.keepOf {
 		sent := number(strings.Fields(rest[0])[0])
 		l.delays = append(l.delays, time.Since(l.person.f.began)-time.Duration(sent))
 	}

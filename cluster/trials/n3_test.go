@@ -95,6 +95,7 @@ func leave(lists ...[]*person) {
 //
 // It notices: a node that is not taken for down, claims or members that stay behind, a claim that waits for a node that is not there any more.
 func TestN3Kill(t *testing.T) {
+	beside(t)
 	for _, k := range []kind{routes, outside} {
 		t.Run(string(k), func(t *testing.T) {
 			beside(t)
@@ -150,6 +151,7 @@ func TestN3Kill(t *testing.T) {
 // It notices: a node that goes on with a claim that another was granted, one that stays out, one whose sessions are ended though nobody has claimed
 // their keys.
 func TestN3Stop(t *testing.T) {
+	beside(t)
 	for _, k := range []kind{routes, outside} {
 		t.Run(string(k), func(t *testing.T) {
 			beside(t)
@@ -188,6 +190,7 @@ func TestN3Stop(t *testing.T) {
 // It notices: stamps that are not compared, or compared differently on two nodes; a log that is not fetched anew; a session that lives on without its
 // key.
 func TestN3Split(t *testing.T) {
+	beside(t)
 	for _, k := range []kind{routes, outside2} {
 		t.Run(string(k), func(t *testing.T) {
 			beside(t)
@@ -240,6 +243,7 @@ func (f *fleet) split() (heal func()) {
 //
 // It notices: a stamp that is the wall clock alone, or a node that does not learn the stamps of others.
 func TestN3Clocks(t *testing.T) {
+	beside(t)
 	for _, k := range []kind{routes, outside} {
 		t.Run(string(k), func(t *testing.T) {
 			beside(t)

@@ -63,8 +63,11 @@ func (s spread) String() string {
 }
 
 func round(d time.Duration) time.Duration {
-	if d > 100*time.Millisecond {
+	switch {
+	case d > 100*time.Millisecond:
 		return d.Round(10 * time.Millisecond)
+	case d > time.Millisecond:
+		return d.Round(10 * time.Microsecond)
 	}
-	return d.Round(10 * time.Microsecond)
+	return d
 }
