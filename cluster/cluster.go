@@ -45,7 +45,8 @@ type Cluster struct {
 	done    chan struct{}
 	running sync.WaitGroup
 
-	subscribed sync.Map // subject -> *Room
+	subscribed sync.Map             // subject -> *Room
+	own        []*nats.Subscription // what each node has, made by Open
 
 	// mu guards the group below. A session's and a group's locks may be taken under it. It is not held while anything is written to the
 	// bus.
@@ -130,9 +131,11 @@ func (c *Cluster) subscribe() error {
 		c.prefix + ".n." + c.id.String(): c.control,
 		c.prefix + ".s." + c.id.String(): c.asked,
 	} {
-		if _, err := c.bus.ChanSubscribe(subject, to); err != nil {
+		sub, err := c.bus.ChanSubscribe(subject, to)
+		if err != nil {
 			return fmt.Errorf("cluster: subscribing to %s: %w", subject, err)
 		}
+		c.own = append(c.own, sub)
 	}
 	if err := c.bus.FlushTimeout(2 * time.Second); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -184,7 +187,9 @@ func (c *Cluster) Close() error {
 		_ = c.bus.FlushTimeout(time.Second)
 	}
 	c.up.Store(false)
+	dropped := c.droppedByNATS() // it has no answer when it is closed
 	c.bus.Close()
+	c.stats.dropped.Add(dropped)
 	c.running.Wait()
 	c.in.clear()
 	c.out.clear()

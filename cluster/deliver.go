@@ -9,10 +9,6 @@ func (c *Cluster) syncSubscription(r *Room) {
 	c.mu.Unlock()
 	switch sub := r.sub.Load(); {
 	case want && sub == nil:
-		select {
-		case r.resubscribed <- struct{}{}:
-		default:
-		}
 		c.subscribed.Store(r.subject, r)
 		sub, err := c.bus.ChanSubscribe(r.subject, c.arrived)
 		if err != nil {
@@ -28,13 +24,27 @@ func (c *Cluster) syncSubscription(r *Room) {
 	}
 }
 
-// droppedBy returns how many messages NATS' client has dropped because readRooms did not come to them.
+// droppedBy returns how many messages NATS' client has dropped of a subscription because its channel was full.
 func droppedBy(sub *nats.Subscription) uint64 {
 	n, err := sub.Dropped()
 	if err != nil {
 		return 0 // the connection is closed
 	}
 	return uint64(n)
+}
+
+// droppedByNATS returns what it has dropped of the subscriptions that there are. It grows with Slow, which counts for all of them too.
+func (c *Cluster) droppedByNATS() (n uint64) {
+	for _, sub := range c.own {
+		n += droppedBy(sub)
+	}
+	c.subscribed.Range(func(_, r any) bool {
+		if sub := r.(*Room).sub.Load(); sub != nil {
+			n += droppedBy(sub)
+		}
+		return true
+	})
+	return n
 }
 
 // readRooms is the goroutine that takes what comes for rooms from NATS. It never waits, so that nothing is lost but where a bound in bytes
@@ -64,7 +74,7 @@ func (c *Cluster) deliver() {
 		arrived := c.in.take(spare)
 		for i, m := range arrived {
 			if r, ok := c.subscribed.Load(m.Subject); ok {
-				r.(*Room).receive(m.Data)
+				r.(*Room).receive(m)
 			}
 			arrived[i] = nil
 		}
@@ -72,18 +82,19 @@ func (c *Cluster) deliver() {
 	}
 }
 
-// receive hands a message of another node to the members here, unless they have had it (N1).
-func (r *Room) receive(data []byte) {
+// receive hands a message of another node to the members here, unless they have had it (N1). Where a subscription begins is told by the messages
+// themselves: those of the one before may still be in the queue when the room is subscribed to again. What was said between the two was for nobody here,
+// and is not missed.
+func (r *Room) receive(m *nats.Msg) {
 	c := r.cluster
-	from, at, payload, ok := cutHeader(data)
+	from, at, payload, ok := cutHeader(m.Data)
 	if !ok {
 		c.stats.malformed.Add(1)
 		return
 	}
-	select {
-	case <-r.resubscribed:
+	if m.Sub != r.heard {
+		r.heard = m.Sub
 		clear(r.positions)
-	default:
 	}
 	last, known := r.positions[from]
 	switch {

@@ -40,8 +40,7 @@ type Room struct {
 
 	// Of the goroutine that delivers.
 	positions map[NodeID]position // of the last message of each
-
-	resubscribed chan struct{} // has an element if the subscription was made anew
+	heard     *nats.Subscription  // by which they came
 }
 
 // position is the last message of a sender.
@@ -76,7 +75,7 @@ func (c *Cluster) Room(name string) *Room {
 	}
 	c.stats.epochs++
 	r := &Room{cluster: c, name: name, subject: c.prefix + token(name), epoch: c.stats.epochs,
-		positions: make(map[NodeID]position), resubscribed: make(chan struct{}, 1)}
+		positions: make(map[NodeID]position)}
 	r.ref = &roomRef{weak: weak.Make(r)}
 	c.rooms[name] = r.ref
 	runtime.AddCleanup(r, func(ref *roomRef) { c.forgetRoom(name, ref) }, r.ref)

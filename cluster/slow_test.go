@@ -99,6 +99,27 @@ func TestN4SlowNode(t *testing.T) {
 	}
 }
 
+// N4: what NATS' client drops of what nodes say to one another is counted too, and still is when the node is closed. So Slow never stands there alone.
+func TestN4DroppedByNATS(t *testing.T) {
+	s := natsServer(t, server.Options{})
+	a, b := open(t, Options{URL: s.ClientURL()}), open(t, Options{URL: s.ClientURL()})
+	know(t, a, b)
+	a.mu.Lock() // readControl waits for it as soon as b is heard
+	eventually(t, "something is dropped", func() bool {
+		for range 100 {
+			must(t, b.bus.Publish(a.prefix+".all", []byte("not understood")))
+		}
+		return a.droppedByNATS() > 0
+	})
+	a.mu.Unlock()
+	eventually(t, "NATS has said so", func() bool { return a.Stats().Slow > 0 })
+	before := a.Stats().Dropped
+	must(t, a.Close())
+	if after := a.Stats().Dropped; before == 0 || after < before {
+		t.Errorf("%d dropped, and %d when closed", before, after)
+	}
+}
+
 // stall takes what comes and passes nothing on, and after a while takes nothing.
 func (p *proxy) stall() {
 	p.mu.Lock()

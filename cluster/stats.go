@@ -16,10 +16,10 @@ type Stats struct {
 	Received   uint64 // messages to rooms that came from other nodes, and were handed to members
 	Repeated   uint64 // those that had come before, and were dropped
 	Missed     uint64 // those that others have sent and that have not come, as their numbers show
-	Dropped    uint64 // those that came and did not fit in QueueLimit, because this node is slow
+	Dropped    uint64 // messages that came and did not fit, because this node is slow: those to rooms in QueueLimit, and any in what NATS' client keeps
 	Overflowed uint64 // Broadcasts that did not fit in QueueLimit, because the bus is slow
 	Unsent     uint64 // messages that were to be sent while the bus was gone
-	Slow       uint64 // how often NATS has called this node a slow consumer
+	Slow       uint64 // how often NATS' client has begun to drop what came; how many it were is in Dropped
 	Malformed  uint64 // messages that were not understood
 	Claims     uint64 // Claims that were begun
 	Replaced   uint64 // sessions of this node that have lost a key to another
@@ -39,12 +39,7 @@ func (c *Cluster) Stats() Stats {
 		Dropped: n.dropped.Load(), Overflowed: n.overflowed.Load(), Unsent: n.unsent.Load(), Slow: n.slow.Load(), Malformed: n.malformed.Load(),
 		Claims: n.claims.Load(), Replaced: n.replaced.Load(), Sent: n.sent.Load(),
 	}
-	c.subscribed.Range(func(_, r any) bool {
-		if sub := r.(*Room).sub.Load(); sub != nil {
-			s.Dropped += droppedBy(sub)
-		}
-		return true
-	})
+	s.Dropped += c.droppedByNATS()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.Nodes = len(c.gone) + 1

@@ -15,15 +15,16 @@ import (
 //
 // It notices: a Broadcast that waits for a member or for the bus, one queue for all nodes, a node that comes back and has counted nothing.
 func TestN4Slow(t *testing.T) {
-	beside(t)
 	for _, k := range []kind{routes, outside} {
 		t.Run(string(k), func(t *testing.T) {
-			beside(t)
 			f := launch(t, "N4 slow", k, 3)
 			c := f.chorus("a", 0, 1, 2)
 			c.padding = " " + strings.Repeat("x", 4000)
 			span := lasting(10*time.Second, 4*time.Second)
-			const interval = 2 * time.Millisecond // 6 MB/s in all
+			interval := 5 * time.Millisecond
+			if full() {
+				interval = 2 * time.Millisecond // 6 MB/s in all
+			}
 			c.start(interval)
 			before := c.delays(span / 2)
 			f.sluggard("a", 1)
@@ -34,6 +35,9 @@ func TestN4Slow(t *testing.T) {
 			f.nodes[2].signal(syscall.SIGCONT)
 			c.stop()
 			bound := max(100*time.Millisecond, 5*before.at(0.99))
+			if !full() { // others may use the machine
+				bound = max(time.Second, 10*before.at(0.99))
+			}
 			least := int(span/interval) * len(c.ears[:2]) / 2 // half of what there is to hear: none was held up
 			f.check("a member that does not read delays nobody", member.at(0.99) <= bound && len(member) >= least, "99 %% of %d within %v, bound %v, before %v",
 				len(member), round(member.at(0.99)), round(bound), round(before.at(0.99)))
