@@ -43,7 +43,7 @@ type line struct {
 	delays  spread         // of the messages that have a time, if they are kept
 	keep    bool
 	keepOf  string // the sender whose messages are timed
-	inRoom  bool // as the last join or leave has it
+	inRoom  bool   // as the last join or leave has it
 }
 
 // stream is what one sender says in one room.
