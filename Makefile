@@ -5,7 +5,7 @@ TOOL := go tool
 OURS := ./... ./observe/... ./cmd/echoserver/...
 ALL  := work
 
-.PHONY: measure-observe million all check fmt vet staticcheck imports api test race trials soak bench mutants mutants-sample simulate
+.PHONY: measure-observe million all check fmt vet staticcheck imports api test race trials cluster-trials soak bench mutants mutants-sample simulate
 
 all: check
 
@@ -73,6 +73,10 @@ million:
 # Root, strace, ss, nmap, iptables, hping3 and slowhttptest are wanted; what is missing is skipped and says so in the table. The machine should be quiet.
 trials:
 	go test -count=1 -timeout 4h -v ./trials -scale 1
+
+# The same of the cluster, half an hour: root, ip, iptables, ss and nats-server are wanted.
+cluster-trials:
+	go test -count=1 -timeout 1h -v ./cluster/trials -scale 1
 
 # make bench             benchmarks of the working tree
 # make bench BASE=main   the same in alternation with another ref, and the comparison

@@ -82,9 +82,9 @@ func (c *Cluster) deliver() {
 	}
 }
 
-// receive hands a message of another node to the members here, unless they have had it (N1). Where a subscription begins is told by the messages
-// themselves: those of the one before may still be in the queue when the room is subscribed to again. What was said between the two was for nobody here,
-// and is not missed.
+// receive hands a message of another node to the members here, unless they have had it (N1). Where a subscription begins is told by the
+// messages themselves: those of the one before may still be in the queue when the room is subscribed to again. What was said between the
+// two was for nobody here, and is not missed.
 func (r *Room) receive(m *nats.Msg) {
 	c := r.cluster
 	from, at, payload, ok := cutHeader(m.Data)

@@ -164,8 +164,8 @@ func TestRepeatsAndGaps(t *testing.T) {
 	}
 }
 
-// A message of the former subscription can come after a room was subscribed to again. What was said while nobody was there is not missed; what is lacking
-// in one subscription is.
+// A message of the former subscription can come after a room was subscribed to again. What was said while nobody was there is not missed;
+// what is lacking in one subscription is.
 func TestSubscribedAgain(t *testing.T) {
 	n := open(t, Options{})
 	u := n.connect()

@@ -99,7 +99,8 @@ func TestN4SlowNode(t *testing.T) {
 	}
 }
 
-// N4: what NATS' client drops of what nodes say to one another is counted too, and still is when the node is closed. So Slow never stands there alone.
+// N4: what NATS' client drops of what nodes say to one another is counted too, and still is when the node is closed. So Slow never stands
+// there alone.
 func TestN4DroppedByNATS(t *testing.T) {
 	s := natsServer(t, server.Options{})
 	a, b := open(t, Options{URL: s.ClientURL()}), open(t, Options{URL: s.ClientURL()})

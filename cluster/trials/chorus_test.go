@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// chorus are voices on several nodes that speak in one room, and an ear on each: what an ear has missed is compared with what its node has counted.
+// chorus are voices on several nodes that speak in one room, and an ear on each: what an ear has missed is compared with what its node has
+// counted.
 type chorus struct {
 	f       *fleet
 	room    string
@@ -111,8 +112,8 @@ func (c *chorus) closeGaps() {
 	until(c.f.t, "all have heard the last", func() bool { return c.heard(from...) })
 }
 
-// account compares what each ear is short of with what its node has counted as missed or skipped, and the voices were told. If nothing is true, it wants
-// nothing to be missing.
+// account compares what each ear is short of with what its node has counted as missed or skipped, and the voices were told. If nothing is
+// true, it wants nothing to be missing.
 func (c *chorus) account(criterion string, nothing bool) {
 	c.f.t.Helper()
 	c.closeGaps()

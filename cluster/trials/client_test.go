@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// person is a client: one that may be connected to one node after another, and to two of them for the moment of a move. What it has received is
-// judged as it comes.
+// person is a client: one that may be connected to one node after another, and to two of them for the moment of a move. What it has
+// received is judged as it comes.
 type person struct {
 	f    *fleet
 	name string

@@ -45,8 +45,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// enterHub starts this program again in a network namespace of its own, in the same process. Bridges and addresses of the trials disturb nothing
-// else then, and are gone with it.
+// enterHub starts this program again in a network namespace of its own, in the same process. Bridges and addresses of the trials disturb
+// nothing else then, and are gone with it.
 func enterHub() {
 	runtime.LockOSThread()
 	problem := ""

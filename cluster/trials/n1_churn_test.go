@@ -13,11 +13,12 @@ import (
 
 const perRoom = 30 // members
 
-// N1: rooms of 30 members over all nodes, half of whom come and go while everybody speaks. Those who stay get everything once, in each sender's
-// order; who comes and goes gets nothing twice. In the end all nodes know who is where, and a Broadcast has crossed the bus once per node.
+// N1: rooms of 30 members over all nodes, half of whom come and go while everybody speaks. Those who stay get everything once, in each
+// sender's order; who comes and goes gets nothing twice. In the end all nodes know who is where, and a Broadcast has crossed the bus once
+// per node.
 //
-// It notices: a node that subscribes once per member, one that forgets to unsubscribe or to subscribe again, numbers that are given out of the
-// order of Publish, a membership that is lost in the log.
+// It notices: a node that subscribes once per member, one that forgets to unsubscribe or to subscribe again, numbers that are given out of
+// the order of Publish, a membership that is lost in the log.
 func TestN1Churn(t *testing.T) {
 	for _, k := range []kind{alone, routes, outside} {
 		t.Run(string(k), func(t *testing.T) { churn(t, k) })

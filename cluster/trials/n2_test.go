@@ -17,11 +17,11 @@ const (
 	shortest = 4 * time.Second
 )
 
-// N2: while the bus is gone each node serves what is local, calls that need others fail at once, and nothing grows. When it is back everything is
-// right again within 5 s: members who came and went meanwhile, sessions that ended and left their keys, claims, Broadcasts.
+// N2: while the bus is gone each node serves what is local, calls that need others fail at once, and nothing grows. When it is back
+// everything is right again within 5 s: members who came and went meanwhile, sessions that ended and left their keys, claims, Broadcasts.
 //
-// It notices: a call that waits for the bus, a queue that keeps what cannot be sent, a Broadcast that local members do not get, a change of the log
-// that the others never learn, a loss that nobody counts.
+// It notices: a call that waits for the bus, a queue that keeps what cannot be sent, a Broadcast that local members do not get, a change of
+// the log that the others never learn, a loss that nobody counts.
 func TestN2BusGone(t *testing.T) {
 	beside(t)
 	for _, k := range []kind{routes, outside} {

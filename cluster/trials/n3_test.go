@@ -41,7 +41,8 @@ func (f *fleet) holders(m *machine, prefix string, n int) []int {
 	return indexes
 }
 
-// isOne reports whether each key has exactly one live session, and all nodes know where. claims are, for each key, the persons that were granted it.
+// isOne reports whether each key has exactly one live session, and all nodes know where. claims are, for each key, the persons that were
+// granted it.
 func (f *fleet) isOne(prefix string, claims [][]*person) bool {
 	f.t.Helper()
 	where := make([]int, len(claims))
@@ -90,10 +91,11 @@ func leave(lists ...[]*person) {
 	}
 }
 
-// N3: a node that is killed frees its claims, and its members are gone, within 10 s. A claim of one of its keys that comes meanwhile waits and is
-// granted. Others notice nothing.
+// N3: a node that is killed frees its claims, and its members are gone, within 10 s. A claim of one of its keys that comes meanwhile waits
+// and is granted. Others notice nothing.
 //
-// It notices: a node that is not taken for down, claims or members that stay behind, a claim that waits for a node that is not there any more.
+// It notices: a node that is not taken for down, claims or members that stay behind, a claim that waits for a node that is not there any
+// more.
 func TestN3Kill(t *testing.T) {
 	beside(t)
 	for _, k := range []kind{routes, outside} {
@@ -148,8 +150,8 @@ func TestN3Kill(t *testing.T) {
 
 // N3: a node that was stopped for 10 s and goes on has lost what others have claimed meanwhile, and keeps the rest, within 5 s.
 //
-// It notices: a node that goes on with a claim that another was granted, one that stays out, one whose sessions are ended though nobody has claimed
-// their keys.
+// It notices: a node that goes on with a claim that another was granted, one that stays out, one whose sessions are ended though nobody has
+// claimed their keys.
 func TestN3Stop(t *testing.T) {
 	beside(t)
 	for _, k := range []kind{routes, outside} {
@@ -184,11 +186,11 @@ func TestN3Stop(t *testing.T) {
 	}
 }
 
-// N3: while the bus is split both sides claim the same keys. After it has healed each key has one holder on all nodes within 5 s, and a key that one
-// side alone has claimed is still held.
+// N3: while the bus is split both sides claim the same keys. After it has healed each key has one holder on all nodes within 5 s, and a key
+// that one side alone has claimed is still held.
 //
-// It notices: stamps that are not compared, or compared differently on two nodes; a log that is not fetched anew; a session that lives on without its
-// key.
+// It notices: stamps that are not compared, or compared differently on two nodes; a log that is not fetched anew; a session that lives on
+// without its key.
 func TestN3Split(t *testing.T) {
 	beside(t)
 	for _, k := range []kind{routes, outside2} {

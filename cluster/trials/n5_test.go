@@ -14,7 +14,8 @@ import (
 
 // N5: who has not the secret, the certificate or the password gets in nowhere, and nothing listens for others that was not told to.
 //
-// It notices: a port for clients that is open to other machines, a route without TLS or authorization, an embedded server that listens by default.
+// It notices: a port for clients that is open to other machines, a route without TLS or authorization, an embedded server that listens by
+// default.
 func TestN5Credentials(t *testing.T) {
 	beside(t)
 	for _, k := range []kind{alone, routes, outside} {

@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// Rolling restart: three nodes end on SIGTERM and are started again, one after another, while 1,000 clients send to one another's keys. A client whose
-// node drains connects elsewhere and claims its key there. What was accepted is delivered once; what failed with an error was not delivered, unless the
-// error says that it may have been.
+// Rolling restart: three nodes end on SIGTERM and are started again, one after another, while 1,000 clients send to one another's keys. A
+// client whose node drains connects elsewhere and claims its key there. What was accepted is delivered once; what failed with an error was
+// not delivered, unless the error says that it may have been.
 //
-// It notices: a session that is ended with accepted messages in its queue, a Send that tries again what may have been delivered, a claim that is granted
-// before the former holder has stopped accepting, a drain that ends too early, an answer that is lost with its session.
+// It notices: a session that is ended with accepted messages in its queue, a Send that tries again what may have been delivered, a claim
+// that is granted before the former holder has stopped accepting, a drain that ends too early, an answer that is lost with its session.
 func TestRollingRestart(t *testing.T) {
 	for _, k := range []kind{routes, outside} {
 		t.Run(string(k), func(t *testing.T) {
@@ -185,7 +185,8 @@ func (r *rolling) end() spread {
 	return r.moves
 }
 
-// compare returns how many messages were accepted and have not come, and how many have come though their error says that they were not delivered.
+// compare returns how many messages were accepted and have not come, and how many have come though their error says that they were not
+// delivered.
 func (r *rolling) compare() (lost, wrong int) {
 	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		lost, wrong = 0, 0
