@@ -42,10 +42,11 @@ func TestBrowserShowsTheEngine(t *testing.T) {
 	tab.Wait(`/[1-9]/.test(document.querySelector("#refused .bar b").textContent) && document.querySelector("#refused").textContent.includes("full")`)
 	tab.Wait(`document.querySelector("#ended").textContent.includes("peer closed")`)
 	tab.Wait(`document.querySelector("#closed").textContent.includes("closed")`)
-	tab.Wait(`document.querySelector("#fattest tbody tr").cells.length > 5`)
-	tab.Wait(`document.querySelector("#slowest tbody tr").cells.length > 5`)
 	tab.Wait(`document.querySelectorAll("#messages path.a").length === 1 && document.querySelectorAll("#lag path.a").length === 1`)
 	show(t, tab, "load")
+	tab.Wait(`document.querySelector("#fattest tbody tr").cells.length > 5`)
+	tab.Wait(`document.querySelector("#slowest tbody tr").cells.length > 5`)
+	show(t, tab, "slow-room")
 
 	stall(c, tab)
 	show(t, tab, "stalled")
@@ -105,6 +106,14 @@ func show(t *testing.T, tab *chromium.Tab, name string) {
 				map((e) => (e.firstElementChild.id || "the page") + " has " + e.scrollWidth + " of " + e.clientWidth).join(", ")`, &wide)
 			if wide != "" {
 				t.Errorf("%d wide, sticks out: %s", size[0], wide)
+			}
+			// Numbers of addresses stay whole: each has as many lines as the places to break allow.
+			broken := ""
+			tab.Eval(`[...document.querySelectorAll(".address")].flatMap((a) => [...a.childNodes]).filter((n) => n.nodeType === Node.TEXT_NODE).
+				filter((n) => { const r = document.createRange(); r.selectNodeContents(n); return new Set([...r.getClientRects()].map((b) => b.top)).size > 1; }).
+				map((n) => n.data).join(", ")`, &broken)
+			if broken != "" {
+				t.Errorf("%d wide, broken: %s", size[0], broken)
 			}
 			tab.Shoot(os.Getenv("OBSERVE_SHOTS"), fmt.Sprintf("%s-%d-%s", name, size[0], scheme))
 		}

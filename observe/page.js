@@ -22,6 +22,14 @@ function si(n, unit = '') {
   const digits = i === 0 ? (n === Math.round(n) ? 0 : n < 10 ? 1 : 0) : n < 10 ? 2 : n < 100 ? 1 : 0;
   return n.toFixed(digits) + (steps[i] + unit ? ' ' + steps[i] + unit : '');
 }
+
+// address breaks, where there is no room, between host and port, and between the groups of IPv6; never within a number.
+function address(text) {
+  if (!/:\d+$/.test(text)) return text; // of a unix socket
+  const span = node('span', undefined, 'address'), port = text.lastIndexOf(':');
+  for (const part of [...text.slice(0, port).split(/(?<=:)/), text.slice(port)]) span.append(part, node('wbr'));
+  return span;
+}
 const count = n => n.toLocaleString('en').replaceAll(',', ' ');
 function time(s) {
   if (s === null || !isFinite(s)) return '–';
@@ -160,7 +168,7 @@ function sessions(id, list, snapshot, none) {
   if ($(id).matches(':active')) return; // a button that is being pressed stays where it is
   const focused = $(id).contains(document.activeElement) ? document.activeElement.dataset.session : '';
   const columns = [['id'], ['remote', 'left'], ['listener', 'left opt'], ['loop', 'opt'], ['queued'], ['received', 'opt'], ['sent', 'opt'], ['dropped', 'opt'], ['quiet for'], ['open for', 'opt'], ['', '']];
-  table(id, columns, list.map(s => [count(s.id), s.remote || '–', s.listener || '–', String(s.loop), si(s.pending_bytes, 'B'), si(s.bytes_in, 'B'), si(s.bytes_out, 'B'),
+  table(id, columns, list.map(s => [count(s.id), address(s.remote || '–'), s.listener || '–', String(s.loop), si(s.pending_bytes, 'B'), si(s.bytes_in, 'B'), si(s.bytes_out, 'B'),
     [si(s.bytes_dropped, 'B'), s.bytes_dropped ? 'bad' : ''], time(Math.max(0, (new Date(snapshot.at) - new Date(s.active)) / 1000)), time((new Date(snapshot.at) - new Date(s.opened)) / 1000), action(s)]), none);
   if (focused) $(id).querySelector(`[data-session="${focused}"]`)?.focus();
 }
@@ -230,13 +238,13 @@ function draw(snapshot) {
   table('listeners', [['address', 'left'], ['open'], ['accepted'], ['refused'], ['received', 'opt'], ['sent', 'opt']], each(snapshot, 'servercore_listener_sessions').map(n => {
     const l = n.l[0];
     const refused = each(snapshot, 'servercore_listener_refused_connections_total').filter(r => r.l[0] === l).reduce((s, r) => s + r.v, 0);
-    return [l, count(n.v), count(value(snapshot, 'servercore_listener_accepted_sessions_total', l)), count(refused),
+    return [address(l), count(n.v), count(value(snapshot, 'servercore_listener_accepted_sessions_total', l)), count(refused),
       si(value(snapshot, 'servercore_listener_received_bytes_total', l), 'B'), si(value(snapshot, 'servercore_listener_sent_bytes_total', l), 'B')];
   }), 'none');
   sessions('fattest', snapshot.fattest, snapshot, 'none has bytes queued');
   sessions('slowest', snapshot.slowest, snapshot, 'none');
   table('closed', [['id'], ['remote', 'left'], ['listener', 'left opt'], ['reason', 'text'], ['open for'], ['received', 'opt'], ['sent', 'opt'], ['dropped', 'opt']], snapshot.closed.map(c =>
-    [count(c.id), c.remote || '–', c.listener || '–', c.reason || c.cause, time(c.duration_seconds), si(c.bytes_in, 'B'), si(c.bytes_out, 'B'), [si(c.bytes_dropped, 'B'), c.bytes_dropped ? 'bad' : '']]), 'none');
+    [count(c.id), address(c.remote || '–'), c.listener || '–', c.reason || c.cause, time(c.duration_seconds), si(c.bytes_in, 'B'), si(c.bytes_out, 'B'), [si(c.bytes_dropped, 'B'), c.bytes_dropped ? 'bad' : '']]), 'none');
   all(snapshot);
   before = snapshot;
 }
