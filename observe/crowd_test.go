@@ -1,4 +1,4 @@
-//go:build browser || prometheus
+//go:build browser
 
 package observe
 

@@ -19,9 +19,12 @@ import (
 // asServer is the variable that makes the test binary run the program.
 const asServer = "ECHOSERVER_TEST_AS_SERVER"
 
+// testPages are what the program serves in a test.
+var testPages echoserver.Pages = pages
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asServer) != "" {
-		os.Exit(echoserver.MainWithPages(context.Background(), pages, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+		os.Exit(echoserver.MainWithPages(context.Background(), testPages, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }
