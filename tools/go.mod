@@ -9,7 +9,10 @@ tool (
 	honnef.co/go/tools/cmd/staticcheck
 )
 
-require gonum.org/v1/plot v0.17.0
+require (
+	github.com/grafana/grafana-foundation-sdk/go v0.0.22
+	gonum.org/v1/plot v0.17.0
+)
 
 require (
 	codeberg.org/go-fonts/liberation v0.5.0 // indirect
