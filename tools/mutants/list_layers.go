@@ -2,14 +2,14 @@ package main
 
 // inLayers has mistakes of sessions with a layer.
 var inLayers = []mutant{
-	{"what was sealed is left in the queue", "session/layer_out.go", "		s.q.Consume(u.plain)\n", "", simulator},
+	{"what was sealed is left in the queue", "session/layer_out.go", "		if at, passed := s.q.Consume(u.plain); passed {\n			sampledAt, sampled = at, true\n		}\n", "", simulator},
 	{"what is queued overtakes the wire when own bytes wait", "session/layer_out.go",
 		"	if l.wire.Size() > 0 {\n		v.own", "	if l.wire.Size() > 0 && !v.own {\n		v.own", simulator},
 	{"own bytes stand inside a message", "session/layer_out.go", "		v.rest = f.packets.Rest()\n", "", simulator},
 	{"more than the rest of a message goes before own bytes", "session/layer_out.go",
 		"most, v.own = min(most, v.rest), l.seals", "v.own = l.seals", "./session TestLayeredProbeOvertakesTheQueue"},
 	{"what the kernel did not take of the wire stays in memory that is lent", "session/write.go", "		l.wire.Reclaim()\n", "", simulator},
-	{"OnSend tells the wire's bytes", "session/write.go", "		told = l.wire.Sent(n)\n", "		l.wire.Sent(n)\n", simulator},
+	{"OnSend tells the wire's bytes", "session/write.go", "		told, sampledAt, sampled = l.wire.Sent(n)\n", "		_, sampledAt, sampled = l.wire.Sent(n)\n", simulator},
 	{"a unit is told when its first byte is out", "internal/sendqueue/wire.go",
 		"	_, payload = w.body.units.Sent(n)\n", "	payload = w.body.units.Drop()\n", simulator},
 	{"Pending leaves out what is sealed", "session/session.go", "		n += r.layered.wire.Payload()\n", "", simulator},
