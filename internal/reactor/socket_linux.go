@@ -11,7 +11,8 @@ const NotSentLowWater = unix.TCP_NOTSENT_LOWAT
 
 // accept takes a connection that waits, in non-blocking mode and closed on exec. It has its listener's TCP_NODELAY.
 //
-// unix.Accept4 does the same, and allocates 112 bytes for each call, also when no connection waits.
+// unix.Accept4 does the same, but allocates 112 bytes for each call, also when no connection waits, and asks the listener for its protocol each time
+// (SO_PROTOCOL), to tell L2TP's addresses from those of the others.
 func accept(listener int) (int, unix.Sockaddr, error) {
 	var raw unix.RawSockaddrAny
 	size := uint32(unix.SizeofSockaddrAny)
@@ -34,11 +35,11 @@ func sockaddr(raw *unix.RawSockaddrAny) unix.Sockaddr {
 		return &unix.SockaddrInet6{Port: hostOrder(in.Port), ZoneId: in.Scope_id, Addr: in.Addr}
 	case unix.AF_UNIX:
 		path := (*unix.RawSockaddrUnix)(unsafe.Pointer(raw)).Path
-		name := make([]byte, 0, len(path))
-		if path[0] == 0 { // an abstract name, or none: package net writes both so
-			name, path[0] = append(name, '@'), ' '
+		if path[0] == 0 {
+			path[0] = '@' // an abstract name, or none
 		}
-		for _, b := range path[len(name):] {
+		var name []byte
+		for _, b := range path {
 			if b == 0 {
 				break
 			}
