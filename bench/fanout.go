@@ -122,7 +122,8 @@ type fanLoad struct {
 	dialled   bool
 	nextProbe int64
 	nextLook  int64 // before the load: when to look at all connections again
-	patience  int64 // when to give up waiting for the subscribers to join
+	patience  int64 // when to give up waiting for further subscribers to join
+	known     int64 // subscribers that had joined when patience was set
 }
 
 func isPublisher(w *worker, c *conn) bool { return w.n == 0 && c.index == 0 }
@@ -140,9 +141,6 @@ func (l *fanLoad) opened(w *worker, c *conn, _ int64) {
 
 func (l *fanLoad) limit(*conn) uint64 { return l.f.published.Load() }
 
-// looksApart is the time between two looks at all connections, in times that a look takes.
-const looksApart = 8
-
 // ready waits until every subscriber has got one message, because the server may not know a subscriber yet when it is connected.
 func (l *fanLoad) ready(w *worker, now int64) bool {
 	f := l.f
@@ -159,16 +157,19 @@ func (l *fanLoad) ready(w *worker, now int64) bool {
 	if int(f.dialled.Load()) < len(f.done) {
 		return false
 	}
-	// A look goes over all connections. With a million of them, one for each batch of events would be most of the work.
-	if now < l.nextLook {
+	if now < l.nextLook { // a look goes over all connections: of a million, one for each batch of events would be most of the work
 		return false
 	}
 	defer func() {
 		after := w.run.now()
-		l.nextLook = after + looksApart*(after-now)
+		l.nextLook = after + 8*(after-now)
 	}()
 	f.done[w.n].Store(l.lowest(w))
-	if joined, all := f.joined.Load(), f.open.Load(); joined < all {
+	joined, all := f.joined.Load(), f.open.Load()
+	if joined > l.known { // a message to a million takes its time
+		l.known, l.patience = joined, now+int64(w.run.plan.Timeout)
+	}
+	if joined < all {
 		switch {
 		case now > l.patience:
 			w.run.fail(fmt.Errorf("%w: %d of %d subscribers got nothing of what the publisher sent for %v; it must send what one client sends to every other client",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/servercore-go/servercore/tools/million/figures"
@@ -47,5 +48,14 @@ func TestThin(t *testing.T) {
 	}
 	if got := thin(list[:5], 10); len(got) != 5 {
 		t.Errorf("%d of 5", len(got))
+	}
+}
+
+// What a failure shows is the end of the log, without the lines of the garbage collector.
+func TestTail(t *testing.T) {
+	log := strings.Repeat("early\n", 20) + "gc 7 @1.2s 0%: 0.01+2.3+0.02 ms clock\nlevel=ERROR msg=last\n"
+	got := tail(log)
+	if !strings.HasSuffix(got, "early\nlevel=ERROR msg=last") || strings.Count(got, "\n") != 11 {
+		t.Errorf("%q", got)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -185,9 +186,9 @@ func (p *phase) judge() {
 	r.Complete = r.Held >= p.want() && r.Verified >= uint64(p.conns) && r.Client.Errors == 0 && r.Closed.At > 0
 }
 
-// tail returns the end of a text.
+// tail returns the end of a text, without the lines of the garbage collector.
 func tail(s string) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
+	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(s), "\n"), func(line string) bool { return strings.HasPrefix(line, "gc ") })
 	return strings.Join(lines[max(0, len(lines)-12):], "\n")
 }
 
