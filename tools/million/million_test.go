@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -97,5 +98,49 @@ func TestResumes(t *testing.T) {
 	c.fresh = true
 	if err := run(t.Context(), c); err == nil {
 		t.Error("-fresh measures nothing again")
+	}
+}
+
+// The result comes from the serial line. A machine that ends without one, or does not end, is an error.
+func TestBoot(t *testing.T) {
+	dir := t.TempDir()
+	kernel := filepath.Join(dir, "kernel")
+	for name, tt := range map[string]struct {
+		script, advice string
+	}{
+		"result":    {`for a; do case $a in file:*) printf '{"phase": "idle", "held": 17}\r\n' >"${a#file:}";; esac; done`, ""},
+		"no result": {`for a; do case $a in file:*) : >"${a#file:}";; esac; done`, "no result"},
+		"fails":     {"exit 3", "exit status 3"},
+		"no end":    {"exec sleep 1000", "deadline"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &config{conns: 1, limit: time.Minute, kernel: kernel, cache: t.TempDir(), accel: "tcg,thread=multi"}
+			ctx := t.Context()
+			if name == "no end" {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, 200*time.Millisecond)
+				defer cancel()
+			}
+			bin := t.TempDir()
+			if err := os.WriteFile(filepath.Join(bin, qemu), []byte("#!/bin/sh\n[ \"$1\" = --version ] && exec echo emulator 1\n"+tt.script+"\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+			r, err := c.boot(ctx, "idle", filepath.Join(dir, "image"))
+			switch {
+			case tt.advice != "":
+				if err == nil || !strings.Contains(err.Error(), tt.advice) {
+					t.Errorf("the error is %v, want %q in it", err, tt.advice)
+				}
+			case err != nil:
+				t.Error(err)
+			case r.Held != 17 || r.Machine.Accel != "tcg" || r.Machine.Emulator != "emulator 1" || r.Machine.Host == "":
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+	t.Setenv("PATH", "")
+	if _, err := (&config{kernel: kernel, cache: t.TempDir()}).boot(t.Context(), "idle", "image"); err == nil || !strings.Contains(err.Error(), "apt-get install") {
+		t.Errorf("without an emulator: %v", err)
 	}
 }
