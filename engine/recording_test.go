@@ -38,6 +38,7 @@ func startRecording(t testing.TB, o record.Options) (w *record.Writer, recorded 
 		kit.Must(t, w.Close())
 		r, err := record.Open(path)
 		kit.Must(t, err)
+		t.Cleanup(func() { kit.Must(t, r.Close()) })
 		all := make(map[uint64]*record.Session)
 		for _, s := range r.Sessions {
 			if client, server := s.Missing(); client+server > 0 || s.Partial {
@@ -50,8 +51,10 @@ func startRecording(t testing.TB, o record.Options) (w *record.Writer, recorded 
 }
 
 // bytesOf returns what one side of a session sent.
-func bytesOf(s *record.Session, client bool) (b []byte) {
-	for _, e := range s.Events {
+func bytesOf(t testing.TB, s *record.Session, client bool) (b []byte) {
+	t.Helper()
+	for e, err := range s.Events() {
+		kit.Must(t, err)
 		if e.Client == client {
 			b = append(b, e.Data...)
 		}
@@ -60,9 +63,11 @@ func bytesOf(s *record.Session, client bool) (b []byte) {
 }
 
 // ending returns the events of a session that are no data.
-func ending(s *record.Session) string {
+func ending(t testing.TB, s *record.Session) string {
+	t.Helper()
 	var b strings.Builder
-	for _, e := range s.Events {
+	for e, err := range s.Events() {
+		kit.Must(t, err)
 		if e.Kind != record.Data {
 			fmt.Fprintf(&b, "%v %v;", map[bool]string{true: "client", false: "server"}[e.Client], e.Kind)
 		}
@@ -98,10 +103,10 @@ func TestRecordEcho(t *testing.T) {
 		for i := range clients {
 			r := sessions[<-ids]
 			data := kit.Stream()[i*size : (i+1)*size]
-			if r == nil || !bytes.Equal(bytesOf(r, true), data) || !bytes.Equal(bytesOf(r, false), data) {
+			if r == nil || !bytes.Equal(bytesOf(t, r, true), data) || !bytes.Equal(bytesOf(t, r, false), data) {
 				t.Fatalf("client %d: what is recorded differs", i)
 			}
-			if got := ending(r); got != "client finished;server finished;" || !r.Ended || r.Reason != session.ErrPeerClosed.Error() {
+			if got := ending(t, r); got != "client finished;server finished;" || !r.Ended || r.Reason != session.ErrPeerClosed.Error() {
 				t.Errorf("client %d: %s, %q", i, got, r.Reason)
 			}
 		}
@@ -164,7 +169,7 @@ func talk(t *testing.T, raw net.Conn, config *tls.Config, web bool) {
 // checkTalk checks what is recorded of talk.
 func checkTalk(t *testing.T, r *record.Session, web bool) {
 	t.Helper()
-	in, out := bytesOf(r, true), bytesOf(r, false)
+	in, out := bytesOf(t, r, true), bytesOf(t, r, false)
 	if !web {
 		if string(in) != "hello" || string(out) != "hello" {
 			t.Errorf("%s: %q and %q are recorded", t.Name(), in, out)
@@ -199,8 +204,8 @@ func TestRecordHTTP(t *testing.T) {
 		t.Fatalf("%d sessions", len(all))
 	}
 	for _, r := range all {
-		if !bytes.HasPrefix(bytesOf(r, true), []byte("GET / HTTP/1.1\r\n")) || !bytes.Equal(bytesOf(r, false), answer) {
-			t.Errorf("recorded are %q and %q", bytesOf(r, true), bytesOf(r, false))
+		if !bytes.HasPrefix(bytesOf(t, r, true), []byte("GET / HTTP/1.1\r\n")) || !bytes.Equal(bytesOf(t, r, false), answer) {
+			t.Errorf("recorded are %q and %q", bytesOf(t, r, true), bytesOf(t, r, false))
 		}
 	}
 }
@@ -223,11 +228,11 @@ func TestRecordResets(t *testing.T) {
 	kit.Await(t, q.Ended, "OnDisconnected")
 	kit.Must(t, s.Close())
 	all := recorded()
-	if r := all[p.ID()]; ending(r) != "server reset;" || r.Reason != session.ErrAborted.Error() {
-		t.Errorf("Abort is recorded as %s %q", ending(r), r.Reason)
+	if r := all[p.ID()]; ending(t, r) != "server reset;" || r.Reason != session.ErrAborted.Error() {
+		t.Errorf("Abort is recorded as %s %q", ending(t, r), r.Reason)
 	}
-	if r := all[q.ID()]; ending(r) != "client reset;" || string(bytesOf(r, true)) != "hello" {
-		t.Errorf("the peer's reset is recorded as %s", ending(r))
+	if r := all[q.ID()]; ending(t, r) != "client reset;" || string(bytesOf(t, r, true)) != "hello" {
+		t.Errorf("the peer's reset is recorded as %s", ending(t, r))
 	}
 }
 
@@ -253,7 +258,7 @@ func TestRecordDial(t *testing.T) {
 		kit.Await(t, p.Ended, "OnDisconnected")
 		kit.Must(t, d.Close())
 		r := recorded()[p.ID()]
-		if r == nil || !r.Dialed || string(bytesOf(r, true)) != "question" || string(bytesOf(r, false)) != "question" || r.Client.String() != p.LocalAddr().String() {
+		if r == nil || !r.Dialed || string(bytesOf(t, r, true)) != "question" || string(bytesOf(t, r, false)) != "question" || r.Client.String() != p.LocalAddr().String() {
 			t.Errorf("TLS %v: recorded is %+v", secure, r)
 		}
 	}

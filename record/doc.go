@@ -41,5 +41,6 @@
 //	packet.go   one packet: headers, checksums
 //	pcapng.go   the blocks of the file
 //	parse.go    blocks and packets, read
-//	open.go     sessions, put together from packets
+//	open.go     Open: sessions, put together from packets
+//	events.go   Session.Events: where a session's packets are, and what they tell
 package record

@@ -52,7 +52,7 @@ func TestKilled(t *testing.T) {
 		if len(r.Sessions) != 1 || r.Sessions[0].ID != 17 || r.Sessions[0].Ended {
 			t.Fatalf("%d sessions", len(r.Sessions))
 		}
-		at, events := 0, r.Sessions[0].Events
+		at, events := 0, r.Sessions[0].events(t)
 		for i, e := range events {
 			at += e.Lost
 			if len(e.Data) != 1000 || e.Data[0] != byte(at%251) || e.Data[999] != byte((at+999)%251) {

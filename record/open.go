@@ -1,17 +1,23 @@
 package record
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"time"
 )
 
-// Recording is what a file has.
+// Recording is what a file has. Its sessions' events stay in the file until they are asked for.
 type Recording struct {
 	Sessions  []*Session // in the order in which they begin in the file
 	Dropped   uint64     // records that were left out, as the end of the file tells; 0 in a file without an end
 	Truncated bool       // the file ends within a record: its writer was killed
+
+	from     io.ReaderAt
+	sections []*section
+	file     *os.File
 }
 
 // Session is a recorded session.
@@ -20,13 +26,16 @@ type Session struct {
 	Dialed         bool   // it was the client: engine.Dial has made it
 	Client, Server netip.AddrPort
 	Since          time.Time // of its first packet
-	Events         []Event   // in order
 
 	// Partial: the beginning is not in the file. It was overwritten in a ring, or left out, or cut away.
 	Partial bool
 
 	Ended  bool   // its end is in the file
 	Reason string // why, as Session.Err had it; "" if the end is not in the file, or had none
+
+	recording *Recording
+	packets   index
+	missing   [2]int // bytes of the client, of the server
 }
 
 // Kind is a kind of Event.
@@ -46,28 +55,55 @@ type Event struct {
 	At     time.Time
 	Kind   Kind
 	Client bool   // the client did it, not the server
-	Data   []byte // of Data; shares memory with the other events, and is not to be modified
+	Data   []byte // of Data; valid until the next event is asked for
 	Lost   int    // bytes of this side that are missing before this event; Data may be empty then
 }
 
-// Open reads a file of Create or Dump, or one that was cut from it by Wireshark, tshark or editcap. It reads the whole file into memory. A
-// file whose end is missing is read as far as it goes. For any other fault there is an error.
+// Open reads a file of Create or Dump, or one that was cut from it by Wireshark, tshark or editcap. A file whose end is missing is read as far as
+// it goes. For any other fault there is an error, and for a file with more than 1,048,576 sessions. Close has to be called.
+//
+// Open reads the file once. It keeps where each packet is, in some 4 bytes, and some 500 bytes for each session. The file must be a regular one,
+// and must not be changed before Close, but a Writer may still write to its end: what it writes then is not seen.
 func Open(path string) (*Recording, error) {
-	b, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("record: %w", err)
 	}
-	r, err := read(b)
+	r, err := openFile(f)
 	if err != nil {
+		_ = f.Close()
 		return nil, fmt.Errorf("record: %s: %w", path, err)
 	}
 	return r, nil
 }
 
-// read is Open for the content of a file.
-func read(b []byte) (*Recording, error) {
-	f := &file{rest: b}
-	a := assembly{live: make(map[pair]*assembling), recording: new(Recording)}
+// Close closes the file. Session.Events returns an error then.
+func (r *Recording) Close() error {
+	if err := r.file.Close(); err != nil {
+		return fmt.Errorf("record: %w", err)
+	}
+	return nil
+}
+
+func openFile(f *os.File) (*Recording, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("it is no regular file: copy it to one")
+	}
+	r, err := read(f, info.Size())
+	if err == nil {
+		r.file = f
+	}
+	return r, err
+}
+
+// read is Open for what has the content of a file.
+func read(from io.ReaderAt, size int64) (*Recording, error) {
+	f := newFile(from, size)
+	a := assembly{live: make(map[pair]*assembling), recording: &Recording{from: from}}
 	for p := new(captured); ; {
 		more, err := f.next(p)
 		if err != nil {
@@ -76,12 +112,14 @@ func read(b []byte) (*Recording, error) {
 		if !more {
 			break
 		}
-		a.take(p)
+		if err := a.take(p, f.at, f.offset-f.at); err != nil {
+			return nil, err
+		}
 	}
-	if f.order == nil {
+	if len(f.sections) == 0 {
 		return nil, fmt.Errorf("it is empty: %w", errNotOurs)
 	}
-	a.recording.Dropped, a.recording.Truncated = f.dropped, f.truncated
+	a.recording.Dropped, a.recording.Truncated, a.recording.sections = f.dropped, f.truncated, f.sections
 	return a.recording, nil
 }
 
@@ -104,15 +142,17 @@ type assembly struct {
 // assembling is a session that is being put together.
 type assembling struct {
 	*Session
-	next  [2]uint32 // the sequence number that comes next: the client's, the server's
-	known [2]bool   // whether that is known
+	sides
 }
 
-// take takes the next packet.
-func (a *assembly) take(p *captured) {
+// take takes the next packet, and where its block is.
+func (a *assembly) take(p *captured, at, length int64) error {
 	key := pairOf(p.src, p.dst)
 	s := a.live[key]
 	if begins := p.flags&(tcpSYN|tcpACK) == tcpSYN; begins || s == nil {
+		if len(a.recording.Sessions) == mostSessions {
+			return fmt.Errorf("it has more than %d sessions: cut it in parts, with editcap -c", mostSessions)
+		}
 		s = a.begin(p, begins)
 		a.live[key] = s
 	}
@@ -126,12 +166,18 @@ func (a *assembly) take(p *captured) {
 			s.Ended, s.Reason = true, r.reason
 		}
 	}
-	s.add(p)
+	s.packets.add(at, length)
+	client := p.src == s.Client
+	events, n := s.follow(p, client)
+	for _, e := range events[:n] {
+		s.missing[side(client)] += e.Lost
+	}
+	return nil
 }
 
 // begin begins a session with its first packet in the file.
 func (a *assembly) begin(p *captured, whole bool) *assembling {
-	s := &assembling{Session: &Session{Since: p.at, Partial: !whole, Client: p.src, Server: p.dst}}
+	s := &assembling{Session: &Session{Since: p.at, Partial: !whole, Client: p.src, Server: p.dst, recording: a.recording}}
 	if !whole {
 		client := !p.outbound // as for a session that was accepted
 		for _, comment := range p.comments {
@@ -150,49 +196,5 @@ func (a *assembly) begin(p *captured, whole bool) *assembling {
 	return s
 }
 
-// add adds what a packet tells.
-func (s *assembling) add(p *captured) {
-	side, client := 1, p.src == s.Client
-	if client {
-		side = 0
-	}
-	seq, lost := p.seq, 0
-	if p.flags&tcpSYN != 0 {
-		s.next[side], s.known[side] = seq+1, true
-		return
-	}
-	if s.known[side] {
-		// What comes again, as the acknowledgement of a keep-alive would, is behind: the difference is negative.
-		if lost = int(int32(seq - s.next[side])); lost < 0 {
-			return
-		}
-	}
-	event := Event{At: p.at, Client: client, Lost: lost}
-	if n := uint32(len(p.payload)); n > 0 || lost > 0 && p.flags&(tcpFIN|tcpRST) == 0 {
-		event.Data = p.payload
-		s.Events = append(s.Events, event)
-		seq += n
-		event.Data, event.Lost = nil, 0
-	}
-	if p.flags&tcpFIN != 0 {
-		event.Kind = Finished
-		s.Events = append(s.Events, event)
-		seq++
-	} else if p.flags&tcpRST != 0 {
-		event.Kind = Reset
-		s.Events = append(s.Events, event)
-	}
-	s.next[side], s.known[side] = seq, true
-}
-
 // Missing returns how many bytes of the client and of the server are missing, apart from those before the beginning of a Partial session.
-func (s *Session) Missing() (client, server int) {
-	for _, e := range s.Events {
-		if e.Client {
-			client += e.Lost
-		} else {
-			server += e.Lost
-		}
-	}
-	return client, server
-}
+func (s *Session) Missing() (client, server int) { return s.missing[0], s.missing[1] }

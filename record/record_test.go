@@ -44,7 +44,22 @@ func open(t testing.TB, path string) *Recording {
 	t.Helper()
 	r, err := Open(path)
 	must(t, err)
+	t.Cleanup(func() { must(t, r.Close()) })
 	return r
+}
+
+// readAll is read for a file in memory.
+func readAll(b []byte) (*Recording, error) { return read(bytes.NewReader(b), int64(len(b))) }
+
+// events returns all of them.
+func (s *Session) events(t testing.TB) (all []Event) {
+	t.Helper()
+	for e, err := range s.Events() {
+		must(t, err)
+		e.Data = bytes.Clone(e.Data)
+		all = append(all, e)
+	}
+	return all
 }
 
 func tcp(s string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
@@ -64,8 +79,9 @@ func pattern(n, from int) []byte {
 }
 
 // stream returns the bytes of one side.
-func (s *Session) stream(client bool) (b []byte) {
-	for _, e := range s.Events {
+func (s *Session) stream(t testing.TB, client bool) (b []byte) {
+	t.Helper()
+	for _, e := range s.events(t) {
 		if e.Client == client {
 			b = append(b, e.Data...)
 		}
@@ -74,9 +90,10 @@ func (s *Session) stream(client bool) (b []byte) {
 }
 
 // sequence describes the events.
-func (s *Session) sequence() string {
+func (s *Session) sequence(t testing.TB) string {
+	t.Helper()
 	var b strings.Builder
-	for _, e := range s.Events {
+	for _, e := range s.events(t) {
 		side := "server"
 		if e.Client {
 			side = "client"
@@ -143,13 +160,13 @@ func TestRecordedIsRead(t *testing.T) {
 			return strings.Repeat(side+" data 16384; ", 6) + fmt.Sprintf("%s data %d; ", side, last)
 		}
 		want := peer + " data 5; " + we + " data 5; " + seven(peer, 100_001-6*16384) + seven(we, 100_000-6*16384) + peer + " finished 0; " + we + " data 1; " + we + " finished 0"
-		if got := s.sequence(); got != want {
+		if got := s.sequence(t); got != want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, want)
 		}
-		if got := s.stream(!i.Dialed); !bytes.Equal(got, append([]byte("hello"), long...)) {
+		if got := s.stream(t, !i.Dialed); !bytes.Equal(got, append([]byte("hello"), long...)) {
 			t.Errorf("%s: the peer's bytes differ", name)
 		}
-		if got := s.stream(i.Dialed); !bytes.Equal(got, append(append([]byte("world"), long[:len(long)-1]...), 1)) {
+		if got := s.stream(t, i.Dialed); !bytes.Equal(got, append(append([]byte("world"), long[:len(long)-1]...), 1)) {
 			t.Errorf("%s: our bytes differ", name)
 		}
 		if (s.Client.Addr().Is4() && name == "IPv6") || name == "IPv4" && s.Client != netip.MustParseAddrPort("198.51.100.2:1025") {
@@ -165,7 +182,7 @@ func checkPackets(t *testing.T, path string) (packets int) {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	must(t, err)
-	f := &file{rest: b}
+	f := newFile(bytes.NewReader(b), int64(len(b)))
 	sent := make(map[[2]netip.AddrPort]uint32)
 	last := time.Time{}
 	for p := new(captured); ; packets++ {
@@ -255,7 +272,7 @@ func TestEnds(t *testing.T) {
 		tt.end(w.Begin(info(1)))
 		must(t, w.Close())
 		r := open(t, path)
-		if got := r.Sessions[0].sequence(); got != tt.want || !r.Sessions[0].Ended {
+		if got := r.Sessions[0].sequence(t); got != tt.want || !r.Sessions[0].Ended {
 			t.Errorf("%s: %s (ended %v), want %s", name, got, r.Sessions[0].Ended, tt.want)
 		}
 		checkPackets(t, path)
@@ -277,7 +294,7 @@ func TestLongStream(t *testing.T) {
 	must(t, w.Close())
 	checkPackets(t, path)
 	r := open(t, path)
-	if got := r.Sessions[0].stream(false); len(got) != 10<<20 || !bytes.Equal(got[9<<20:], chunk) {
+	if got := r.Sessions[0].stream(t, false); len(got) != 10<<20 || !bytes.Equal(got[9<<20:], chunk) {
 		t.Errorf("%d bytes", len(got))
 	}
 	if c, s := r.Sessions[0].Missing(); c+s != 0 {
@@ -297,18 +314,18 @@ func TestTruncated(t *testing.T) {
 	must(t, w.Close())
 	b, err := os.ReadFile(path)
 	must(t, err)
-	whole, err := read(b)
+	whole, err := readAll(b)
 	must(t, err)
 	events := 0
 	for n := 12; n <= len(b); n++ {
-		r, err := read(b[:n])
+		r, err := readAll(b[:n])
 		if err != nil {
 			t.Fatalf("%d of %d bytes: %v", n, len(b), err)
 		}
 		if len(r.Sessions) == 0 {
 			continue
 		}
-		got, want := r.Sessions[0].Events, whole.Sessions[0].Events
+		got, want := r.Sessions[0].events(t), whole.Sessions[0].events(t)
 		if len(got) < events {
 			t.Fatalf("%d of %d bytes: %d events, with less there were %d", n, len(b), len(got), events)
 		}
@@ -319,7 +336,7 @@ func TestTruncated(t *testing.T) {
 			}
 		}
 	}
-	if events != len(whole.Sessions[0].Events) || events != 39 {
+	if events != len(whole.Sessions[0].events(t)) || events != 39 {
 		t.Errorf("%d events, want 39", events)
 	}
 }
@@ -394,12 +411,12 @@ func TestFullDisk(t *testing.T) {
 		if n := strings.Count(log.String(), "recording has ended"); n != 1 {
 			t.Fatalf("room for %d bytes: %d lines:\n%s", room, n, log)
 		}
-		r, err := read(d.b)
+		r, err := readAll(d.b)
 		must(t, err)
 		if r.Truncated || w.Stats().Bytes != uint64(len(d.b)) {
 			t.Errorf("room for %d bytes: %d of %d, truncated %v", room, w.Stats().Bytes, len(d.b), r.Truncated)
 		}
-		if room > 12_000 && (len(r.Sessions) != 1 || len(r.Sessions[0].Events) < (room-12_000)/10_100) {
+		if room > 12_000 && (len(r.Sessions) != 1 || len(r.Sessions[0].events(t)) < (room-12_000)/10_100) {
 			t.Errorf("room for %d bytes: %d sessions", room, len(r.Sessions))
 		}
 	}
@@ -429,7 +446,7 @@ func TestSlowDisk(t *testing.T) {
 	s.Received(time.Time{}, []byte("behind"))
 	s.Closed(false, nil)
 	must(t, w.Close())
-	r, err := read(d.b)
+	r, err := readAll(d.b)
 	must(t, err)
 	if r.Dropped != w.Stats().Dropped || r.Dropped == 0 {
 		t.Errorf("the file tells of %d records, the writer of %d", r.Dropped, w.Stats().Dropped)
@@ -438,7 +455,7 @@ func TestSlowDisk(t *testing.T) {
 		t.Fatalf("%d sessions", len(r.Sessions))
 	}
 	lost, _ := r.Sessions[0].Missing()
-	got := r.Sessions[0].stream(true)
+	got := r.Sessions[0].stream(t, true)
 	if lost+len(got) != pieces*size+12 || lost == 0 || !bytes.HasSuffix(got, []byte("behind")) {
 		t.Errorf("%d bytes and %d lost, want %d together", len(got), lost, pieces*size+12)
 	}
@@ -485,7 +502,7 @@ func TestRing(t *testing.T) {
 		if !s.Partial || s.ID == 0 || s.Dialed || s.Ended {
 			t.Errorf("%+v", *s)
 		}
-		if got := s.stream(true); len(got) == 0 || !bytes.HasSuffix(all, got) {
+		if got := s.stream(t, true); len(got) == 0 || !bytes.HasSuffix(all, got) {
 			t.Errorf("session %d: the last %d bytes differ", s.ID, len(got))
 		}
 	}
@@ -523,7 +540,7 @@ func TestDumpWhileRecording(t *testing.T) {
 		file := fmt.Sprint(path, i)
 		must(t, w.Dump(file))
 		for _, s := range open(t, file).Sessions {
-			got := s.stream(true)
+			got := s.stream(t, true)
 			if c, _ := s.Missing(); c != 0 || len(got) > 251 && !bytes.Equal(got[:len(got)-251], got[251:]) {
 				t.Fatalf("session %d has a gap: %d", s.ID, c)
 			}
@@ -645,7 +662,7 @@ func TestOptionsThatCannotBe(t *testing.T) {
 	}
 }
 
-// What is no recording of ours is told so, whatever it is.
+// What is no recording of ours is told so, whatever it is. What is read has as many events missing as Missing tells, the second time too.
 func FuzzOpen(f *testing.F) {
 	w, path := create(f, Options{})
 	s := w.Begin(info(9))
@@ -655,12 +672,26 @@ func FuzzOpen(f *testing.F) {
 	b, err := os.ReadFile(path)
 	must(f, err)
 	f.Add(b)
+	f.Add(append(bytes.Clone(b), b...)) // two sections
 	f.Add([]byte{})
 	f.Add([]byte("\x0a\x0d\x0d\x0a"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := read(b)
+		r, err := readAll(b)
 		if (r == nil) == (err == nil) {
 			t.Errorf("%v, %v", r, err)
+		}
+		if err != nil {
+			return
+		}
+		for _, s := range r.Sessions {
+			var missing [2]int
+			for e, err := range s.Events() {
+				must(t, err)
+				missing[side(e.Client)] += e.Lost
+			}
+			if client, server := s.Missing(); missing != [2]int{client, server} {
+				t.Errorf("%v bytes are missing, Missing tells %d and %d", missing, client, server)
+			}
 		}
 	})
 }

@@ -96,8 +96,8 @@ func TestWiresharkReads(t *testing.T) {
 	}
 	r := open(t, path)
 	for i, got := range followed(t, path, len(r.Sessions)) {
-		if s := r.Sessions[i]; !bytes.Equal(got[0], s.stream(true)) || !bytes.Equal(got[1], s.stream(false)) {
-			t.Errorf("stream %d: %d and %d bytes, want %d and %d", i, len(got[0]), len(got[1]), len(s.stream(true)), len(s.stream(false)))
+		if s := r.Sessions[i]; !bytes.Equal(got[0], s.stream(t, true)) || !bytes.Equal(got[1], s.stream(t, false)) {
+			t.Errorf("stream %d: %d and %d bytes, want %d and %d", i, len(got[0]), len(got[1]), len(s.stream(t, true)), len(s.stream(t, false)))
 		}
 	}
 	fields := tshark(t, path, "-T", "fields", "-e", "frame.packet_flags_direction", "-e", "frame.comment")
@@ -133,7 +133,7 @@ func TestCutByTshark(t *testing.T) {
 		t.Fatalf("%d sessions", len(r.Sessions))
 	}
 	got, want := r.Sessions[0], whole.Sessions[3]
-	if got.ID != want.ID || got.Dialed != want.Dialed || got.sequence() != want.sequence() || got.Reason != want.Reason || !bytes.Equal(got.stream(true), want.stream(true)) ||
+	if got.ID != want.ID || got.Dialed != want.Dialed || got.sequence(t) != want.sequence(t) || got.Reason != want.Reason || !bytes.Equal(got.stream(t, true), want.stream(t, true)) ||
 		!got.Since.Equal(want.Since) {
 		t.Errorf("cut out is %+v, want %+v", got, want)
 	}

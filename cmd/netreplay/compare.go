@@ -11,7 +11,7 @@ import (
 type comparer struct {
 	framer frame.Framer // nil compares bytes
 	ignore []span
-	want   []byte
+	want   *answers
 
 	got      int         // bytes that have come
 	messages int         // that were compared
@@ -52,15 +52,17 @@ func (c *comparer) feed(p []byte) {
 	if c.first != nil {
 		return
 	}
-	want := c.want[min(begin, len(c.want)):]
-	n := min(len(p), len(want))
-	if i := differs(p[:n], want[:n]); i >= 0 {
+	want := c.want.part(begin, begin+len(p))
+	n := len(want)
+	if i := differs(p[:n], want); i >= 0 {
 		c.bad = 1
 		c.first = &difference{offset: begin + i}
-		c.first.show(c.want, begin+i, p, i)
+		from := max(begin+i-around, 0)
+		c.first.show(c.want.part(from, begin+i+around), begin+i-from, p, i)
 		return
 	}
 	c.addExtra(p[n:])
+	c.want.drop(begin + n - around)
 }
 
 // addExtra keeps the beginning of what is more than was recorded.
@@ -96,11 +98,15 @@ func (c *comparer) feedMessages(p []byte) {
 
 // compare compares the next message. whole is the same with its header.
 func (c *comparer) compare(message, whole []byte) {
-	want, n, err := c.framer.Split(c.want[c.at:])
+	want, n, err := c.framer.Split(c.want.part(c.at, c.at+len(whole)))
+	for err == nil && n == 0 && c.want.readMore() {
+		want, n, err = c.framer.Split(c.want.part(c.at, c.want.from+len(c.want.b)))
+	}
 	if err != nil || n == 0 {
 		c.addExtra(whole)
 		return
 	}
+	defer func() { c.want.drop(c.at) }()
 	began := c.at
 	c.messages++
 	c.at += n
@@ -162,15 +168,15 @@ func (d *difference) show(want []byte, i int, got []byte, j int) {
 
 // finish notes what is missing when nothing more comes. why says so.
 func (c *comparer) finish(why string) {
-	if c.first == nil && c.got < len(c.want) {
-		c.note(&difference{offset: c.got, what: fmt.Sprintf("%s after %d of %d bytes", why, c.got, len(c.want)),
-			want: bytes.Clone(c.want[c.got:min(c.got+2*around, len(c.want))]), marked: -1})
+	if c.first == nil && c.got < c.want.total {
+		c.note(&difference{offset: c.got, what: fmt.Sprintf("%s after %d of %d bytes", why, c.got, c.want.total),
+			want: bytes.Clone(c.want.part(c.got, c.got+2*around)), marked: -1})
 	}
 }
 
 // finishExtra notes what came behind the recorded end.
 func (c *comparer) finishExtra() {
 	if c.first == nil && len(c.extra) > 0 {
-		c.note(&difference{offset: len(c.want), what: fmt.Sprintf("%d bytes more than recorded", c.got-len(c.want)), got: c.extra, marked: -1})
+		c.note(&difference{offset: c.want.total, what: fmt.Sprintf("%d bytes more than recorded", c.got-c.want.total), got: c.extra, marked: -1})
 	}
 }

@@ -5,7 +5,8 @@
 //
 //	main.go     flags, the run, exit codes
 //	flags.go    what the flags say
-//	script.go   what a session's client did, and what was answered
+//	script.go   what a session's client did
+//	answers.go  what it was answered, read from the file piece by piece
 //	play.go     one session against the server
 //	compare.go  answers against the recorded ones
 //	report.go   differences, progress, the summary
@@ -73,6 +74,7 @@ func play(ctx context.Context, c *config, stderr io.Writer) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer recording.Close()
 	scripts, left, err := c.scripts(recording)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -265,7 +266,14 @@ func TestAnotherEnd(t *testing.T) {
 	defer l.Close()
 	r, err := record.Open(path)
 	must(t, err)
-	answers := newScript(r.Sessions[0], r.Sessions[0].Since).want
+	defer r.Close()
+	var answers []byte
+	for e, err := range r.Sessions[0].Events() {
+		must(t, err)
+		if !e.Client {
+			answers = append(answers, e.Data...)
+		}
+	}
 	stay := make(chan struct{})
 	go func() {
 		for {
@@ -283,6 +291,20 @@ func TestAnotherEnd(t *testing.T) {
 	code, out, _ := replay(t, path, "-addr", l.Addr().String(), "-speed", "0", "-wait", "300ms")
 	close(stay)
 	want(t, code, exitDifferent, out, "the server has not ended the session within 300ms")
+}
+
+// scriptOf makes a script of events.
+func scriptOf(t *testing.T, c *config, at time.Time, all []record.Event) *script {
+	t.Helper()
+	sc, err := c.newScript(&record.Session{Since: at}, func(yield func(record.Event, error) bool) {
+		for _, e := range all {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}, at)
+	must(t, err)
+	return sc
 }
 
 // A client that had waited for the server's end waits for it again, at any speed: who ends first decides what the server does.
@@ -306,9 +328,9 @@ func TestClientWaitsForTheEnd(t *testing.T) {
 		first <- "the server"
 	}()
 	at := time.Unix(0, 0)
-	s := &record.Session{Since: at, Events: []record.Event{{At: at, Data: []byte("a")}, {At: at, Kind: record.Finished}, {At: at, Kind: record.Finished, Client: true}}}
+	all := []record.Event{{At: at, Data: []byte("a")}, {At: at, Kind: record.Finished}, {At: at, Kind: record.Finished, Client: true}}
 	c := &config{addr: l.Addr().String(), address: l.Addr().String(), network: "tcp", wait: 10 * time.Second}
-	sc := newScript(s, at)
+	sc := scriptOf(t, c, at, all)
 	p := player{config: c, script: sc, report: newReport(c, []*script{sc}, leftOut{})}
 	if r := p.play(t.Context()); r.first != nil {
 		t.Errorf("%+v", r.first)
@@ -357,14 +379,71 @@ func TestDiffers(t *testing.T) {
 	}
 }
 
+// withGap returns a recorded session of which a piece was cut out.
+func withGap(t *testing.T) *record.Session {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "gap.pcapng")
+	w, err := record.Create(path, record.Options{})
+	must(t, err)
+	address := func(port int) net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: port} }
+	s := w.Begin(record.Info{ID: 3, Local: address(1), Remote: address(2)})
+	for _, piece := range []string{"one", "two", "three"} {
+		s.Received(time.Time{}, []byte(piece))
+	}
+	must(t, w.Close())
+	b, err := os.ReadFile(path)
+	must(t, err)
+	var cut []byte
+	for len(b) > 0 {
+		block := b[:binary.LittleEndian.Uint32(b[4:])]
+		if b = b[len(block):]; !bytes.Contains(block, []byte("two")) {
+			cut = append(cut, block...)
+		}
+	}
+	must(t, os.WriteFile(path, cut, 0o600))
+	r, err := record.Open(path)
+	must(t, err)
+	t.Cleanup(func() { must(t, r.Close()) })
+	return r.Sessions[0]
+}
+
+// What is compared takes memory for the piece at hand, however long the answers are.
+func TestAnswersStayInTheFile(t *testing.T) {
+	const pieces, size = 2000, 10_000
+	var all []record.Event
+	piece, _ := framing.Append(nil, bytes.Repeat([]byte("x"), size-4))
+	for range pieces {
+		all = append(all, record.Event{Data: piece}, record.Event{Client: true, Data: []byte("more")})
+	}
+	for _, framer := range []frame.Framer{nil, framing} {
+		c := &config{framer: framer}
+		sc := scriptOf(t, c, time.Unix(0, 0), all)
+		compare := comparer{framer: framer, want: newAnswers(sc)}
+		defer compare.want.stop()
+		if sc.answers != pieces*size || sc.sends != 4*pieces {
+			t.Errorf("%d bytes are sent, %d answered", sc.sends, sc.answers)
+		}
+		stream := bytes.Repeat(piece, 7) // comes in other pieces than it was recorded
+		for left := pieces * size; left > 0; {
+			n := min(left, 3*size+5)
+			at := (pieces*size - left) % size
+			compare.feed(stream[at : at+n])
+			left -= n
+			if held := cap(compare.want.b); held > 16*size {
+				t.Fatalf("%d bytes are in memory", held)
+			}
+		}
+		compare.feed([]byte("\x00\x00\x00\x01x"))
+		compare.finishExtra()
+		if compare.bad != 1 || compare.first.offset != pieces*size || compare.first.what != "5 bytes more than recorded" {
+			t.Errorf("%d differ, first %+v", compare.bad, compare.first)
+		}
+	}
+}
+
 // Sessions without a beginning and with gaps are left out, and counted.
 func TestLeftOut(t *testing.T) {
-	data := record.Event{Client: true, Data: []byte("a")}
-	gap := data
-	gap.Lost = 3
-	r := &record.Recording{Sessions: []*record.Session{
-		{ID: 1, Events: []record.Event{data}}, {ID: 2, Partial: true}, {ID: 3, Events: []record.Event{data, gap}}, {ID: 4, Dialed: true},
-	}}
+	r := &record.Recording{Sessions: []*record.Session{{ID: 1}, {ID: 2, Partial: true}, withGap(t), {ID: 4, Dialed: true}}}
 	c := new(config)
 	all, left, err := c.scripts(r)
 	if err != nil || len(all) != 1 || left != (leftOut{partial: 1, gaps: 1, dialed: 1}) {
@@ -381,13 +460,13 @@ func TestLeftOut(t *testing.T) {
 
 // A replay keeps the pace: what took 300 ms takes 150 at twice the speed.
 func TestSpeed(t *testing.T) {
-	s := &record.Session{Since: time.Unix(0, 0), Events: []record.Event{
+	all := []record.Event{
 		{At: time.Unix(0, 0), Client: true, Data: []byte("\x00\x00\x00\x02\x01\x01")},
 		{At: time.Unix(0, 300_000_000), Client: true, Data: []byte("\x00\x00\x00\x02\x01\x01")},
-	}}
+	}
 	c := &config{addr: game(t, nil), network: "tcp", speed: 2, wait: time.Second}
 	c.address = c.addr
-	sc := newScript(s, s.Since)
+	sc := scriptOf(t, c, time.Unix(0, 0), all)
 	p := player{config: c, script: sc, report: newReport(c, []*script{sc}, leftOut{}), began: time.Now()}
 	p.play(t.Context())
 	if took := time.Since(p.began); took < 150*time.Millisecond {

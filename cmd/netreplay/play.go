@@ -38,7 +38,8 @@ type result struct {
 
 // play plays the session and returns what came of it.
 func (p *player) play(ctx context.Context) (r result) {
-	p.compare = comparer{framer: p.framer, ignore: p.ignore, want: p.script.want}
+	p.compare = comparer{framer: p.framer, ignore: p.ignore, want: newAnswers(p.script)}
+	defer p.compare.want.stop()
 	conn, err := p.dial(ctx)
 	if err != nil {
 		return result{bad: 1, first: &difference{what: fmt.Sprintf("no connection: %v", err), marked: -1}}
@@ -81,7 +82,10 @@ func (p *player) read() {
 
 // act does what the client did. It returns why it could not, "" if it could.
 func (p *player) act(ctx context.Context, r *result) (why string) {
-	for _, s := range p.script.steps {
+	for s, err := range p.script.steps() {
+		if err != nil {
+			return unreadable(err)
+		}
 		if !pause(ctx, p.due(p.began, s.at)) {
 			return "interrupted"
 		}
@@ -122,6 +126,9 @@ func (p *player) act(ctx context.Context, r *result) (why string) {
 	}
 	return ""
 }
+
+// unreadable describes that the recording cannot be read any more.
+func unreadable(err error) string { return fmt.Sprintf("the recording cannot be read (%v)", err) }
 
 // whyNotWritten describes that the server takes nothing more. If it has ended, that is what counts, and what it had sent before is read first.
 func (p *player) whyNotWritten(err error) string {
@@ -176,10 +183,10 @@ func (p *player) endedBy() string {
 
 // awaitEnd waits for all answers, and for the server's end if it ended the session before the client did.
 func (p *player) awaitEnd(ctx context.Context) (why string) {
-	if why := p.awaitAnswers(ctx, len(p.script.want)); why != "" {
+	if why := p.awaitAnswers(ctx, p.script.answers); why != "" {
 		return why
 	}
-	if p.script.end == stayedOpen || p.clientReset() {
+	if p.script.end == stayedOpen || p.script.resets {
 		return ""
 	}
 	return p.awaitOver(ctx)
@@ -203,22 +210,18 @@ func (p *player) awaitOver(ctx context.Context) (why string) {
 	}
 }
 
-// clientReset reports whether the recorded client has reset the connection.
-func (p *player) clientReset() bool {
-	n := len(p.script.steps)
-	return n > 0 && p.script.steps[n-1].kind == record.Reset
-}
-
 // judge notes what was wrong besides bytes. Nothing comes any more.
 func (p *player) judge(why string) {
 	c, end := &p.compare, p.script.end
 	switch {
+	case c.want.err != nil:
+		c.note(&difference{offset: c.got, what: unreadable(c.want.err), marked: -1})
 	case end == wasReset && p.err != nil: // a reset destroys what was not read: any part of the answers will do
-	case why != "" && c.got < len(c.want):
+	case why != "" && c.got < c.want.total:
 		c.finish(why)
 	case why != "" && why != "interrupted" && c.first == nil:
 		c.note(&difference{offset: c.got, what: why, marked: -1})
-	case end == finished && !p.clientReset() && p.err != io.EOF && c.first == nil:
+	case end == finished && !p.script.resets && p.err != io.EOF && c.first == nil:
 		c.note(&difference{offset: c.got, what: fmt.Sprintf("the connection has failed where the recorded server finished (%v)", p.err), marked: -1})
 	}
 	if end == finished {

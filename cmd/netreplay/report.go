@@ -42,7 +42,7 @@ type shown struct {
 func newReport(c *config, scripts []*script, left leftOut) *report {
 	r := &report{config: c, scripts: scripts, left: left}
 	for _, s := range scripts {
-		r.want += int64(len(s.want) * c.copies)
+		r.want += int64(s.answers * c.copies)
 		r.toSend += int64(s.sends * c.copies)
 	}
 	return r

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -9,23 +10,50 @@ import (
 	"github.com/servercore-go/servercore/record"
 )
 
+// events are what the sides of a session did, in order: session.Events of a recording. They stay in the file, and are read again by each player.
+type events = iter.Seq2[record.Event, error]
+
 // script is what the client of a session did, and what it was answered.
 type script struct {
 	session *record.Session
+	events  events
+	began   time.Time     // of the recording
 	since   time.Duration // from the beginning of the recording to that of the session
-	steps   []step
-	want    []byte // all that the server sent
 	end     end
-	sends   int // bytes of the steps
+	sends   int  // bytes that the client sent
+	answers int  // bytes that the server sent
+	resets  bool // the client has reset the connection, at last
 }
 
 // step is something that the client did.
 type step struct {
 	at     time.Duration // from the beginning of the recording
 	kind   record.Kind
-	data   []byte
-	before int  // bytes that the server had sent before
-	last   bool // the server had ended before
+	data   []byte // valid until the next step
+	before int    // bytes that the server had sent before
+	last   bool   // the server had ended before
+}
+
+// steps reads what the client did.
+func (s *script) steps() iter.Seq2[step, error] {
+	return func(yield func(step, error) bool) {
+		answered, over := 0, false
+		for e, err := range s.events {
+			switch {
+			case err != nil:
+				yield(step{}, err)
+				return
+			case e.Client:
+				if !yield(step{e.At.Sub(s.began), e.Kind, e.Data, answered, over}, nil) {
+					return
+				}
+			case e.Kind == record.Data:
+				answered += len(e.Data)
+			default:
+				over = true
+			}
+		}
+	}
 }
 
 // end is how the server ended the session.
@@ -77,8 +105,8 @@ func (c *config) scripts(r *record.Recording) (all []*script, left leftOut, err 
 		case client+server > 0:
 			left.gaps++
 		default:
-			script := newScript(s, began)
-			if err := c.checkFrames(script); err != nil {
+			script, err := c.newScript(s, s.Events(), began)
+			if err != nil {
 				return nil, left, err
 			}
 			all = append(all, script)
@@ -88,38 +116,47 @@ func (c *config) scripts(r *record.Recording) (all []*script, left leftOut, err 
 	return all, left, nil
 }
 
-func newScript(s *record.Session, began time.Time) *script {
-	sc := &script{session: s, since: s.Since.Sub(began)}
-	for _, e := range s.Events {
+// newScript reads the events of a session once. It reports recorded answers that are no messages of -frame. What the end has cut is not looked
+// at.
+func (c *config) newScript(s *record.Session, all events, began time.Time) (*script, error) {
+	sc := &script{session: s, events: all, began: began, since: s.Since.Sub(began)}
+	var rest []byte // of the answers: what is not a whole message
+	for e, err := range all {
 		switch {
+		case err != nil:
+			return nil, err
 		case e.Client:
-			sc.steps = append(sc.steps, step{e.At.Sub(began), e.Kind, e.Data, len(sc.want), sc.end != stayedOpen})
 			sc.sends += len(e.Data)
+			sc.resets = e.Kind == record.Reset
 		case e.Kind == record.Data:
-			sc.want = append(sc.want, e.Data...)
+			sc.answers += len(e.Data)
+			if c.framer == nil {
+				continue
+			}
+			rest = append(rest, e.Data...)
+			whole, err := c.wholeMessages(rest)
+			if err != nil {
+				at := sc.answers - len(rest) + whole
+				return nil, fmt.Errorf("-frame %s: the recorded answers of session %d are no such messages, at byte %d: %w", c.frame, s.ID, at, err)
+			}
+			rest = append(rest[:0], rest[whole:]...)
 		case e.Kind == record.Finished:
 			sc.end = max(sc.end, finished)
 		default:
 			sc.end = wasReset
 		}
 	}
-	return sc
+	return sc, nil
 }
 
-// checkFrames reports recorded answers that are no messages of -frame. What the end has cut is not looked at.
-func (c *config) checkFrames(s *script) error {
-	if c.framer == nil {
-		return nil
-	}
-	for at := 0; at < len(s.want); {
-		_, n, err := c.framer.Split(s.want[at:])
-		if err != nil {
-			return fmt.Errorf("-frame %s: the recorded answers of session %d are no such messages, at byte %d: %w", c.frame, s.session.ID, at, err)
+// wholeMessages returns how many bytes the whole messages have that b begins with.
+func (c *config) wholeMessages(b []byte) (whole int, err error) {
+	for whole < len(b) {
+		_, n, err := c.framer.Split(b[whole:])
+		if err != nil || n == 0 {
+			return whole, err
 		}
-		if n == 0 {
-			break
-		}
-		at += n
+		whole += n
 	}
-	return nil
+	return whole, nil
 }

@@ -45,8 +45,10 @@ func (s *shouter) OnRecv(data []byte) {
 // show prints what a recording has.
 func show(path string) {
 	r := value(record.Open(path))
+	defer r.Close()
 	for _, s := range r.Sessions {
-		for _, e := range s.Events {
+		for e, err := range s.Events() {
+			must(err)
 			side := "server"
 			if e.Client {
 				side = "client"

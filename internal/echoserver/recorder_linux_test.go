@@ -21,9 +21,26 @@ func recordings(t *testing.T, pattern string, n int) (all []*record.Recording) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() {
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+		})
 		all = append(all, r)
 	}
 	return all
+}
+
+// events counts what the sides of a session did.
+func events(t *testing.T, s *record.Session) (n int) {
+	t.Helper()
+	for _, err := range s.Events() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	return n
 }
 
 // -record records what clients send and get to. After a restart the new process has a file of its own.
@@ -43,7 +60,7 @@ func TestRecord(t *testing.T) {
 	kill(t, pid)
 	wantExitOf(t, pid, exitOK)
 	for _, r := range recordings(t, filepath.Join(dir, "*"), 2) {
-		if len(r.Sessions) != 1 || r.Truncated || !r.Sessions[0].Ended || len(r.Sessions[0].Events) < 3 {
+		if len(r.Sessions) != 1 || r.Truncated || !r.Sessions[0].Ended || events(t, r.Sessions[0]) < 3 {
 			t.Errorf("%d sessions, truncated %v", len(r.Sessions), r.Truncated)
 		}
 	}
