@@ -11,46 +11,53 @@ import (
 	"github.com/servercore-go/servercore/engine"
 )
 
-// sessionJSON is an open session as /sessions has it. Sizes are bytes.
-type sessionJSON struct {
+// commonJSON is what both kinds of session have. Sizes are bytes.
+type commonJSON struct {
 	ID          uint64    `json:"id"`
-	Handler     string    `json:"handler"` // its type
 	Listener    string    `json:"listener,omitempty"`
-	Loop        int       `json:"loop"`
 	Local       string    `json:"local,omitempty"`
 	Remote      string    `json:"remote,omitempty"`
 	Opened      time.Time `json:"opened"`
-	Active      time.Time `json:"active"`
 	BytesIn     uint64    `json:"bytes_in"`
 	BytesOut    uint64    `json:"bytes_out"`
 	Dropped     uint64    `json:"bytes_dropped"`
 	MessagesIn  uint64    `json:"messages_in"`
 	MessagesOut uint64    `json:"messages_out"`
-	Pending     int       `json:"pending_bytes"`
-	Slow        bool      `json:"slow,omitempty"`
-	Paused      bool      `json:"paused,omitempty"`
-	Ending      bool      `json:"ending,omitempty"`
+}
+
+// sessionJSON is an open session as /sessions has it.
+type sessionJSON struct {
+	commonJSON
+	Handler string    `json:"handler"` // its type
+	Loop    int       `json:"loop"`
+	Active  time.Time `json:"active"`
+	Pending int       `json:"pending_bytes"`
+	Slow    bool      `json:"slow,omitempty"`
+	Paused  bool      `json:"paused,omitempty"`
+	Ending  bool      `json:"ending,omitempty"`
 }
 
 func sessionOf(s engine.SessionStats) sessionJSON {
 	return sessionJSON{
-		ID:          s.ID,
-		Handler:     fmt.Sprintf("%T", s.Handler),
-		Listener:    s.Listener,
-		Loop:        s.Loop,
-		Local:       addrString(s.Local),
-		Remote:      addrString(s.Remote),
-		Opened:      s.Opened.UTC(),
-		Active:      s.Active.UTC(),
-		BytesIn:     s.BytesIn,
-		BytesOut:    s.BytesOut,
-		Dropped:     s.BytesDropped,
-		MessagesIn:  s.MessagesIn,
-		MessagesOut: s.MessagesOut,
-		Pending:     s.Pending,
-		Slow:        s.Slow,
-		Paused:      s.Paused,
-		Ending:      s.Ending,
+		commonJSON: commonJSON{
+			ID:          s.ID,
+			Listener:    s.Listener,
+			Local:       addrString(s.Local),
+			Remote:      addrString(s.Remote),
+			Opened:      s.Opened.UTC(),
+			BytesIn:     s.BytesIn,
+			BytesOut:    s.BytesOut,
+			Dropped:     s.BytesDropped,
+			MessagesIn:  s.MessagesIn,
+			MessagesOut: s.MessagesOut,
+		},
+		Handler: fmt.Sprintf("%T", s.Handler),
+		Loop:    s.Loop,
+		Active:  s.Active.UTC(),
+		Pending: s.Pending,
+		Slow:    s.Slow,
+		Paused:  s.Paused,
+		Ending:  s.Ending,
 	}
 }
 
@@ -62,40 +69,33 @@ func addrString(a net.Addr) string {
 	return a.String()
 }
 
-// closedJSON is a session that has ended, as /closed has it. Sizes are bytes.
+// closedJSON is a session that has ended, as /closed has it.
 type closedJSON struct {
-	ID          uint64    `json:"id"`
-	Listener    string    `json:"listener,omitempty"`
-	Local       string    `json:"local,omitempty"`
-	Remote      string    `json:"remote,omitempty"`
-	Opened      time.Time `json:"opened"`
-	Closed      time.Time `json:"closed"`
-	Duration    float64   `json:"duration_seconds"`
-	BytesIn     uint64    `json:"bytes_in"`
-	BytesOut    uint64    `json:"bytes_out"`
-	Dropped     uint64    `json:"bytes_dropped"`
-	MessagesIn  uint64    `json:"messages_in"`
-	MessagesOut uint64    `json:"messages_out"`
-	Cause       string    `json:"cause"`
-	Reason      string    `json:"reason"`
+	commonJSON
+	Closed   time.Time `json:"closed"`
+	Duration float64   `json:"duration_seconds"`
+	Cause    string    `json:"cause"`
+	Reason   string    `json:"reason"`
 }
 
 func closedOf(c engine.ClosedSession) closedJSON {
 	return closedJSON{
-		ID:          c.ID,
-		Listener:    c.Listener,
-		Local:       addrString(c.Local),
-		Remote:      addrString(c.Remote),
-		Opened:      c.Opened.UTC(),
-		Closed:      c.Closed.UTC(),
-		Duration:    c.Closed.Sub(c.Opened).Seconds(),
-		BytesIn:     c.BytesIn,
-		BytesOut:    c.BytesOut,
-		Dropped:     c.BytesDropped,
-		MessagesIn:  c.MessagesIn,
-		MessagesOut: c.MessagesOut,
-		Cause:       c.Cause,
-		Reason:      textOf(c.Reason),
+		commonJSON: commonJSON{
+			ID:          c.ID,
+			Listener:    c.Listener,
+			Local:       addrString(c.Local),
+			Remote:      addrString(c.Remote),
+			Opened:      c.Opened.UTC(),
+			BytesIn:     c.BytesIn,
+			BytesOut:    c.BytesOut,
+			Dropped:     c.BytesDropped,
+			MessagesIn:  c.MessagesIn,
+			MessagesOut: c.MessagesOut,
+		},
+		Closed:   c.Closed.UTC(),
+		Duration: c.Closed.Sub(c.Opened).Seconds(),
+		Cause:    c.Cause,
+		Reason:   textOf(c.Reason),
 	}
 }
 
