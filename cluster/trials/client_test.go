@@ -18,10 +18,9 @@ type person struct {
 	f    *fleet
 	name string
 
-	mu    sync.Mutex
-	now   *line
-	told  map[string]map[int]bool // by sender: which of its numbers have come, over all connections
-	moved func(*line)             // called on a goroutine of its own when a node asks to move
+	mu   sync.Mutex
+	now  *line
+	told map[string]map[int]bool // by sender: which of its numbers have come, over all connections
 }
 
 // line is one connection of a person.
