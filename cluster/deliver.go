@@ -83,8 +83,8 @@ func (c *Cluster) deliver() {
 }
 
 // receive hands a message of another node to the members here, unless they have had it (N1). Where a subscription begins is told by the
-// messages themselves: those of the one before may still be in the queue when the room is subscribed to again. What was said between the
-// two was for nobody here, and is not missed.
+// messages themselves: those of the one before may still be in the queue when the room is subscribed to again. What was said between
+// the two was for nobody here, and is not missed.
 func (r *Room) receive(m *nats.Msg) {
 	c := r.cluster
 	from, at, payload, ok := cutHeader(m.Data)
@@ -92,34 +92,30 @@ func (r *Room) receive(m *nats.Msg) {
 		c.stats.malformed.Add(1)
 		return
 	}
-	if m.Sub != r.heard {
-		r.heard = m.Sub
-		clear(r.positions)
-	}
-	last, known := r.positions[from]
+	last, known := r.heard[from]
 	switch {
 	case !known || at.epoch > last.epoch:
 		r.forgetSenders()
 	case at.epoch < last.epoch || at.number <= last.number:
 		c.stats.repeated.Add(1)
 		return
-	default:
+	case last.by == m.Sub:
 		c.stats.missed.Add(at.number - last.number - 1)
 	}
-	r.positions[from] = at
+	r.heard[from] = heard{at, m.Sub}
 	c.stats.received.Add(1)
 	r.group.Broadcast(payload)
 }
 
 // forgetSenders forgets nodes that are gone, now and then.
 func (r *Room) forgetSenders() {
-	if len(r.positions) < 64 {
+	if len(r.heard) < 64 {
 		return
 	}
 	nodes := r.cluster.Nodes()
-	for id := range r.positions {
+	for id := range r.heard {
 		if _, up := nodes[id]; !up {
-			delete(r.positions, id)
+			delete(r.heard, id)
 		}
 	}
 }

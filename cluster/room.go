@@ -39,12 +39,17 @@ type Room struct {
 	sub atomic.Pointer[nats.Subscription] // the writer's, read by Stats
 
 	// Of the goroutine that delivers.
-	positions map[NodeID]position // of the last message of each
-	heard     *nats.Subscription  // by which they came
+	heard map[NodeID]heard // the last message of each
 }
 
-// position is the last message of a sender.
+// position is a message of a sender.
 type position struct{ epoch, number uint64 }
+
+// heard is the last message of a sender, and the subscription by which it came.
+type heard struct {
+	position
+	by *nats.Subscription
+}
 
 // roomRef is how a cluster knows a room: weakly, unless it has members or somebody watches.
 type roomRef struct {
@@ -75,7 +80,7 @@ func (c *Cluster) Room(name string) *Room {
 	}
 	c.stats.epochs++
 	r := &Room{cluster: c, name: name, subject: c.prefix + token(name), epoch: c.stats.epochs,
-		positions: make(map[NodeID]position)}
+		heard: make(map[NodeID]heard)}
 	r.ref = &roomRef{weak: weak.Make(r)}
 	c.rooms[name] = r.ref
 	runtime.AddCleanup(r, func(ref *roomRef) { c.forgetRoom(name, ref) }, r.ref)
