@@ -117,13 +117,7 @@ func (c *chorus) closeGaps() {
 func (c *chorus) account(criterion string, nothing bool) {
 	c.f.t.Helper()
 	c.closeGaps()
-	unsaid := make([]int, len(c.voices)) // a voice is told of the Broadcasts that have reached its own node only
-	for i, v := range c.voices {
-		l := v.line()
-		l.mu.Lock()
-		unsaid[i] = l.unsaid[c.room]
-		l.mu.Unlock()
-	}
+	unsaid := c.refused()
 	ok, said, text := true, 0, ""
 	for _, v := range c.voices {
 		said += v.next
@@ -155,4 +149,15 @@ func (c *chorus) between(voice, ear int) int {
 	defer l.mu.Unlock()
 	p := l.streams[stream{c.room, c.voices[voice].name}]
 	return p.last - p.first + 1 - p.count
+}
+
+// refused returns, for each voice, how many of its Broadcasts were for its own node only, as it was told.
+func (c *chorus) refused() (counts []int) {
+	for _, v := range c.voices {
+		l := v.line()
+		l.mu.Lock()
+		counts = append(counts, l.unsaid[c.room])
+		l.mu.Unlock()
+	}
+	return counts
 }

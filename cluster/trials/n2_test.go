@@ -4,6 +4,7 @@ package trials
 
 import (
 	"fmt"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -50,6 +51,8 @@ func TestN2BusGone(t *testing.T) {
 			if k == outside {
 				f.check("calls fail at once with ErrUnavailable", o.claims.worst() <= atOnce && o.others == 0 && len(o.claims) > 0,
 					"%d Claims: %v; %d Claims and Sends with another outcome", len(o.claims), o.claims, o.others)
+				refused := c.refused()
+				f.check("Broadcasts are refused, and not kept", slices.Min(refused) > 0, "%v to the voices of the nodes", refused)
 			}
 			f.check("nothing grows", o.grown <= mayGrow, "%.1f MiB at most", float64(o.grown)/(1<<20))
 			c.account("what was missed is counted", false)
