@@ -2,10 +2,11 @@ package cluster
 
 import "github.com/nats-io/nats.go"
 
-// syncSubscription subscribes to a room that has members, and unsubscribes from one that has none. Only the writer calls it.
+// syncSubscription subscribes to a room that has members or a function of Intercept, and unsubscribes from one that has neither. Only the
+// writer calls it.
 func (c *Cluster) syncSubscription(r *Room) {
 	c.mu.Lock()
-	want := r.members > 0 && !c.closed
+	want := (r.members > 0 || r.intercept.Load() != nil) && !c.closed
 	c.mu.Unlock()
 	switch sub := r.sub.Load(); {
 	case want && sub == nil:
@@ -104,7 +105,7 @@ func (r *Room) receive(m *nats.Msg) {
 	}
 	r.heard[from] = heard{at, m.Sub}
 	c.stats.received.Add(1)
-	r.group.Broadcast(payload)
+	r.hand(payload)
 }
 
 // forgetSenders forgets nodes that are gone, now and then.

@@ -38,7 +38,7 @@
 //	queue.go                             the writer: subscriptions, then the machine's messages, then Broadcasts
 //	room.go, deliver.go                  Broadcast out, and in
 //	claim.go, send.go                    the directory
-//	presence.go, drain.go, stats.go
+//	presence.go, intercept.go, drain.go, stats.go
 //
 // docs/decisions/0023-cluster.md has the reasons.
 package cluster

@@ -36,6 +36,8 @@ type Room struct {
 
 	members int // under the cluster's mu
 
+	intercept atomic.Pointer[func(p []byte, except ...session.Handler)]
+
 	sub atomic.Pointer[nats.Subscription] // the writer's, read by Stats
 
 	// Of the goroutine that delivers.
@@ -55,7 +57,7 @@ type heard struct {
 type roomRef struct {
 	weak    weak.Pointer[Room]
 	strong  *Room
-	uses    int // members and watchers
+	uses    int // members, watchers, and a function of Intercept
 	watches map[*watch]struct{}
 }
 
@@ -190,7 +192,7 @@ func (r *Room) Broadcast(p []byte, except ...session.Handler) error {
 	c := r.cluster
 	r.send.Lock()
 	defer r.send.Unlock()
-	r.group.Broadcast(p, except...)
+	r.hand(p, except...)
 	if c.server != nil && !c.routed {
 		return nil // nobody else can be there
 	}
