@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"bufio"
@@ -42,9 +42,9 @@ func (c *client) want(line string) {
 }
 
 // start starts a server, and ends it with the test.
-func start(t *testing.T, web string, secure bool, both ...engine.Option) *server {
+func start(t *testing.T, web string, secure bool, both ...engine.Option) *Server {
 	t.Helper()
-	s, err := serve("127.0.0.1:0", web, secure, both...)
+	s, err := New(Options{Lines: "127.0.0.1:0", Web: web, SelfSigned: secure, Listen: both})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func start(t *testing.T, web string, secure bool, both ...engine.Option) *server
 func TestChat(t *testing.T) {
 	s := start(t, "", false)
 	enter := func(name string, others int) *client {
-		c := dial(t, s.lines.Addr().String())
+		c := dial(t, s.Lines.Addr().String())
 		var guest string
 		if _, err := fmt.Fscanf(c.lines, "* you are %s in lobby, with "+fmt.Sprint(others)+" others\n", &guest); err != nil {
 			t.Fatal(err)

@@ -1,9 +1,9 @@
 //go:build browser
 
-// The page in a real browser: go test -tags browser -run '^TestBrowser' ./examples/chat. It needs Chromium and the OpenBSD netcat, so it
+// The page in a real browser: go test -tags browser -run '^TestBrowser' ./examples/chat/server. It needs Chromium and the OpenBSD netcat, so it
 // stands behind a tag; .ci/run runs it. CHAT_SHOTS=DIR keeps the screenshots.
 
-package main
+package server
 
 import (
 	"bufio"
@@ -114,15 +114,15 @@ func (n *netcat) want(line string) {
 
 // restart ends a server and starts one with the same addresses, as if the program was started again. Between the two it waits until a tab
 // has noticed.
-func restart(t *testing.T, s *server, secure bool, p tab) *server {
+func restart(t *testing.T, s *Server, secure bool, p tab) *Server {
 	t.Helper()
-	lines, web := s.lines.Addr().String(), s.web.Addr().String()
+	lines, web := s.Lines.Addr().String(), s.Web.Addr().String()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	<-s.Done()
 	p.Wait("document.querySelector('#status').textContent.startsWith('reconnecting')")
-	s, err := serve(lines, web, secure)
+	s, err := New(Options{Lines: lines, Web: web, SelfSigned: secure})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,13 +151,13 @@ func TestBrowser(t *testing.T) {
 // Two tabs and nc talk. The server is restarted, and connections are lost: each page comes back by itself, and has each line once.
 func testTalks(t *testing.T, b *chromium.Browser) {
 	s := start(t, "127.0.0.1:0", false)
-	url := pageURL(s.web.Addr(), false)
+	url := PageURL(s.Web.Addr(), false)
 	anna, ben := visit(b, url, "anna"), visit(b, url, "ben")
 	anna.Type("hello, ben")
 	ben.sees("anna: hello, ben")
 	ben.Type("hi, <b>anna</b> & all")
 	anna.sees("ben: hi, <b>anna</b> & all")
-	nc := startNetcat(t, s.lines.Addr())
+	nc := startNetcat(t, s.Lines.Addr())
 	nc.say("/name carl")
 	nc.say("greetings from a terminal")
 	anna.sees("carl: greetings from a terminal")
@@ -169,7 +169,7 @@ func testTalks(t *testing.T, b *chromium.Browser) {
 
 	// Connections are lost, the server knows the history.
 	for h := range s.Sessions() {
-		if u := h.(*user); u.web {
+		if u := h.(*User); u.web {
 			u.DisconnectWith(&session.CloseError{Code: 1012, Reason: "the way was lost"})
 		}
 	}
@@ -212,7 +212,7 @@ func testTalks(t *testing.T, b *chromium.Browser) {
 // With a certificate that nobody has signed, the page is refused until the user trusts it. Then it talks by wss.
 func testTLS(t *testing.T, b *chromium.Browser) {
 	s := start(t, "127.0.0.1:0", true)
-	url := pageURL(s.web.Addr(), true)
+	url := PageURL(s.Web.Addr(), true)
 	if problem := b.Profile().Visit(url); !strings.Contains(problem, "ERR_CERT_AUTHORITY_INVALID") {
 		t.Errorf("without trust: %q", problem)
 	}
@@ -221,7 +221,7 @@ func testTLS(t *testing.T, b *chromium.Browser) {
 	anna := tab{profile.Open(url, wideScreen, 800)}
 	anna.online()
 	anna.Type("/name anna")
-	nc := startNetcat(t, s.lines.Addr())
+	nc := startNetcat(t, s.Lines.Addr())
 	nc.say("/name carl")
 	anna.Wait(rows + ".some((row) => row.endsWith('is now carl'))")
 	anna.Type("over wss")
@@ -240,7 +240,7 @@ func testTLS(t *testing.T, b *chromium.Browser) {
 // How it looks, on a wide screen and on a phone, in light and in dark.
 func testLooks(t *testing.T, b *chromium.Browser) {
 	s := start(t, "127.0.0.1:0", false)
-	url := pageURL(s.web.Addr(), false)
+	url := PageURL(s.Web.Addr(), false)
 	anna := visit(b, url, "anna")
 	said := []string{"Welcome! This is the lobby; /join ROOM goes elsewhere.", "Does anybody see this on a phone?",
 		"Yes. A long line is wrapped where there is room, and what does not fit, such as " + strings.Repeat("loooong", 12) + ", is broken.", "Grüße aus Köln, привет из Киева"}

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"bytes"
@@ -31,14 +31,14 @@ func (b *browser) OnRecv(p []byte)         { b.Errorf("a binary message: %q", p)
 func (b *browser) OnDisconnected(net.Addr) { close(b.lines) }
 
 // browse connects a browser, with TLS if insecure is not nil.
-func browse(t *testing.T, s *server, query string, insecure *tls.Config) *browser {
+func browse(t *testing.T, s *Server, query string, insecure *tls.Config) *browser {
 	t.Helper()
 	b := &browser{T: t, lines: make(chan string, 1000)}
 	options := []engine.Option{engine.WebSocket(engine.WebSocketOptions{Path: "/chat" + query, Text: true, Compression: true})}
 	if insecure != nil {
 		options = append(options, engine.TLS(insecure))
 	}
-	if _, err := s.Dial(t.Context(), "tcp", s.web.Addr().String(), func() session.Handler { return b }, options...); err != nil {
+	if _, err := s.Dial(t.Context(), "tcp", s.Web.Addr().String(), func() session.Handler { return b }, options...); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -70,7 +70,7 @@ func TestBrowserAndLines(t *testing.T) {
 	s := start(t, "127.0.0.1:0", false)
 	cleo := browse(t, s, "?name=cleo", nil)
 	cleo.want("* you are cleo in lobby, with 0 others")
-	dan := dial(t, s.lines.Addr().String())
+	dan := dial(t, s.Lines.Addr().String())
 	var guest string
 	if _, err := fmt.Fscanf(dan.lines, "* you are %s in lobby, with 1 others\n", &guest); err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func TestPage(t *testing.T) {
 		insecure := &tls.Config{InsecureSkipVerify: true}
 		c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: insecure}}
 		defer c.CloseIdleConnections()
-		url := pageURL(s.web.Addr(), secure)
+		url := PageURL(s.Web.Addr(), secure)
 		for path, want := range map[string]int{"/": 200, "/?x=1": 200, "/page.html": 404, "/chat": 404} {
 			r, err := c.Get(url + path)
 			if err != nil {
@@ -198,7 +198,7 @@ func TestPageURL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := pageURL(a, true); got != want {
+		if got := PageURL(a, true); got != want {
 			t.Errorf("%s: %s, want %s", addr, got, want)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"crypto/ecdsa"
@@ -45,8 +45,8 @@ func servePage(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(page) // the browser may have gone
 }
 
-// pageURL returns where a browser on this machine finds the page.
-func pageURL(a net.Addr, secure bool) string {
+// PageURL returns where a browser on this machine finds the page.
+func PageURL(a net.Addr, secure bool) string {
 	host, port, _ := net.SplitHostPort(a.String())
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"

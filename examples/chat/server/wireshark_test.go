@@ -1,6 +1,6 @@
 //go:build wireshark
 
-package main
+package server
 
 import (
 	"crypto/tls"
@@ -15,7 +15,7 @@ import (
 )
 
 // A recording of the chat is opened by tshark: nothing is malformed, the lines of the users and the messages of a browser are there. It
-// needs tshark: go test -tags wireshark ./examples/chat
+// needs tshark: go test -tags wireshark ./examples/chat/server
 func TestRecordedChat(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "chat.pcapng")
 	w, err := record.Create(path, record.Options{})
@@ -23,7 +23,7 @@ func TestRecordedChat(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, "127.0.0.1:0", true, engine.Record(w))
-	anna := dial(t, s.lines.Addr().String())
+	anna := dial(t, s.Lines.Addr().String())
 	var guest string
 	if _, err := fmt.Fscanf(anna.lines, "* you are %s in lobby, with 0 others\n", &guest); err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func TestRecordedChat(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, port, _ := strings.Cut(s.web.Addr().String(), ":")
+	_, port, _ := strings.Cut(s.Web.Addr().String(), ":")
 	tshark := func(args ...string) string {
 		args = append([]string{"-r", path, "-n", "-o", "tcp.check_checksum:TRUE", "-d", "tcp.port==" + port + ",http"}, args...)
 		out, err := exec.Command("tshark", args...).Output()
