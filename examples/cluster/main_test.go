@@ -1,137 +1,201 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"fmt"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"math/big"
 	"net"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
-// Users of two nodes are in one room; a name is taken from the one who has it by the one who takes it later; a private line finds its user;
-// a node that ends tells its users first.
-func TestTwoNodes(t *testing.T) {
-	var c [2]config
-	for i := range c {
-		c[i] = config{listen: free(t), route: free(t)}
+// What a newcomer does: three processes with one command, users of different nodes in one room, a name and a line for one user across nodes,
+// the history on each node; then a node is killed, and one is told to end.
+func TestDemo(t *testing.T) {
+	d := runDemo(t, "-drain", "10s")
+	anna, ben := enter(t, d.nodes[0].lines, "anna"), enter(t, d.nodes[1].lines, "ben")
+	anna.until("/who", "* anna, ben")
+	ben.say("hello, anna")
+	anna.expect("ben: hello, anna")
+	anna.say("hello, ben")
+	ben.expect("anna: hello, ben")
+	anna.until("/to ben psst", "* to ben: psst")
+	ben.expect("* anna, to you: psst")
+	anna.say("/to carl psst")
+	anna.expect("* not sent to carl: ")
+
+	// Nobody has been on the third node, which has heard the lobby all the same, in a moment.
+	for history := []string{"ben: hello, anna\n", "anna: hello, ben\n", "* this is node 3\n"}; ; {
+		carl := dial(t, d.nodes[2].lines)
+		carl.expect("in lobby, with ")
+		if got := carl.line() + carl.line() + carl.line(); got == strings.Join(history, "") {
+			break
+		}
+		carl.say("/quit")
+		carl.ended()
 	}
-	c[0].others, c[1].others = []string{c[1].route}, []string{c[0].route}
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	first, endFirst := context.WithCancel(ctx)
-	ended := make(chan error, 2)
-	go func() { ended <- serve(first, c[0]) }()
-	go func() { ended <- serve(ctx, c[1]) }()
-	ann, bob := dial(t, c[0].listen), dial(t, c[1].listen)
-	ann.expect("* you are guest")
-	bob.expect("* you are guest")
-	bob.until("/who", "* 2 users on 2 nodes")
-	fmt.Fprintln(bob, "hello")
-	ann.expect("hello")
-	ann.until("/name ann", "* you are ann")
-	bob.until("/to ann psst", "")
-	ann.expect("to you: psst")
-	bob.until("/to carl psst", "* nobody has taken the name carl")
-	bob.until("/name ann", "* you are ann")
-	if _, err := ann.read(); err == nil {
-		t.Error("the first ann is still connected")
+
+	d.signal(t, 0, syscall.SIGKILL)
+	anna.ended()
+	anna = enter(t, d.lines, "anna") // by the balancer, which leaves the dead node out
+	ben.say("are you back?")
+	anna.expect("ben: are you back?")
+
+	second := enter(t, d.nodes[2].lines, "ben") // from now on ben is here
+	ben.ended()
+	erin := enter(t, d.nodes[1].lines, "erin")
+	erin.until("/who", "* anna, ben, erin, guest") // the last one is carl
+	if err := syscall.Kill(d.nodes[1].pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
 	}
-	dora := dial(t, c[0].listen)
-	dora.expect("* you are guest")
-	endFirst()
-	dora.expect("* this node ends")
-	dora.Close()
-	if err := <-ended; err != nil {
-		t.Error(err)
+	erin.expect("* this node ends; connect again")
+	erin = enter(t, d.lines, "erin") // ends the one before
+	erin.say("I am here")
+	second.expect("erin: I am here")
+}
+
+// Nodes on several machines need a secret and certificates: the flags give them, the variable the secret. The node is ready when its page says
+// so.
+func TestNodesWithTLS(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := writeCertificate(t, dir)
+	secret := func(name string) string {
+		if name == "CHAT_CLUSTER_SECRET" {
+			return "a long text that nobody guesses"
+		}
+		return ""
 	}
-	bob.until("/who", "* 1 users on 1 nodes")
-	bob.Close()
-	stop()
-	if err := <-ended; err != nil {
-		t.Error(err)
+	route := free(t)
+	var nodes []config
+	for i, flags := range [][]string{{"-node", "a", "-cluster-listen", route}, {"-node", "b", "-cluster-listen", free(t), "-cluster-routes", route}} {
+		c, err := parse(append(flags, "-cluster-cert", cert, "-cluster-key", key, "-cluster-ca", cert, "-drain", "100ms",
+			"-addr", free(t), "-web", "", "-observe", free(t)), secret, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes = append(nodes, c)
+		ctx, stop := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- serve(ctx, c) }()
+		t.Cleanup(func() {
+			stop()
+			if err := <-ended; err != nil {
+				t.Errorf("node %d: %v", i, err)
+			}
+		})
+		awaitReady(t, "http://"+c.observe+"/readyz")
+	}
+	anna, ben := enter(t, nodes[0].addr, "anna"), enter(t, nodes[1].addr, "ben")
+	anna.until("/who", "* anna, ben")
+	ben.say("hello")
+	anna.expect("ben: hello")
+
+	wrong := nodes[1]
+	wrong.secret, wrong.listen, wrong.addr, wrong.observe = "another text", free(t), free(t), ""
+	if err := serve(t.Context(), wrong); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("with a wrong secret: %v", err)
+	}
+}
+
+// The options that cannot be are told.
+func TestParse(t *testing.T) {
+	for args, want := range map[string]string{
+		"-nodes 0":              "-nodes is from 1 to 9",
+		"-nodes 10":             "-nodes is from 1 to 9",
+		"-node a -cluster-ca f": "belong together",
+		"-nats nats://a -cluster-listen 127.0.0.1:1": "exclude each other",
+		"three":   `"three" is no flag`,
+		"-nodes":  "needs an argument",
+		"-drain ": "CHAT_DRAIN",
+	} {
+		getenv := func(name string) string {
+			return map[string]string{"CHAT_DRAIN": "soon"}[name]
+		}
+		if args != "-drain " {
+			getenv = func(string) string { return "" }
+		} else {
+			args = ""
+		}
+		if _, err := parse(strings.Fields(args), getenv, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", args, err, want)
+		}
+	}
+	getenv := func(name string) string {
+		return map[string]string{"CHAT_NODE": "x", "CHAT_CLUSTER_SECRET": "s", "CHAT_DRAIN": "7s"}[name]
+	}
+	if c, err := parse([]string{"-node", "y"}, getenv, io.Discard); err != nil || c.node != "y" || c.secret != "s" || c.drain != 7*time.Second {
+		t.Errorf("%+v, %v: want flags first, then variables", c, err)
 	}
 }
 
 // free is an address that nobody listens on.
 func free(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	t.Helper()
+	a, err := after("127.0.0.1:0", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return a
 }
 
-// client is a user at a terminal.
-type client struct {
-	net.Conn
-	t     *testing.T
-	lines *bufio.Reader
-}
-
-// dial connects as soon as the node listens.
-func dial(t *testing.T, address string) *client {
+// awaitReady asks until the answer is 200.
+func awaitReady(t *testing.T, url string) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		c, err := net.Dial("tcp", address)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(patience); ; {
+		r, err := http.Get(url)
 		if err == nil {
-			t.Cleanup(func() { c.Close() })
-			_ = c.SetDeadline(deadline)
-			return &client{c, t, bufio.NewReader(c)}
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-func (c *client) read() (string, error) {
-	for {
-		line, err := c.lines.ReadString('\n')
-		if err != nil || !strings.Contains(line, "has left") {
-			return line, err
-		}
-	}
-}
-
-// expect reads until a line has the text.
-func (c *client) expect(text string) {
-	c.t.Helper()
-	for {
-		line, err := c.read()
-		if err != nil {
-			c.t.Fatalf("%v, while %q was expected", err, text)
-		}
-		if strings.Contains(line, text) {
-			return
-		}
-	}
-}
-
-// until types a line again and again until the answer has the text: what other nodes have to hear first takes a moment. Empty: once,
-// whatever the answer.
-func (c *client) until(line, text string) {
-	c.t.Helper()
-	for {
-		fmt.Fprintln(c, line)
-		if text == "" {
-			return
-		}
-		for {
-			answer, err := c.read()
-			if err != nil {
-				c.t.Fatalf("%v, while %q was expected", err, text)
-			}
-			if strings.Contains(answer, text) {
+			r.Body.Close()
+			if r.StatusCode == http.StatusOK {
 				return
 			}
-			if strings.HasSuffix(strings.TrimSpace(answer), "nodes") {
-				break // of /who: ask again
-			}
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("%s is not ready: %v", url, err)
 		}
 	}
+}
+
+// writeCertificate writes a certificate for 127.0.0.1 that signs itself, and its key.
+func writeCertificate(t *testing.T, dir string) (cert, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: "node"}, SerialNumber: big.NewInt(1),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &k.PublicKey, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, b := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
 }

@@ -2,171 +2,103 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/servercore-go/servercore/cluster"
-	"github.com/servercore-go/servercore/engine"
-	"github.com/servercore-go/servercore/frame"
+	"github.com/servercore-go/servercore/examples/chat/server"
+	"github.com/servercore-go/servercore/observe"
 	"github.com/servercore-go/servercore/session"
 )
 
-// config is what a node has to know.
-type config struct {
-	listen string   // for users
-	route  string   // for other nodes
-	others []string // their routes
-	url    string   // of NATS; empty: embedded
-}
+// ready is what a node logs when it accepts users. The demo waits for it.
+const ready = "The node is ready."
 
-// serve runs one node until ctx ends. Then it asks its users to connect elsewhere, and gives them three seconds.
+// serve runs one node until ctx ends. Then it accepts no one, asks its users to connect elsewhere, gives them c.drain for it, and ends.
 func serve(ctx context.Context, c config) error {
-	o := cluster.Options{Logger: logger(), URL: c.url}
-	if c.url == "" {
-		o.Embedded = &cluster.Embedded{Listen: c.route, Routes: c.others}
+	log := slog.New(slog.NewTextHandler(os.Stdout, nil)).With("name", c.node)
+	o, err := c.options(log)
+	if err != nil {
+		return err
 	}
 	node, err := cluster.Open(o)
 	if err != nil {
 		return err
 	}
 	defer node.Close()
-	e, err := engine.New(engine.Options{Logger: logger(), DrainTimeout: 2 * time.Second})
+	s, err := server.New(server.Options{Lines: c.addr, Web: c.web, Cluster: rooms{node, c.node}})
 	if err != nil {
 		return err
 	}
-	lobby := node.Room("lobby")
-	listener, err := e.Listen("tcp", c.listen, func() session.Handler { return &user{node: node, lobby: lobby} },
-		engine.Framed(frame.Line{Max: 1000}))
-	if err != nil {
+	defer s.Close()
+	if c.observe != "" {
+		pages, err := net.Listen("tcp", c.observe)
+		if err != nil {
+			return err
+		}
+		defer pages.Close()
+		go (&http.Server{Handler: observe.Handler(s.Engine, observe.Options{}), ReadHeaderTimeout: 10 * time.Second}).Serve(pages)
+	}
+	if err := s.Start(); err != nil {
 		return err
 	}
-	if err := e.Start(); err != nil {
-		return err
+	log.Info(ready, "process", os.Getpid(), "lines", s.Lines.Addr().String(), "web", c.web, "cluster", node.ID().String())
+	select {
+	case <-s.Done():
+		return s.Err()
+	case <-ctx.Done():
 	}
-	fmt.Printf("process %d listens on %v, node %v\n", os.Getpid(), listener.Addr(), node.ID())
-	<-ctx.Done()
-	draining, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	log.Info("The node ends; its users are asked to connect elsewhere.", "sessions", node.Stats().Sessions)
+	return end(node, s, c.drain)
+}
+
+// end moves the users of a node to others, as far as they go, and ends it.
+func end(node *cluster.Cluster, s *server.Server, patience time.Duration) error {
+	s.StopAccepting()
+	draining, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	err = node.Drain(draining, func(h session.Handler) {
-		h.(*user).tell("* this node ends; connect to another one")
-	})
+	err := node.Drain(draining, func(h session.Handler) { h.(*server.User).SendElsewhere() })
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	ending, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	late, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	return e.Shutdown(ending)
+	return s.Shutdown(late)
 }
 
-// user is one connection.
-type user struct {
-	session.Session
-	node  *cluster.Cluster
-	lobby *cluster.Room
-	name  string // its loop's own
-}
-
-func (u *user) tell(format string, args ...any) { _ = u.Send(fmt.Appendf(nil, format, args...)) }
-
-func (u *user) OnConnected(net.Addr) {
-	u.enter("guest" + fmt.Sprint(u.ID()))
-	u.tell("* you are %s on node %v; /name NAME, /to NAME TEXT, /who", u.name, u.node.ID())
-}
-
-// enter joins the lobby under a name, or takes another one there.
-func (u *user) enter(name string) {
-	u.name = name
-	_ = u.lobby.JoinWith(u, []byte(name))
-}
-
-func (u *user) OnDisconnected(net.Addr) {
-	if errors.Is(u.Err(), cluster.ErrReplaced) {
-		u.say("* %s is on another node now", u.name)
-		return
+// options says where the bus is.
+func (c config) options(log *slog.Logger) (cluster.Options, error) {
+	o := cluster.Options{URL: c.nats, Logger: log}
+	if c.nats != "" {
+		return o, nil
 	}
-	u.say("* %s has left", u.name)
-}
-
-func (u *user) say(format string, args ...any) {
-	if err := u.lobby.Broadcast(fmt.Appendf(nil, format, args...), u); err != nil {
-		u.tell("* only this node has heard that: %v", err)
+	o.Embedded = &cluster.Embedded{Listen: c.listen, Secret: c.secret}
+	if c.routes != "" {
+		o.Embedded.Routes = strings.Split(c.routes, ",")
 	}
-}
-
-func (u *user) OnRecv(line []byte) {
-	command, rest, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
-	switch command {
-	case "":
-	case "/who":
-		u.who()
-	case "/name":
-		u.rename(strings.TrimSpace(rest))
-	case "/to":
-		u.whisper(rest)
-	default:
-		u.say("%s: %s", u.name, line)
+	if c.cert == "" {
+		return o, nil
 	}
-}
-
-// wait runs what waits for other nodes on a goroutine of its own, because the loop must not wait, and what follows on the loop.
-func (u *user) wait(work func(context.Context) error, then func(error)) {
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		err := work(ctx)
-		_ = u.Post(func() { then(err) })
-	}()
-}
-
-func (u *user) rename(name string) {
-	if name == "" || len(name) > 20 {
-		u.tell("* a name has 1 to 20 bytes")
-		return
-	}
-	u.wait(func(ctx context.Context) error { return u.node.Claim(ctx, name, u) }, func(err error) {
-		if err != nil {
-			u.tell("* %v", err)
-			return
-		}
-		if u.name != name {
-			u.node.Release(u.name, u)
-		}
-		u.enter(name)
-		u.tell("* you are %s", name)
-	})
-}
-
-func (u *user) whisper(rest string) {
-	name, text, _ := strings.Cut(rest, " ")
-	message := fmt.Appendf(nil, "%s, to you: %s", u.name, text)
-	u.wait(func(ctx context.Context) error { return u.node.Send(ctx, name, message) }, func(err error) {
-		switch {
-		case errors.Is(err, cluster.ErrNoHolder):
-			u.tell("* nobody has taken the name %s", name)
-		case err != nil:
-			u.tell("* %v", err)
-		}
-	})
-}
-
-func (u *user) who() {
-	members, err := u.lobby.Members(context.Background())
+	pair, err := tls.LoadX509KeyPair(c.cert, c.key)
 	if err != nil {
-		u.tell("* %v", err)
-		return
+		return o, err
 	}
-	var lines []string
-	for _, m := range members {
-		lines = append(lines, fmt.Sprintf("* %s on node %v", m.Value, m.Node))
+	signers, err := os.ReadFile(c.ca)
+	if err != nil {
+		return o, err
 	}
-	slices.Sort(lines)
-	for _, line := range lines { // a line is one Send
-		u.tell("%s", line)
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(signers) {
+		return o, fmt.Errorf("%s has no certificate", c.ca)
 	}
-	u.tell("* %d users on %d nodes", len(members), len(u.node.Nodes()))
+	o.Embedded.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool}
+	return o, nil
 }
