@@ -34,7 +34,7 @@ func serve(ctx context.Context, c config) error {
 		return err
 	}
 	defer node.Close()
-	s, err := server.New(server.Options{Lines: c.addr, Web: c.web, Cluster: rooms{node, c.node}})
+	s, err := server.New(server.Options{Lines: c.addr, Web: c.web, Cluster: rooms{node, c.node}, Logger: log})
 	if err != nil {
 		return err
 	}

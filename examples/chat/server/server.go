@@ -8,6 +8,8 @@
 package server
 
 import (
+	"log/slog"
+
 	"github.com/servercore-go/servercore/engine"
 	"github.com/servercore-go/servercore/frame"
 	"github.com/servercore-go/servercore/session"
@@ -29,6 +31,7 @@ type Options struct {
 	SelfSigned bool            // browsers speak https and wss, with a new certificate for this machine
 	Cluster    Cluster         // where the rooms are; nil: in this process
 	Listen     []engine.Option // for both listeners
+	Logger     *slog.Logger    // default slog.Default()
 }
 
 // Server is an engine with two listeners.
@@ -39,7 +42,7 @@ type Server struct {
 
 // New makes a server. Start or Run it.
 func New(o Options) (*Server, error) {
-	e, err := engine.New(engine.Options{SendLimit: sendLimit})
+	e, err := engine.New(engine.Options{SendLimit: sendLimit, Logger: o.Logger})
 	if err != nil {
 		return nil, err
 	}
