@@ -65,13 +65,15 @@ func unindent(lines []string) []string {
 }
 
 // elsewhere are the files of examples of pages about another module.
-var elsewhere = map[string]string{"observing.md": "observe/guide_test.go"}
+var elsewhere = map[string]string{"observing.md": "observe/guide_test.go", "cluster.md": "cluster/guide_test.go"}
 
 // Every Go block of a page is a run of lines of the page's own file of examples, or of a program under examples: a page shows only code that
-// compiles and runs. So is every block of a systemd unit a run of lines of the units that echoserver comes with.
+// compiles and runs. So is every block of a systemd unit a run of lines of the units that echoserver comes with, and every block of a manifest on
+// the page of clusters.
 func TestPagesShowCodeThatRuns(t *testing.T) {
 	programs := read(t, root+"/examples/*/*.go")
 	units := read(t, root+"/cmd/echoserver/systemd/*")
+	manifests := read(t, root+"/examples/cluster/deploy/*.yaml")
 	for name, page := range pages(t) {
 		sources := slices.Clone(programs)
 		if name != "README.md" {
@@ -89,6 +91,11 @@ func TestPagesShowCodeThatRuns(t *testing.T) {
 				found++
 			case "ini":
 				from = units
+			case "yaml":
+				if name != "cluster.md" {
+					continue // of programs that are not ours
+				}
+				from = manifests
 			default:
 				continue
 			}
