@@ -50,7 +50,7 @@ const (
 var rooms = []room{
 	{dir: ".", tests: []string{"engine", "enginetest", "session", "frame", checksum, wsclient, "layer/websocket"}},
 	{dir: "cmd", may: []string{"engine", "session", "bench", "record", "frame", echoserver, sys}, tests: []string{"pool", testkit}},
-	{dir: "examples", may: []string{"engine", "session", "frame", "pool", "record", "examples/chat/server"}, tests: []string{chromium}},
+	{dir: "examples", may: []string{"engine", "session", "frame", "pool", "record", "examples/internal/chat"}, tests: []string{chromium}},
 	{dir: "examples/ongnet", may: []string{"ongnet", "session", gnet}}, // all of gnet: here and in ongnet only
 	{dir: "ongnet", may: []string{"engine", "session", "internal/asynclog", "internal/reactor", gnet, gnet + "/pkg/", sys}, tests: []string{"enginetest", "internal/"}},
 	{dir: "docs", tests: []string{"engine", "session", "frame", "pool", "record"}}, // the code of the guide: test files only
@@ -261,8 +261,8 @@ func TestImportRule(t *testing.T) {
 		{"ongnet/contract_test.go", module + "/enginetest", true},
 		{"examples/ongnet/main.go", gnet, true},
 		{"examples/echo/main.go", gnet, false},
-		{"examples/chat/server/browser_test.go", module + "/" + chromium, true},
-		{"examples/chat/server/web.go", module + "/" + chromium, false},
+		{"examples/internal/chat/browser_test.go", module + "/" + chromium, true},
+		{"examples/internal/chat/web.go", module + "/" + chromium, false},
 		{"engine/loop.go", module + "/ongnet", false},
 		{"engine/gnetlog_test.go", gnet + "/pkg/logging", true},
 		{"engine/loop.go", module + "/internal/reactor", true},

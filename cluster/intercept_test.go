@@ -8,8 +8,8 @@ import (
 	"github.com/servercore-go/servercore/session"
 )
 
-// A function of Intercept gets each Broadcast, of this node and of others, once and in order, also without members here; what members get is its
-// decision. Without it all is as before.
+// A function of Intercept gets each Broadcast, of this node and of others, once and in order, also without members here; what members get is
+// its decision. Without it all is as before.
 func TestIntercept(t *testing.T) {
 	nodes := three(t)
 	a, b := nodes[0], nodes[1]

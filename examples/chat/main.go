@@ -6,7 +6,7 @@
 //
 // and open http://127.0.0.1:8080. Users of both are in the same rooms. Who enters a room gets the last 50 lines that were said there.
 //
-// The same chat on several nodes is examples/cluster.
+// The chat itself is examples/internal/chat. The same one on several nodes is examples/cluster.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/servercore-go/servercore/engine"
-	"github.com/servercore-go/servercore/examples/chat/server"
+	"github.com/servercore-go/servercore/examples/internal/chat"
 	"github.com/servercore-go/servercore/record"
 )
 
@@ -31,7 +31,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	o := server.Options{Lines: *addr, Web: *web, SelfSigned: *secure}
+	o := chat.Options{Lines: *addr, Web: *web, SelfSigned: *secure}
 	if *path != "" {
 		w, err := record.Create(*path, record.Options{})
 		if err != nil {
@@ -40,7 +40,7 @@ func main() {
 		defer w.Close()
 		o.Listen = append(o.Listen, engine.Record(w))
 	}
-	s, err := server.New(o)
+	s, err := chat.New(o)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func main() {
 	_, port, _ := net.SplitHostPort(s.Lines.Addr().String())
 	log.Printf("chat on %s; try: nc localhost %s", s.Lines.Addr(), port)
 	if s.Web != nil {
-		log.Printf("open %s", server.PageURL(s.Web.Addr(), *secure))
+		log.Printf("open %s", chat.PageURL(s.Web.Addr(), *secure))
 	}
 	select {
 	case <-s.Done():

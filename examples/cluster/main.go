@@ -12,8 +12,9 @@
 //	go run ./examples/cluster -node a -cluster-listen 127.0.0.1:6001 -cluster-routes 127.0.0.1:6002
 //	go run ./examples/cluster -node b -cluster-listen 127.0.0.1:6002 -cluster-routes 127.0.0.1:6001 -addr :7779 -web :8082
 //
-// What the history promises: a node keeps the last 50 lines that were said in a room while somebody on this node was in it; in the lobby, since the node has
-// started. Who enters gets those in the order in which this node has heard them, each once.
+// What the history promises: a node keeps the last 50 lines that were said in a room while somebody on this node was in it; in the lobby,
+// since the node has started. Who enters gets those in the order in which this node has heard them, each once, and nothing is between them
+// and what comes next. Two nodes may have them in another order, and what the bus has lost is in no history of that node.
 //
 //	main.go    flags
 //	node.go    one node, from start to drain

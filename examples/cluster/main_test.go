@@ -65,8 +65,8 @@ func TestDemo(t *testing.T) {
 	second.expect("erin: I am here")
 }
 
-// Nodes on several machines need a secret and certificates: the flags give them, the variable the secret. The node is ready when its page says
-// so.
+// Nodes on several machines need a secret and certificates: the flags give them, the variable the secret. The node is ready when its page
+// says so.
 func TestNodesWithTLS(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := writeCertificate(t, dir)

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/servercore-go/servercore/cluster"
-	"github.com/servercore-go/servercore/examples/chat/server"
+	"github.com/servercore-go/servercore/examples/internal/chat"
 	"github.com/servercore-go/servercore/observe"
 	"github.com/servercore-go/servercore/session"
 )
@@ -34,7 +34,7 @@ func serve(ctx context.Context, c config) error {
 		return err
 	}
 	defer node.Close()
-	s, err := server.New(server.Options{Lines: c.addr, Web: c.web, Cluster: rooms{node, c.node}, Logger: log})
+	s, err := chat.New(chat.Options{Lines: c.addr, Web: c.web, Cluster: rooms{node, c.node}, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -61,11 +61,11 @@ func serve(ctx context.Context, c config) error {
 }
 
 // end moves the users of a node to others, as far as they go, and ends it.
-func end(node *cluster.Cluster, s *server.Server, patience time.Duration) error {
+func end(node *cluster.Cluster, s *chat.Server, patience time.Duration) error {
 	s.StopAccepting()
 	draining, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	err := node.Drain(draining, func(h session.Handler) { h.(*server.User).SendElsewhere() })
+	err := node.Drain(draining, func(h session.Handler) { h.(*chat.User).SendElsewhere() })
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}

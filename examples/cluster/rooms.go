@@ -5,7 +5,7 @@ import (
 	"errors"
 
 	"github.com/servercore-go/servercore/cluster"
-	"github.com/servercore-go/servercore/examples/chat/server"
+	"github.com/servercore-go/servercore/examples/internal/chat"
 )
 
 // rooms gives the chat its rooms and names: Claim, Release and Send are the cluster's own.
@@ -16,7 +16,7 @@ type rooms struct {
 
 func (r rooms) Node() string { return r.node }
 
-func (r rooms) Room(name string) server.Room { return room{r.Cluster.Room(name)} }
+func (r rooms) Room(name string) chat.Room { return room{r.Cluster.Room(name)} }
 
 // Replaced reports whether a session has ended because another one has taken its name.
 func (r rooms) Replaced(reason error) bool { return errors.Is(reason, cluster.ErrReplaced) }

@@ -1,11 +1,11 @@
-// Package server is the chat of examples/chat and examples/cluster: rooms with names and a history, for users of a browser and of nc. The
+// Package chat is the chat of examples/chat and examples/cluster: rooms with names and a history, for users of a browser and of nc. The
 // rooms are in one process, or on several nodes if [Options] has a [Cluster].
 //
 //	server.go   the engine with its two listeners
 //	user.go     a connection: what it may type, and what follows
 //	room.go     rooms, their history, and where they are
 //	web.go      the page, and a certificate for it
-package server
+package chat
 
 import (
 	"log/slog"

@@ -1,4 +1,4 @@
-package server
+package chat
 
 import (
 	"cmp"
@@ -119,8 +119,8 @@ func clean(line []byte) string {
 	}, strings.ToValidUTF8(string(line), "?")))
 }
 
-// word returns s if it can be the name of a user or a room, else "". A name has no space, colon or asterisk, so that no line can be taken for a
-// notice.
+// word returns s if it can be the name of a user or a room, else "". A name has no space, colon or asterisk, so that no line can be taken for
+// a notice.
 func word(s string) string {
 	if utf8.RuneCountInString(s) > maxWord || strings.ContainsFunc(s, func(r rune) bool {
 		return !unicode.In(r, unicode.Letter, unicode.Mark, unicode.Digit) && r != '-' && r != '_'

@@ -1,9 +1,9 @@
 //go:build browser
 
-// The page in a real browser: go test -tags browser -run '^TestBrowser' ./examples/chat/server. It needs Chromium and the OpenBSD netcat, so it
-// stands behind a tag; .ci/run runs it. CHAT_SHOTS=DIR keeps the screenshots.
+// The page in a real browser: go test -tags browser -run '^TestBrowser' ./examples/internal/chat. It needs Chromium and the OpenBSD netcat,
+// so it stands behind a tag; .ci/run runs it. CHAT_SHOTS=DIR keeps the screenshots.
 
-package server
+package chat
 
 import (
 	"bufio"

@@ -1,6 +1,6 @@
 //go:build wireshark
 
-package server
+package chat
 
 import (
 	"crypto/tls"
@@ -15,7 +15,7 @@ import (
 )
 
 // A recording of the chat is opened by tshark: nothing is malformed, the lines of the users and the messages of a browser are there. It
-// needs tshark: go test -tags wireshark ./examples/chat/server
+// needs tshark: go test -tags wireshark ./examples/internal/chat
 func TestRecordedChat(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "chat.pcapng")
 	w, err := record.Create(path, record.Options{})
