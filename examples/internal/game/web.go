@@ -1,4 +1,4 @@
-package main
+package game
 
 import (
 	_ "embed" // page
@@ -20,7 +20,7 @@ type watcher struct {
 	room *room
 }
 
-func (w *watcher) OnConnected(net.Addr) { w.room.players.Join(w) }
+func (w *watcher) OnConnected(net.Addr) { w.room.Join(w) }
 
 // webOption has a listener serve the page at /, and its WebSocket at /game.
 func webOption() engine.Option {

@@ -1,4 +1,12 @@
-package main
+// Package game is the game of examples/game: packets with numbers, a room that sends all moves of the last 50 ms to every player, and a swarm
+// of dummy clients. Its players may be on several nodes: examples/cluster/game.
+//
+//	server.go  the room, its ticks, players
+//	packet.go  what a move is on the wire
+//	swarm.go   dummy clients, which check what they see
+//	play.go    both in one process
+//	web.go     the page
+package game
 
 import (
 	"context"
@@ -17,10 +25,26 @@ const tick = 50 * time.Millisecond
 
 var packets = frame.ServerCore{}
 
+// Players are who gets the moves: those of a session.Group, or of a room on several nodes.
+type Players struct {
+	Join      func(session.Handler)
+	Broadcast func(p []byte)
+}
+
+// here returns the players of one process. One that misses moves must connect again.
+func here() Players {
+	g := &session.Group{EndSlow: true}
+	return Players{g.Join, func(p []byte) { g.Broadcast(p) }}
+}
+
+// nodeShift is where a player's id has the number of its node. Below is the session's ID.
+const nodeShift = 48
+
 // room is the GameRoom of the lesson: players send moves, and at each tick every player gets one packet with all moves since the tick
 // before.
 type room struct {
-	players session.Group
+	Players
+	node uint64
 
 	mu    sync.Mutex
 	moves []byte // encoded moves since the last tick
@@ -60,7 +84,7 @@ func (r *room) flush() {
 	for part := range slices.Chunk(moves, perPacket*moveSize) {
 		p := binary.LittleEndian.AppendUint16(nil, sMoves)
 		p = binary.LittleEndian.AppendUint32(p, r.ticks)
-		r.players.Broadcast(append(p, part...))
+		r.Broadcast(append(p, part...))
 	}
 }
 
@@ -79,10 +103,13 @@ type player struct {
 	room *room
 }
 
+// id is the player's number, on all nodes.
+func (p *player) id() uint64 { return p.room.node<<nodeShift | p.ID() }
+
 func (p *player) OnConnected(net.Addr) {
 	b := binary.LittleEndian.AppendUint16(nil, sEnter)
-	_ = p.Send(binary.LittleEndian.AppendUint64(b, p.ID()))
-	p.room.players.Join(p) // the session leaves the group when it ends
+	_ = p.Send(binary.LittleEndian.AppendUint64(b, p.id()))
+	p.room.Join(p) // the session leaves the group when it ends
 }
 
 // OnRecv gets one whole packet at a time. An invalid packet ends the session.
@@ -91,34 +118,36 @@ func (p *player) OnRecv(b []byte) {
 		p.Abort()
 		return
 	}
-	m := readMove(append(binary.LittleEndian.AppendUint64(nil, p.ID()), b[2:]...))
+	m := readMove(append(binary.LittleEndian.AppendUint64(nil, p.id()), b[2:]...))
 	p.room.moved(m)
 }
 
-// server is an engine with two listeners and a room.
-type server struct {
+// Server is an engine with two listeners and a room.
+type Server struct {
 	*engine.Engine
 	room     *room
-	players  *engine.Listener
-	watchers *engine.Listener // nil for none
+	Players  *engine.Listener
+	Watchers *engine.Listener // nil for none
 }
 
-// listen starts a server for players at addr, and for browsers at web, unless that is "".
-func listen(addr, web string) (*server, error) {
+// Listen starts a server for players at addr, and for browsers at web, unless that is "". The number of the node is 0 if there is one.
+func Listen(addr, web string, node uint64, all Players) (*Server, error) {
 	e, err := engine.New(engine.Options{})
 	if err != nil {
 		return nil, err
 	}
-	r := &room{}
-	r.players.EndSlow = true // a player that misses moves must connect again
-	s := &server{Engine: e, room: r}
-	if s.players, err = e.Listen("tcp", addr, func() session.Handler { return &player{room: r} }, engine.Framed(packets)); err != nil {
+	r := &room{Players: all, node: node}
+	s := &Server{Engine: e, room: r}
+	if s.Players, err = e.Listen("tcp", addr, func() session.Handler { return &player{room: r} }, engine.Framed(packets)); err != nil {
 		return nil, err
 	}
 	if web != "" {
-		if s.watchers, err = e.Listen("tcp", web, func() session.Handler { return &watcher{room: r} }, webOption()); err != nil {
+		if s.Watchers, err = e.Listen("tcp", web, func() session.Handler { return &watcher{room: r} }, webOption()); err != nil {
 			return nil, err
 		}
 	}
 	return s, e.Start()
 }
+
+// Tick has the room tick until ctx ends.
+func (s *Server) Tick(ctx context.Context) { s.room.run(ctx) }

@@ -1,4 +1,4 @@
-package main
+package game
 
 import (
 	"context"
@@ -9,14 +9,14 @@ import (
 
 // Fifty dummies play for a second, and each sees every move once and in order.
 func TestGame(t *testing.T) {
-	if err := play(t.Context(), "127.0.0.1:0", "127.0.0.1:0", 50, 200*time.Millisecond, time.Second); err != nil {
+	if err := Play(t.Context(), "127.0.0.1:0", "127.0.0.1:0", 50, 200*time.Millisecond, time.Second); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // An invalid packet ends its session and no other.
 func TestNonsenseIsThrownOut(t *testing.T) {
-	s, err := listen("127.0.0.1:0", "")
+	s, err := Listen("127.0.0.1:0", "", 0, here())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,10 +25,10 @@ func TestNonsenseIsThrownOut(t *testing.T) {
 	ticking := make(chan struct{})
 	go func() {
 		defer close(ticking)
-		s.room.run(ctx)
+		s.Tick(ctx)
 	}()
 	defer func() { stop(); <-ticking }()
-	c, err := net.Dial("tcp", s.players.Addr().String())
+	c, err := net.Dial("tcp", s.Players.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestNonsenseIsThrownOut(t *testing.T) {
 	if e, ok := err.(net.Error); ok && e.Timeout() {
 		t.Error("the session goes on")
 	}
-	if err := (&swarm{}).run(t.Context(), s.players.Addr().String(), 5, 50*time.Millisecond, 200*time.Millisecond); err != nil {
+	if err := new(Swarm).Run(t.Context(), []string{s.Players.Addr().String()}, 5, 50*time.Millisecond, 200*time.Millisecond); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,9 +1,9 @@
 //go:build browser
 
-// The page in a real browser: go test -tags browser -run '^TestBrowser' ./examples/game. It needs Chromium, so it stands behind a tag;
+// The page in a real browser: go test -tags browser -run '^TestBrowser' ./examples/internal/game. It needs Chromium, so it stands behind a tag;
 // .ci/run runs it. GAME_SHOTS=DIR keeps the screenshots.
 
-package main
+package game
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 // The page shows each of 500 dummies as a dot, and the dots move.
 func TestBrowserShowsTheRoom(t *testing.T) {
 	const players = 500
-	s, err := listen("127.0.0.1:0", "127.0.0.1:0")
+	s, err := Listen("127.0.0.1:0", "127.0.0.1:0", 0, here())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,10 +29,10 @@ func TestBrowserShowsTheRoom(t *testing.T) {
 	ticking, swarming := make(chan struct{}), make(chan error, 1)
 	go func() {
 		defer close(ticking)
-		s.room.run(ctx)
+		s.Tick(ctx)
 	}()
 	go func() {
-		swarming <- new(swarm).run(moving, s.players.Addr().String(), players, time.Second, time.Minute)
+		swarming <- new(Swarm).Run(moving, []string{s.Players.Addr().String()}, players, time.Second, time.Minute)
 	}()
 	defer func() {
 		halt()
@@ -42,7 +42,7 @@ func TestBrowserShowsTheRoom(t *testing.T) {
 		<-s.Done()
 	}()
 
-	tab := chromium.Start(t).Profile().Open("http://"+s.watchers.Addr().String(), 1200, 800)
+	tab := chromium.Start(t).Profile().Open("http://"+s.Watchers.Addr().String(), 1200, 800)
 	tab.Wait(fmt.Sprintf("document.querySelector('#players').textContent === '%d players'", players))
 	tab.Eval("window.before = new Map([...dots].map(([id, d]) => [id, [d.x, d.y]])), undefined", nil)
 	first := tab.Shoot("", "")

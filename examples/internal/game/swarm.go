@@ -1,4 +1,4 @@
-package main
+package game
 
 import (
 	"context"
@@ -17,21 +17,23 @@ import (
 // dummy is a client that moves at random and checks that it sees every move of all others. Its fields belong to its loop.
 type dummy struct {
 	session.Session
-	swarm *swarm
+	swarm *Swarm
 	id    uint64
 	seen  map[uint64]uint32 // the last move of each player
-	tick  uint32
+	ticks map[uint64]uint32 // the last tick of each node
 
 	// Of the swarm's goroutine: its own moves, where it is, and where it is going, in radians.
 	count         uint32
 	x, y, heading float64
 }
 
-// swarm is a number of dummies in one process, on the loops of their own engine.
-type swarm struct {
+// Swarm is a number of dummies in one process, on the loops of their own engine.
+type Swarm struct {
 	sent, seen atomic.Int64
 	lost       atomic.Int64 // gaps in the moves of a player, and ticks out of order
 	ready      sync.WaitGroup
+
+	Ready func(ctx context.Context) error // called when all dummies have entered, before they move; may be nil
 }
 
 func (d *dummy) OnRecv(b []byte) {
@@ -40,10 +42,11 @@ func (d *dummy) OnRecv(b []byte) {
 		d.id = binary.LittleEndian.Uint64(b[2:])
 		d.swarm.ready.Done()
 	case sMoves:
-		if tick := binary.LittleEndian.Uint32(b[2:]); tick < d.tick {
+		node := readMove(b[6:]).id >> nodeShift
+		if tick := binary.LittleEndian.Uint32(b[2:]); tick < d.ticks[node] {
 			d.swarm.lost.Add(1)
 		} else {
-			d.tick = tick
+			d.ticks[node] = tick
 		}
 		for b = b[6:]; len(b) >= moveSize; b = b[moveSize:] {
 			m := readMove(b)
@@ -76,8 +79,8 @@ func (d *dummy) move() error {
 	return d.Send(b)
 }
 
-// run makes n dummies move once per interval for a time, and returns what went wrong.
-func (s *swarm) run(ctx context.Context, addr string, n int, every, lasting time.Duration) error {
+// Run makes n dummies, spread over the addresses, move once per interval for a time, and returns what went wrong.
+func (s *Swarm) Run(ctx context.Context, addrs []string, n int, every, lasting time.Duration) error {
 	e, err := engine.New(engine.Options{})
 	if err != nil {
 		return err
@@ -89,8 +92,8 @@ func (s *swarm) run(ctx context.Context, addr string, n int, every, lasting time
 	dummies := make([]*dummy, n)
 	s.ready.Add(n)
 	for i := range dummies {
-		h, err := e.Dial(ctx, "tcp", addr, func() session.Handler {
-			return &dummy{swarm: s, seen: make(map[uint64]uint32)}
+		h, err := e.Dial(ctx, "tcp", addrs[i%len(addrs)], func() session.Handler {
+			return &dummy{swarm: s, seen: make(map[uint64]uint32), ticks: make(map[uint64]uint32)}
 		}, engine.Framed(packets))
 		if err != nil {
 			return fmt.Errorf("dummy %d of %d: %w", i+1, n, err)
@@ -98,6 +101,11 @@ func (s *swarm) run(ctx context.Context, addr string, n int, every, lasting time
 		dummies[i] = h.(*dummy)
 	}
 	s.ready.Wait()
+	if s.Ready != nil {
+		if err := s.Ready(ctx); err != nil {
+			return err
+		}
+	}
 
 	// One goroutine moves all dummies, evenly spread over an interval.
 	begin := time.Now()
