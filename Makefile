@@ -20,7 +20,7 @@ vet:
 	GOOS=freebsd go vet $(OURS)
 
 staticcheck:
-	$(TOOL) staticcheck $(OURS) ./cluster/... ./examples/cluster ./examples/cluster/deploy
+	$(TOOL) staticcheck $(OURS) ./cluster/... ./examples/cluster/... ./examples/cluster/deploy
 
 imports:
 	go test -run '^TestImport' .
