@@ -10,6 +10,7 @@
 //	ws.go           WebSocket: the settings
 //	certfiles.go    a certificate in files that may change
 //	recorder.go     -record, and SIGUSR1
+//	heap.go         how often the garbage collector runs
 //	tickets.go      the keys of session tickets, and their hand-over
 //	restart.go      the hand-over from one process to the next (SIGUSR2)
 //	manager.go      the service manager: readiness, watchdog, sockets
@@ -28,8 +29,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,17 +49,6 @@ const drainTimeout = 10 * time.Second
 
 // defaultDrain is how long the sessions of a replaced process may go on, by default.
 const defaultDrain = time.Minute
-
-// gcPercent is the garbage collector's target, unless GOGC is set. Nearly all of the heap is long-lived sessions, and serving them
-// allocates nothing. Go's default of 100 would reserve twice the memory for no gain.
-const gcPercent = 15
-
-// LimitHeap sets the garbage collector's target, unless GOGC is set. A process that is the server and nothing else calls it before Main.
-func LimitHeap() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
-}
 
 // Main is the whole program. It serves until ctx ends or a signal asks it to stop, then drains and returns the exit code.
 //
@@ -137,6 +125,9 @@ func prepare(args, environ []string, before *predecessor, pages Pages, screen *s
 	}
 	if s.tls, err = newTLS(cfg, s.secrets, log); err != nil {
 		return nil, usage(screen.err, err)
+	}
+	if s.tls != nil {
+		paceHeap()
 	}
 	if s.recorder, err = newRecorder(cfg, before != nil, environ != nil, log); err != nil {
 		return nil, usage(screen.err, err)
