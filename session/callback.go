@@ -108,9 +108,15 @@ func (s *Session) callSplit(f *framed, data []byte) (packet []byte, n int, err e
 
 // The methods of a layer are contained like callbacks, but for Pending and NextAt: a fault there is one session's. ok is false if there was one.
 
+// enterLayer precedes a call of a method that may change what the layer has to say.
+func (s *Session) enterLayer(l *layered) (began time.Duration) {
+	l.called()
+	return s.enterCallback(CallLayer)
+}
+
 func (s *Session) callOpen(l *layered, dst, in []byte) (data []byte, used int, more bool, err error, ok bool) {
 	defer s.containFailure()
-	began := s.enterCallback(CallLayer)
+	began := s.enterLayer(l)
 	data, used, more, err = l.layer.Open(dst, in)
 	s.leaveCallback(began)
 	return data, used, more, err, true
@@ -118,7 +124,7 @@ func (s *Session) callOpen(l *layered, dst, in []byte) (data []byte, used int, m
 
 func (s *Session) callOwn(l *layered, dst []byte, between bool) (wire []byte, ok bool) {
 	defer s.containFailure()
-	began := s.enterCallback(CallLayer)
+	began := s.enterLayer(l)
 	wire = l.layer.Own(dst, between)
 	s.leaveCallback(began)
 	return wire, true
@@ -126,7 +132,7 @@ func (s *Session) callOwn(l *layered, dst []byte, between bool) (wire []byte, ok
 
 func (s *Session) callSeal(l *layered, dst, plain []byte) (wire []byte, err error, ok bool) {
 	defer s.containFailure()
-	began := s.enterCallback(CallLayer)
+	began := s.enterLayer(l)
 	wire, err = l.layer.(Sealer).Seal(dst, plain)
 	s.leaveCallback(began)
 	return wire, err, true
@@ -134,7 +140,7 @@ func (s *Session) callSeal(l *layered, dst, plain []byte) (wire []byte, err erro
 
 func (s *Session) callFinish(l *layered, reason error) (ok bool) {
 	defer s.containFailure()
-	began := s.enterCallback(CallLayer)
+	began := s.enterLayer(l)
 	l.layer.Finish(reason)
 	s.leaveCallback(began)
 	return true
@@ -142,7 +148,7 @@ func (s *Session) callFinish(l *layered, reason error) (ok bool) {
 
 func (s *Session) callDiscard(l *layered) (ok bool) {
 	defer s.containFailure()
-	began := s.enterCallback(CallLayer)
+	began := s.enterLayer(l)
 	l.layer.Discard()
 	s.leaveCallback(began)
 	return true
@@ -150,7 +156,7 @@ func (s *Session) callDiscard(l *layered) (ok bool) {
 
 func (s *Session) callEnded(l *layered) (err error) {
 	defer s.containFailure()
-	began := s.enterCallback(CallLayer)
+	began := s.enterLayer(l)
 	err = l.layer.Ended()
 	s.leaveCallback(began)
 	return err
@@ -158,14 +164,14 @@ func (s *Session) callEnded(l *layered) (err error) {
 
 func (s *Session) callDrop(l *layered) {
 	defer s.containFailure()
-	began := s.enterCallback(CallLayer)
+	began := s.enterLayer(l)
 	l.layer.Drop()
 	s.leaveCallback(began)
 }
 
 func (s *Session) callExpire(l *layered, now time.Duration) (err error, ok bool) {
 	defer s.containFailure()
-	began := s.enterCallback(CallLayer)
+	began := s.enterLayer(l)
 	err = l.layer.Expire(now)
 	s.leaveCallback(began)
 	return err, true

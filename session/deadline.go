@@ -155,7 +155,10 @@ func (s *Session) armDeadline(v view) {
 	if s.timesSilence() || s.halfOpen {
 		earliest(s.silenceAt(v.size))
 	}
-	earliest(s.layerAt())
+	if l := s.layered(); l != nil && !l.armed {
+		earliest(s.layerAt())
+		l.armed = true // by the Arm below, for that time or an earlier one
+	}
 	earliest(v.nextTimer)
 	if s.retryWrite {
 		earliest(s.conn.Now() + retryAfter)

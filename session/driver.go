@@ -202,6 +202,9 @@ func (d *Driver) Expire(now time.Duration) {
 	if s.phase == phaseClosed {
 		return
 	}
+	if l := s.layered(); l != nil {
+		l.armed = false
+	}
 	s.wakeup.hold()
 	s.expire(now)
 	s.settle()

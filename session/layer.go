@@ -15,7 +15,7 @@ import (
 //
 // The session calls a layer on its loop, one method at a time, with no lock held (I3). The loop may change its goroutine between two calls. A
 // layer must not call the session. A panic in one of its methods ends the session as one in a callback does. Pending and NextAt only look, and
-// must not panic.
+// must not panic. Once there is a session, they are asked after calls of the other methods only, because nothing else changes the answer.
 type Layer interface {
 	// Open takes wire bytes. It returns bytes for the application, at most one message if the layer has messages, and how much of in it has
 	// used. data is in dst, from its beginning and up to its length, or in memory of the layer that stays as it is until the next Open. nil
@@ -108,7 +108,7 @@ type layered struct {
 
 	// The loop's own.
 	input    *pool.Buffer // wire bytes that were not opened, nil if there are none
-	opened   int          // bytes of input that were
+	opened   int32        // bytes of input that were
 	seals    bool         // the layer is a Sealer; fixed before OnConnected
 	inside   bool         // Open may return data without input
 	discards bool         // Discard was called
@@ -117,6 +117,12 @@ type layered struct {
 	finished bool         // Finish was called (I14)
 	allAcked bool         // and the peer had acknowledged everything before
 	dropped  bool         // Drop was called
+
+	// A Broadcast to a thousand sessions touches no layer that has nothing to do with it: Pending and NextAt are asked when a call may have
+	// changed their answers.
+	own   bool // what Pending has answered, while asked
+	asked bool // no other method was called since
+	armed bool // nor since NextAt was armed for, nor Expire
 }
 
 // UseLayer puts a layer under the session whose handshake is done and whose own bytes are out. more is what its last Open has returned: the
@@ -153,6 +159,17 @@ func FramingOf(layer Layer) *Framing {
 	}
 	return nil
 }
+
+// pending reports whether the layer has bytes of its own to send. No lock is held (I3).
+func (l *layered) pending() bool {
+	if !l.asked {
+		l.own, l.asked = l.layer.Pending(), true
+	}
+	return l.own
+}
+
+// called notes that a method is called that may change the answers of Pending and NextAt.
+func (l *layered) called() { l.asked, l.armed = false, false }
 
 // layered returns what UseLayer has set, nil without a layer. Any goroutine.
 func (s *Session) layered() *layered {

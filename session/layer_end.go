@@ -18,7 +18,7 @@ func (s *Session) sayLastWord() bool {
 		reason = (*Driver)(s).Reason()
 	}
 	l.allAcked = s.conn.Unsent() == 0
-	return !s.callFinish(l, reason) || l.layer.Pending()
+	return !s.callFinish(l, reason) || l.pending()
 }
 
 // onlyWordIsOut reports whether nothing but our last word, and FIN, may be unacknowledged.
@@ -61,6 +61,7 @@ func (s *Session) enforceLayer(now time.Duration) {
 	l := s.layered()
 	moves := s.peerMoves()
 	if p, ok := l.layer.(Postponer); ok && (moves || !s.reading || s.conn.Unread()) {
+		l.called()
 		p.Postpone(now)
 		return
 	}

@@ -55,7 +55,7 @@ func (s *Session) openKept(l *layered) {
 	if l.input == nil { // dropped meanwhile
 		return
 	}
-	if l.opened += n; l.opened == len(l.input.B) {
+	if l.opened += int32(n); int(l.opened) == len(l.input.B) {
 		l.input.Release()
 		l.input, l.opened = nil, 0
 	}
@@ -103,14 +103,16 @@ func (s *Session) openInput(l *layered, in []byte) (used int) {
 // roomToOpen returns how many bytes Open may return now, most at the most, and whether the end was decided. An application that answers each byte
 // with no more than a byte never meets SendLimit (S7).
 func (s *Session) roomToOpen(most int) (ended bool, room int) {
-	ended, ready := s.readyForPacket()
-	if ended || !ready {
+	limits := &s.loop.Limits
+	s.mu.Lock()
+	ended = s.ending || s.aborted
+	waiting := s.waiting()
+	s.mu.Unlock()
+	switch {
+	case ended || s.paused.Load() || limits.PauseAbove > 0 && waiting > limits.PauseAbove: // as in readyForPacket
 		return ended, 0
-	}
-	if !s.severed && !s.loop.Limits.unbounded() {
-		s.mu.Lock()
-		most = min(most, max(s.room(), 1))
-		s.mu.Unlock()
+	case !s.severed && !limits.unbounded():
+		most = min(most, max(limits.SendLimit-waiting, 1))
 	}
 	r := s.rated()
 	switch {

@@ -59,7 +59,7 @@ func (s *Session) look(postsFirst bool) (v view) {
 	var l *layered
 	if r != nil && r.layered != nil {
 		l = r.layered
-		v.own = !s.severed && l.layer.Pending() // without mu (I3)
+		v.own = !s.severed && l.pending()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
