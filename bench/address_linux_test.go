@@ -212,8 +212,8 @@ func TestReachesItself(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		to := r.target.list[0].addr.(*unix.SockaddrInet4)
-		r.target.sources = []unix.Sockaddr{&unix.SockaddrInet4{Addr: to.Addr, Port: to.Port}} // what the system may choose by itself
+		to := r.targets[0].list[0].addr.(*unix.SockaddrInet4)
+		r.targets[0].sources = []unix.Sockaddr{&unix.SockaddrInet4{Addr: to.Addr, Port: to.Port}} // what the system may choose by itself
 		result, err := r.carryOut(t.Context(), Options{})
 		if mode == Fanout { // the other connection finds the port taken
 			if err == nil || result == nil || result.Errors[Refused] == 0 {

@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"runtime"
+	"strings"
 	"time"
 )
 
@@ -52,6 +53,7 @@ func (r *run) result(c *collector, m marks) (*Result, error) {
 	}
 	out.Totals.FellBehind = t.behind(s)
 	out.Distributions = r.distributions(t)
+	out.Addresses = r.addresses(t, s)
 	out.Client = client(m, p.Threads, t.messages)
 	out.Server = server(m, p.PID, t.messages, r.heldAtEnd(c), c.series)
 	r.warn(out)
@@ -85,6 +87,10 @@ func (r *Result) behindText() string {
 	t := &r.Totals
 	if !t.FellBehind {
 		return ""
+	}
+	if r.Mode == Fanout {
+		return fmt.Sprintf("the server did not keep up: deliveries of %s were asked for, and %s came in the measured part",
+			perSecond(t.AskedPerS), perSecond(t.MessagesPerS))
 	}
 	return fmt.Sprintf("the server did not keep up: %s were asked for, %s were sent and %s were answered in the measured part",
 		perSecond(t.AskedPerS), perSecond(t.SentPerS), perSecond(t.MessagesPerS))
@@ -152,17 +158,23 @@ func (r *run) distributions(t *chunk) []Distribution {
 		if d == replyTime && r.plan.Mode == Rate {
 			text.about = "from the actual send to the reply; leaves out the time a message waited for its turn"
 		}
+		if r.plan.Mode == Fanout && r.plan.Rate > 0 && (d == deliveryTime || d == roundTime) {
+			text.about = strings.Replace(text.about, "the publisher's send", "the publisher's planned send", 1)
+		}
 		list = append(list, Distribution{Name: text.name, About: text.about, Summary: h.summary(), Curve: h.curve(), times: h})
 	}
 	add(r.plan.Mode.main())
 	for d := range distributions {
-		if d == r.plan.Mode.main() || d == pacingLag && r.plan.Mode != Rate || d == plannedTime {
+		if d == r.plan.Mode.main() || d == pacingLag && !r.plan.paced() || d == plannedTime {
 			continue
 		}
 		add(d)
 	}
 	return list
 }
+
+// paced reports whether the messages of the mode leave at planned times by a rate of which the client can fall short.
+func (p *Plan) paced() bool { return p.Mode == Rate || p.Mode == Fanout && p.Rate > 0 }
 
 func client(m marks, threads int, messages uint64) Client {
 	used := m.clientTo.since(m.clientFrom)
@@ -219,8 +231,12 @@ func (r *run) warn(out *Result) {
 	if out.Errors[NoPorts] > 0 {
 		add("%v", portAdvice(p.Sources))
 	}
-	if p.Mode == Rate && t.MeasuredS > 0 {
-		if due := p.Rate * t.MeasuredS; float64(t.Planned) < 0.95*due && p.Arrival == Uniform {
+	if p.paced() && t.MeasuredS > 0 {
+		due := p.Rate * t.MeasuredS
+		if p.Mode == Fanout {
+			due *= float64(r.fan.open.Load())
+		}
+		if float64(t.Planned) < 0.95*due && p.Arrival == Uniform {
 			add("the client planned %d messages where %.0f were due: it could not keep up", t.Planned, due)
 		}
 		if lag := out.Find("pacing_lag"); lag != nil && lag.P99 > 1000 && lag.P99 > out.Main().P99/10 {
@@ -247,7 +263,7 @@ func (p *Plan) parameters() Parameters {
 		Addr: p.Addr, Conns: p.Conns, SizeBytes: p.Size, DurationS: p.Duration.Seconds(), WarmupS: p.Warmup.Seconds(),
 		Threads: p.Threads, Sources: p.Sources, TimeoutS: p.Timeout.Seconds(), Seed: p.Seed, Depth: p.Depth,
 		RatePerS: p.Rate, Arrival: p.Arrival, Messages: p.Messages, Linger0: p.Linger0, Active: p.Active, EchoAll: p.EchoAll,
-		ConnectRatePerS: p.ConnectRate, EveryS: p.Every.Seconds(), Stream: p.Stream, WindowBytes: p.Window,
+		ConnectRatePerS: p.ConnectRate, EveryS: p.Every.Seconds(), Stream: p.Stream, WindowBytes: p.Window, Subscribe: p.Subscribe,
 		P99LimitUS: float64(p.P99) / 1e3, StepS: p.Step.Seconds(), PID: p.PID, SeriesIntervalS: p.interval().Seconds(), TLS: p.TLS, TLSResume: p.TLSResume, TLSName: p.TLSName,
 		WS: p.WS, WSText: p.WSText,
 	}

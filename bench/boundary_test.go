@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -271,6 +272,8 @@ func TestChunkAdds(t *testing.T) {
 				c.times[d].record(int64(d) + 1)
 			}
 		}
+		c.places = []place{{}, {deliveries: n, lost: 2 * n, doubled: 3 * n, disordered: 4 * n, overdue: 5 * n, wrong: 6 * n, times: newHistogram()}}
+		c.places[1].times.recordTimes(9, n)
 		return c
 	}
 	sum, want := &chunk{}, one(5)
@@ -282,7 +285,11 @@ func TestChunkAdds(t *testing.T) {
 		}
 	}
 	sum.times, want.times = [distributions]*histogram{}, [distributions]*histogram{}
-	if *sum != *want {
+	if sum.places[1].times.count() != 5 {
+		t.Errorf("%d deliveries have a time", sum.places[1].times.count())
+	}
+	sum.places[1].times, want.places[1].times = nil, nil
+	if !reflect.DeepEqual(sum, want) {
 		t.Errorf("%+v, want %+v", *sum, *want)
 	}
 	used := one(4)
@@ -293,7 +300,11 @@ func TestChunkAdds(t *testing.T) {
 			t.Errorf("%s is not empty", distributionTexts[d].name)
 		}
 	}
-	if used.times = [distributions]*histogram{}; *used != (chunk{}) {
+	if used.places[1].times.count() != 0 {
+		t.Error("the times of an address are not empty")
+	}
+	used.places[1].times = nil
+	if used.times = [distributions]*histogram{}; !reflect.DeepEqual(used, &chunk{places: make([]place, 2)}) {
 		t.Errorf("not empty: %+v", *used)
 	}
 }

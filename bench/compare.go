@@ -112,7 +112,7 @@ func comparability(list []Compared) []string {
 	first := list[0].Result
 	for _, c := range list[1:] {
 		a, b := first.Parameters, c.Result.Parameters
-		a.Addr, b.Addr, a.PID, b.PID = "", "", 0, 0
+		a.Addr, b.Addr, a.PID, b.PID, a.Subscribe, b.Subscribe = "", "", 0, 0, "", ""
 		if first.Mode != c.Result.Mode || a != b {
 			add("%s was not run with the parameters of %s", c.Name, list[0].Name)
 		}

@@ -43,7 +43,7 @@ func WriteComparisonHTML(w io.Writer, list []Compared) error {
 		r := c.Result
 		names = append(names, c.Name)
 		v.Names = append(v.Names, comparedName{sample(i, true), c.Name, full[i].Name,
-			fmt.Sprintf("%s, %s, %s, %d B", r.Mode, r.Parameters.Addr, r.shape(), r.Parameters.SizeBytes), r.circumstances()[0]})
+			fmt.Sprintf("%s, %s, %s, %d B", r.Mode, r.addrText(), r.shape(), r.Parameters.SizeBytes), r.circumstances()[0]})
 		if a := r.status(); a.Class != "ok" {
 			a.Head = c.Name + ": " + a.Head
 			p.Alarms = append(p.Alarms, a)

@@ -28,21 +28,23 @@ type conn struct {
 	credited, sent, planned uint64
 	slots                   []slot // a ring of a power of two, by sequence number; holds v.next to planned
 
-	fd    int
-	tls   *secured   // nil without TLS
-	ws    *webSocket // nil without WebSocket
-	gen   uint32     // generation of the descriptor: events of an earlier one are ignored
-	index int32      // in the worker's conns
-	to    int32      // number of the address it is connected to
-	begun int64      // when connect was called
-	left  int        // bytes of message sent-1 that have not left
-	state uint8
-	again bool  // on the worker's list of those with more to read
-	rest  int64 // time of the next dial; 0 if none is planned
-	quit  bool  // closed by the worker, because replies took too long
-	first bool  // idle with EchoAll: the message before the load has no reply yet
+	fd     int
+	tls    *secured   // nil without TLS
+	ws     *webSocket // nil without WebSocket
+	gen    uint32     // generation of the descriptor: events of an earlier one are ignored
+	index  int32      // in the worker's conns
+	target int32      // number of the target it belongs to, in worker.targets
+	to     int32      // number of the target's endpoint it is connected to
+	begun  int64      // when connect was called
+	left   int        // bytes of message sent-1 that have not left
+	state  uint8
+	again  bool  // on the worker's list of those with more to read
+	rest   int64 // time of the next dial; 0 if none is planned
+	quit   bool  // closed by the worker, because replies took too long
+	first  bool  // idle with EchoAll: the message before the load has no reply yet
 
-	failed *failures // of the addresses that were tried so far
+	failed  *failures           // of the endpoints that were tried so far
+	skipped map[uint64]struct{} // fanout: messages that were lost so far
 }
 
 func (c *conn) key() uint64 { return uint64(uint32(c.index)) | uint64(c.gen)<<32 }

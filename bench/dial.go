@@ -3,6 +3,7 @@ package bench
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -10,17 +11,22 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// A target is where connections go: what an address of a plan stands for. Each worker has its own: a Sockaddr keeps
-// the system's form of itself inside and writes it anew at each use.
+// A target is where connections go: what an address of a plan stands for, and what is said there first. Each worker has its own: a
+// Sockaddr keeps the system's form of itself inside and writes it anew at each use.
 type target struct {
-	list []endpoint // tried in this order until one works; see run.chosen
+	list []endpoint // tried in this order until one works
+	// chosen is the number of the endpoint that all connections go to, -1 until one has worked. Clones share it.
+	chosen *atomic.Int32
 	// sources are the local addresses, used in turn. Empty: the system's choice.
 	sources []unix.Sockaddr
+	tls     *tls.Config // nil without TLS
+	request string      // for WebSocket, up to the key; "" without
 }
 
 type endpoint struct {
@@ -33,7 +39,7 @@ type endpoint struct {
 // both kinds of address, whatever the hosts file says (RFC 6761, 6.3).
 func resolve(ctx context.Context, p *Plan) (*target, error) {
 	if path, ok := strings.CutPrefix(p.Addr, "unix:"); ok {
-		return &target{list: []endpoint{{unix.AF_UNIX, &unix.SockaddrUnix{Name: path}, p.Addr}}}, nil
+		return newTarget(endpoint{unix.AF_UNIX, &unix.SockaddrUnix{Name: path}, p.Addr}), nil
 	}
 	host, service, err := net.SplitHostPort(p.Addr)
 	if err != nil {
@@ -52,7 +58,7 @@ func resolve(ctx context.Context, p *Plan) (*target, error) {
 			return nil, fmt.Errorf("bench: address %s: %w", p.Addr, err)
 		}
 	}
-	t := &target{}
+	t := newTarget()
 	for _, ip := range ips {
 		to, err := newEndpoint(ip, port)
 		if err != nil {
@@ -67,6 +73,32 @@ func resolve(ctx context.Context, p *Plan) (*target, error) {
 		t.sources = append(t.sources, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(2 + i)}})
 	}
 	return t, nil
+}
+
+func newTarget(list ...endpoint) *target {
+	t := &target{list: list, chosen: new(atomic.Int32)}
+	t.chosen.Store(-1)
+	return t
+}
+
+// targets returns what the addresses of the plan stand for: that of Addr, and those of Subscribe.
+func (p Plan) targets(ctx context.Context) ([]*target, error) {
+	var all []*target
+	for _, addr := range append([]string{p.Addr}, p.subscribe()...) {
+		p.Addr = addr
+		t, err := resolve(ctx, &p)
+		if err != nil {
+			return nil, err
+		}
+		if t.tls, err = p.tlsConfig(); err != nil {
+			return nil, err
+		}
+		if p.WS != "" {
+			t.request = p.upgradeRequest()
+		}
+		all = append(all, t)
+	}
+	return all, nil
 }
 
 // rank orders endpoints by their families.
@@ -93,9 +125,9 @@ func newEndpoint(ip net.IPAddr, port int) (endpoint, error) {
 	return endpoint{unix.AF_INET6, to, text}, nil
 }
 
-// clone returns a target that shares nothing with t.
+// clone returns a target for another worker, which shares the choice with t.
 func (t *target) clone() *target {
-	c := &target{}
+	c := &target{chosen: t.chosen, tls: t.tls, request: t.request}
 	for _, e := range t.list {
 		c.list = append(c.list, endpoint{e.family, cloneAddr(e.addr), e.text})
 	}
@@ -180,10 +212,11 @@ func (w *worker) dial(c *conn) {
 	if c.begun == 0 {
 		c.begun = now
 	}
-	if chosen := w.run.chosen.Load(); chosen >= 0 {
+	to := w.targets[c.target]
+	if chosen := to.chosen.Load(); chosen >= 0 {
 		c.to = chosen
 	}
-	fd, err := w.target.connect(int(c.to), c.v.id)
+	fd, err := to.connect(int(c.to), c.v.id)
 	if err == nil {
 		if err = w.poll.add(fd, c.key()); err != nil {
 			unix.Close(fd)
@@ -193,7 +226,7 @@ func (w *worker) dial(c *conn) {
 	case err == nil:
 		c.fd, c.state = fd, connecting
 		w.dialing++
-	case w.target.list[c.to].family == unix.AF_UNIX && errors.Is(err, unix.EAGAIN) && now-c.begun < int64(w.run.plan.Timeout):
+	case to.list[c.to].family == unix.AF_UNIX && errors.Is(err, unix.EAGAIN) && now-c.begun < int64(w.run.plan.Timeout):
 		w.pause(c, now) // the listener's queue is full: for a unix socket the system does not wait
 	default:
 		w.dialFailed(c, classifyDial(err), err.Error(), now)
@@ -241,16 +274,17 @@ type failures struct {
 // dialFailed counts that c could not connect, unless another address can be tried.
 func (w *worker) dialFailed(c *conn, kind Kind, detail string, now int64) {
 	c.begun = 0
-	if len(w.target.list) > 1 && kind != NoDescriptors {
+	to := w.targets[c.target]
+	if len(to.list) > 1 && kind != NoDescriptors {
 		if c.failed == nil {
 			c.failed = &failures{kind: kind}
 		}
 		if kind == Refused {
 			c.failed.kind = kind // says more than that this machine has no such address
 		}
-		c.failed.texts = append(c.failed.texts, w.target.list[c.to].text+": "+detail)
-		chosen := w.run.chosen.Load()
-		if chosen >= 0 && chosen != c.to || chosen < 0 && int(c.to)+1 < len(w.target.list) {
+		c.failed.texts = append(c.failed.texts, to.list[c.to].text+": "+detail)
+		chosen := to.chosen.Load()
+		if chosen >= 0 && chosen != c.to || chosen < 0 && int(c.to)+1 < len(to.list) {
 			c.to++
 			w.dial(c)
 			return
@@ -273,7 +307,7 @@ func (w *worker) connected(c *conn) {
 		err = unix.Errno(code)
 	}
 	detail := ""
-	if err == nil && w.target.list[c.to].family != unix.AF_UNIX && toItself(c.fd) {
+	if err == nil && w.targets[c.target].list[c.to].family != unix.AF_UNIX && toItself(c.fd) {
 		resetOnClose(c.fd) // otherwise its port would stay in TIME_WAIT, and a server could not listen on it
 		err, detail = unix.ECONNREFUSED, "nobody listens there: the connection reached itself"
 	}
@@ -295,8 +329,8 @@ func (w *worker) connected(c *conn) {
 	if w.run.plan.Mode != Churn || w.run.measured(c.begun) {
 		w.rec.time(connectTime, now-c.begun)
 	}
-	if w.tls != nil {
-		c.state, c.tls = shaking, newSecured(c.fd, w.tls, now)
+	if config := w.targets[c.target].tls; config != nil {
+		c.state, c.tls = shaking, newSecured(c.fd, config, now)
 		return
 	}
 	w.secure(c, now)
@@ -304,7 +338,7 @@ func (w *worker) connected(c *conn) {
 
 // secure goes on with a connection that is as secure as it will be.
 func (w *worker) secure(c *conn, now int64) {
-	if w.run.request != "" {
+	if w.run.plan.WS != "" {
 		w.beginUpgrade(c, now)
 		return
 	}
@@ -323,20 +357,22 @@ func (w *worker) established(c *conn, now int64) {
 	w.load.opened(w, c, now)
 }
 
-// choose makes the address of the first connection that of all others. It reports whether c has that address.
+// choose makes the endpoint of the first connection that of all others to its target. It reports whether c has that endpoint.
 func (w *worker) choose(c *conn) bool {
-	w.run.chosen.CompareAndSwap(-1, c.to)
-	return w.run.chosen.Load() == c.to
+	chosen := w.targets[c.target].chosen
+	chosen.CompareAndSwap(-1, c.to)
+	return chosen.Load() == c.to
 }
 
-// scanDials ends connects, handshakes and upgrades that take too long. While no address is known to work, each address has a part of the time.
+// scanDials ends connects, handshakes and upgrades that take too long. While no endpoint of a target is known to work, each has a part of the
+// time.
 func (w *worker) scanDials(now int64) {
-	timeout := w.run.plan.Timeout
-	if w.run.chosen.Load() < 0 {
-		timeout /= time.Duration(len(w.target.list))
-	}
 	for i := range w.conns {
 		c := &w.conns[i]
+		timeout := w.run.plan.Timeout
+		if to := w.targets[c.target]; to.chosen.Load() < 0 {
+			timeout /= time.Duration(len(to.list))
+		}
 		if c.state == connecting && now-c.begun >= int64(timeout) {
 			w.hangUp(c)
 			w.dialFailed(c, ConnectTimeout, fmt.Sprintf("not connected after %v", timeout), now)

@@ -12,7 +12,8 @@
 //	plan.go       the plan: modes, defaults, validation
 //	run.go        the phases of a run (connect, warm up, measure, wait for replies) and its goroutines
 //	worker.go     a reactor: one thread and its share of the connections (poller_*.go, socket_*.go, dial.go, conn.go)
-//	loops.go      what a worker does with its connections: closed loop, open loop, churn; fanout.go for fanout
+//	loops.go      what a worker does with its connections: closed loop, open loop, churn; fanout.go for fanout, with its publisher in
+//	              fan.go, planned times in fanpace.go, and several addresses in fanplaces.go
 //	pacer.go      planned send times
 //	stream.go     the bytes that are sent; verify.go checks those that come back
 //	tls.go        TLS on a connection

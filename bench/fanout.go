@@ -2,113 +2,8 @@ package bench
 
 import (
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 )
-
-// A fan is the publisher of a fanout run, and the state that the workers share. The publisher is connection 0 of worker 0 and sends
-// stream 0. All other connections are subscribers and must get that stream.
-//
-// The publisher may be a window of messages ahead of the slowest subscriber. In a closed loop the window is one message, so that a round
-// ends before the next begins. The worker that gets the last delivery of a message sends the next one itself, so that no worker waits
-// until another wakes up.
-type fan struct {
-	window uint64 // messages
-
-	published atomic.Uint64  // messages that have left, or are about to
-	sentAt    []atomic.Int64 // ring by sequence number
-	done      []paddedUint64 // per worker: messages that all its subscribers that have joined have got
-	dialled   atomic.Int32   // workers that have tried all their connections
-	begun     atomic.Int32   // workers that count deliveries
-	open      atomic.Int64   // subscribers
-	joined    atomic.Int64   // subscribers that got a first message
-
-	mu      sync.Mutex
-	conn    *conn // the publisher, nil when it is gone
-	rounds  uint64
-	buffer  []byte
-	pending []byte // of buffer, or of control, not taken by the kernel yet
-	control []byte // control frames of WebSocket, to be sent between two messages
-}
-
-type paddedUint64 struct {
-	atomic.Uint64
-	_ [56]byte // a cache line of its own
-}
-
-// newFan returns the fan of a plan whose messages are sent as wire bytes each.
-func newFan(p *Plan, wire int) *fan {
-	window := 1
-	if p.Stream {
-		window = max(1, p.Window/p.Size)
-	}
-	ring := 2
-	for ring < window {
-		ring *= 2
-	}
-	f := &fan{window: uint64(window), sentAt: make([]atomic.Int64, ring), done: make([]paddedUint64, p.Threads)}
-	f.buffer = make([]byte, max(wire, min(64<<10, window*wire)))
-	return f
-}
-
-func (f *fan) at(seq uint64) *atomic.Int64 { return &f.sentAt[seq&uint64(len(f.sentAt)-1)] }
-
-// publishLocked sends messages up to number upto, as far as the kernel takes them. f.mu is held.
-func (f *fan) publishLocked(w *worker, upto uint64) {
-	p := w.run.pattern
-	for f.conn != nil {
-		if len(f.pending) > 0 {
-			n, errno := f.conn.write(f.pending)
-			if errno != 0 {
-				return // full: an event comes; broken: the read of its worker finds out why
-			}
-			f.pending = f.pending[n:]
-			continue
-		}
-		if len(f.control) > 0 {
-			f.pending, f.control = f.control, nil
-			continue
-		}
-		n, seq, now := 0, f.published.Load(), w.run.now()
-		for ; seq < upto && n+p.wire() <= len(f.buffer); seq++ {
-			n += p.fill(f.buffer[n:], 0, seq, 0)
-			f.at(seq).Store(now)
-		}
-		if n == 0 {
-			return
-		}
-		w.left(seq-f.published.Load(), now)
-		f.published.Store(seq) // before the bytes leave: subscribers ask it what can have come
-		f.pending = f.buffer[:n]
-	}
-}
-
-// advance sends as many messages as the window allows.
-func (f *fan) advance(w *worker, now int64) {
-	if int(f.begun.Load()) < len(f.done) {
-		return
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	slowest := f.done[0].Load()
-	for i := range f.done[1:] {
-		slowest = min(slowest, f.done[1+i].Load())
-	}
-	for ; f.rounds < slowest; f.rounds++ {
-		if w.run.measured(now) {
-			w.rec.now.cycles++
-		}
-		if sent := f.at(f.rounds).Load(); w.run.measured(sent) {
-			w.rec.time(roundTime, now-sent)
-		}
-	}
-	upto := f.published.Load()          // what is pending goes on even after the end
-	if w.run.now() < w.run.end.Load() { // asked under mu, and anew: see idle
-		upto = slowest + f.window
-	}
-	f.publishLocked(w, upto)
-}
 
 // fanLoad is one worker's part of a fanout run.
 type fanLoad struct {
@@ -152,6 +47,7 @@ func (l *fanLoad) ready(w *worker, now int64) bool {
 		l.dialled = true
 		l.patience = now + int64(w.run.plan.Timeout)
 		f.open.Add(int64(l.subs))
+		l.countPlaces(w)
 		f.dialled.Add(1)
 	}
 	if int(f.dialled.Load()) < len(f.done) {
@@ -172,8 +68,8 @@ func (l *fanLoad) ready(w *worker, now int64) bool {
 	if joined < all {
 		switch {
 		case now > l.patience:
-			w.run.fail(fmt.Errorf("%w: %d of %d subscribers got nothing of what the publisher sent for %v; it must send what one client sends to every other client",
-				ErrNotBroadcast, all-joined, all, w.run.plan.Timeout))
+			w.run.fail(fmt.Errorf("%w: %d of %d subscribers got nothing of what the publisher sent for %v%s; it must send what one client sends to every other client",
+				ErrNotBroadcast, all-joined, all, w.run.plan.Timeout, f.missingText(w.run)))
 		case w.n == 0 && now >= l.nextProbe && f.caughtUp():
 			l.nextProbe = now + int64(20*time.Millisecond)
 			f.mu.Lock()
@@ -196,25 +92,16 @@ func (l *fanLoad) lowest(w *worker) uint64 {
 	return got
 }
 
-// caughtUp reports whether all joined subscribers have got every message. The next message waits for that. With 10,000 subscribers a
-// delivery takes longer than the time between two messages, and a server that is busy with messages would not learn of the other
-// subscribers.
-func (f *fan) caughtUp() bool {
-	published := f.published.Load()
-	for i := range f.done {
-		if f.done[i].Load() < published {
-			return false
-		}
-	}
-	return true
-}
-
 // idle reports whether every subscriber of this worker has got everything. Nothing is published after the end: the publishing worker
 // reads the clock under mu, and this worker takes mu after the end.
-func (l *fanLoad) idle(w *worker, _ int64) bool {
+func (l *fanLoad) idle(w *worker, now int64) bool {
 	l.f.mu.Lock()
 	published := l.f.published.Load()
+	behind := l.f.conn != nil && l.f.pace.waits(w, now, published)
 	l.f.mu.Unlock()
+	if behind {
+		return false
+	}
 	if l.counting && l.done < published {
 		return false // without a look at all connections
 	}
@@ -234,6 +121,11 @@ func (l *fanLoad) tick(w *worker, now int64) int64 {
 	case !l.counting:
 		l.count(w)
 		l.f.advance(w, now)
+	case w.n == 0 && l.f.pace != nil:
+		l.f.advance(w, now)
+	}
+	if w.n == 0 {
+		return l.f.nextDue(w)
 	}
 	return forever
 }
@@ -254,6 +146,7 @@ func (l *fanLoad) count(w *worker) {
 	if w.n == 0 {
 		l.f.mu.Lock()
 		l.f.rounds = l.base
+		l.f.pace.begin(l.base)
 		l.f.mu.Unlock()
 	}
 	l.f.begun.Add(1)
@@ -267,6 +160,9 @@ func (l *fanLoad) message(w *worker, c *conn, seq uint64, now int64) {
 	if came {
 		w.rec.now.messages++
 		w.rec.now.bytes += uint64(w.run.pattern.size)
+		if c.target > 0 {
+			w.rec.place(c.target).deliveries++
+		}
 	}
 	if seq < c.credited {
 		w.error(Late, 1, c, "the delivery came after the timeout", now)
@@ -276,6 +172,9 @@ func (l *fanLoad) message(w *worker, c *conn, seq uint64, now int64) {
 	}
 	if sent := l.f.at(seq).Load(); w.run.measured(sent) {
 		w.rec.time(deliveryTime, now-sent)
+		if c.target > 0 {
+			w.rec.place(c.target).time(now - sent)
+		}
 		if !came {
 			w.rec.now.afterEnd++
 		}
@@ -291,6 +190,7 @@ func (l *fanLoad) received(w *worker, c *conn, now int64) {
 			c.quit = true
 			l.joined++
 			l.f.joined.Add(1)
+			l.f.places[c.target].joined.Add(1)
 		}
 		return
 	}
@@ -357,6 +257,7 @@ func (l *fanLoad) ended(w *worker, c *conn, now int64) {
 		if !w.over {
 			w.run.finishEarly("the publisher's connection has ended")
 		}
+		l.f.pace.giveUp(w, l.f, now)
 		return
 	}
 	if !l.counting {
@@ -369,6 +270,9 @@ func (l *fanLoad) ended(w *worker, c *conn, now int64) {
 	}
 	if overdue > 0 {
 		w.error(Timeout, overdue, c, "no delivery", now)
+		if c.target > 0 {
+			w.rec.place(c.target).overdue += overdue
+		}
 	}
 	w.rec.now.cut += rest
 	if !w.over { // the others go on without it
@@ -390,7 +294,7 @@ func (l *fanLoad) scan(w *worker, now int64) {
 		if c.state != open || isPublisher(w, c) {
 			continue
 		}
-		for c.credited < published && now-l.f.at(c.credited).Load() > timeout {
+		for c.credited < published && now-l.f.leaving(c.credited).Load() > timeout {
 			l.credit(c, c.credited+1)
 		}
 	}

@@ -23,6 +23,13 @@ func (h *histogram) record(ns int64) {
 	}
 }
 
+// recordTimes adds the same time n times.
+func (h *histogram) recordTimes(ns int64, n uint64) {
+	if err := h.h.RecordValues(min(max(ns, 0), highest), int64(n)); err != nil {
+		panic("bench: " + err.Error()) // impossible: the value is in range
+	}
+}
+
 // merge adds the values of other. Figures of several workers or intervals are combined only in this way: percentiles are never averaged.
 func (h *histogram) merge(other *histogram) {
 	if dropped := h.h.Merge(other.h); dropped != 0 {

@@ -20,7 +20,7 @@ var pages = template.Must(template.New("page").Parse(pageText))
 func (r *Result) WriteHTML(w io.Writer) error {
 	s := r.section()
 	p := &page{
-		Title: fmt.Sprintf("netbench %s %s", r.Mode, r.Parameters.Addr), Kind: "netbench " + string(r.Mode),
+		Title: fmt.Sprintf("netbench %s %s", r.Mode, r.addrText()), Kind: "netbench " + string(r.Mode),
 		Heading: s.Heading, Lead: append([]string{s.Line}, r.circumstances()...), Runs: []*section{s},
 	}
 	s.Heading, s.Line = "", "" // said at the top
@@ -108,11 +108,14 @@ func (r *Result) section() *section {
 		layers = "," + layers
 	}
 	s := &section{
-		Heading: title + space + "· " + p.Addr,
+		Heading: title + space + "· " + r.addrText(),
 		Line:    fmt.Sprintf("%s%s, %d B messages, %s measured", r.shape(), layers, p.SizeBytes, timeTick(1e6*r.Totals.MeasuredS)),
 		Alarms:  []alarm{r.status()}, Tiles: r.tiles(), Latency: r.latencyView(), Steps: r.stepViews(),
 		Server: serverFigures(r, series, note), Errors: r.ErrorSamples,
 		Facts: []facts{{"Parameters", pairs(r.Parameters)}, {"Machine", pairs(r.Machine)}, {"Totals", pairs(r.Totals)}, {"Client", pairs(r.Client)}},
+	}
+	for i := range r.Addresses {
+		s.Facts = append(s.Facts, facts{"Subscribers at " + r.Addresses[i].Addr, pairs(r.Addresses[i])})
 	}
 	if p.WarmupS > 0 {
 		s.Line += fmt.Sprintf(" after %s of warm-up", timeTick(1e6*p.WarmupS))
@@ -198,6 +201,10 @@ func pairs(of any) [][2]string {
 	v := reflect.ValueOf(of)
 	var list [][2]string
 	for i := range v.NumField() {
+		if v.Type().Field(i).Anonymous {
+			list = append(list, pairs(v.Field(i).Interface())...)
+			continue
+		}
 		text := fmt.Sprint(v.Field(i).Interface())
 		switch f := v.Field(i); f.Kind() {
 		case reflect.Float64:

@@ -38,6 +38,7 @@ const (
 	MaxDepth   = 1 << 16
 	MaxRate    = 100e6
 	MaxSources = 250
+	MaxTargets = 16 // addresses of Plan.Subscribe
 )
 
 // Plan describes one run: which server to load, and how. A mode ignores the fields that it does not use. A zero value of any field except
@@ -58,8 +59,8 @@ type Plan struct {
 	Seed     uint64        // of the bytes sent and of Poisson arrivals. 1
 
 	Depth       int           // echo, rate, search: messages in flight per connection. 1
-	Rate        float64       // rate: messages per second in all; search: the first rate tried. 1000. idle: of the active ones. 100
-	Arrival     string        // rate, search: Uniform or Poisson. Uniform
+	Rate        float64       // rate: messages per second in all; search: the first rate tried. 1000. idle: of the active ones. 100. fanout: of the publisher; 0: as fast as the subscribers get them
+	Arrival     string        // rate, search, fanout with Rate: Uniform or Poisson. Uniform
 	Messages    int           // churn: messages per connection. 1
 	Linger0     bool          // churn: close with a reset, which leaves no port in TIME_WAIT
 	Active      int           // idle: connections that exchange messages. 0
@@ -67,7 +68,8 @@ type Plan struct {
 	ConnectRate float64       // ramp: new connections per second. 500
 	Every       time.Duration // ramp: time between two messages of one connection. 1 s
 	Stream      bool          // fanout: the publisher does not wait for the round to end
-	Window      int           // fanout with Stream: bytes the publisher may be ahead of the slowest subscriber. 256 KiB
+	Window      int           // fanout with Stream or Rate: bytes the publisher may be ahead of the slowest subscriber. 256 KiB
+	Subscribe   string        // fanout: addresses as Addr, separated by commas, to which the subscribers connect in turn. "" stands for Addr
 	P99         time.Duration // search: the limit. 5 ms
 	Step        time.Duration // search: measured part of each step. 2 s
 
@@ -122,7 +124,9 @@ func (p Plan) WithDefaults() Plan {
 	if p.Mode == Idle {
 		or(&p.Rate, 100)
 	}
-	or(&p.Rate, 1000)
+	if p.Mode != Fanout {
+		or(&p.Rate, 1000)
+	}
 	or(&p.Arrival, Uniform)
 	or(&p.Messages, 1)
 	or(&p.ConnectRate, 500)
@@ -137,7 +141,7 @@ func (p Plan) WithDefaults() Plan {
 // Validate returns a *PlanError for the first invalid field, after WithDefaults. It does not ask the operating system.
 func (p Plan) Validate() error {
 	p = p.WithDefaults()
-	if err := p.validateAddr(); err != nil {
+	if err := p.validateAddr("addr"); err != nil {
 		return err
 	}
 	for _, c := range []struct {
@@ -151,7 +155,7 @@ func (p Plan) Validate() error {
 		{"threads", float64(p.Threads), 1, 1024, "threads"},
 		{"sources", float64(p.Sources), 0, MaxSources, "addresses"},
 		{"depth", float64(p.Depth), 1, MaxDepth, "messages"},
-		{"rate", p.Rate, 0.01, MaxRate, "messages per second"},
+		{"rate", cmp.Or(p.Rate, 1), 0.01, MaxRate, "messages per second"}, // fanout can do without
 		{"messages", float64(p.Messages), 1, 1 << 20, "messages"},
 		{"active", float64(p.Active), 0, MaxConns, "connections"},
 		{"connect-rate", p.ConnectRate, 0.01, 1e6, "connections per second"},
@@ -176,11 +180,12 @@ func (p Plan) Validate() error {
 
 func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
-func (p *Plan) validateAddr() error {
+// validateAddr checks Addr, and calls it field.
+func (p *Plan) validateAddr(field string) error {
 	const use = "use host:port, such as 127.0.0.1:7777, or unix:PATH"
 	if path, ok := strings.CutPrefix(p.Addr, "unix:"); ok {
 		if path == "" || strings.ContainsRune(path, 0) {
-			return &PlanError{"addr", strconv.Quote(p.Addr), use}
+			return &PlanError{field, strconv.Quote(p.Addr), use}
 		}
 		if p.Sources > 0 {
 			return &PlanError{"sources", strconv.Itoa(p.Sources), "a unix socket has no source address; leave it out"}
@@ -189,22 +194,24 @@ func (p *Plan) validateAddr() error {
 	}
 	host, port, err := net.SplitHostPort(p.Addr)
 	if n, e := strconv.ParseUint(port, 10, 16); err != nil || e != nil || n == 0 {
-		return &PlanError{"addr", strconv.Quote(p.Addr), use}
+		return &PlanError{field, strconv.Quote(p.Addr), use}
 	}
 	if ip := net.ParseIP(host); p.Sources > 0 && (ip == nil || ip.To4() == nil || !ip.IsLoopback()) && host != "" {
 		return &PlanError{"sources", strconv.Itoa(p.Sources),
-			"the source addresses are 127.0.0.2 and up, so -addr must be a 127.x.x.x address; leave it out otherwise"}
+			"the source addresses are 127.0.0.2 and up, so -" + field + " must be a 127.x.x.x address; leave it out otherwise"}
 	}
 	return nil
 }
 
 func (p *Plan) validateMode() error {
+	if p.Subscribe != "" && p.Mode != Fanout {
+		return &PlanError{"subscribe", strconv.Quote(p.Subscribe), "only fanout has subscribers; leave it out"}
+	}
+	if p.Arrival != Uniform && p.Arrival != Poisson && (p.Mode == Rate || p.Mode == Search || p.Mode == Fanout) {
+		return &PlanError{"arrival", strconv.Quote(p.Arrival), "use uniform or poisson"}
+	}
 	switch p.Mode {
-	case Echo, Churn:
-	case Rate, Search:
-		if p.Arrival != Uniform && p.Arrival != Poisson {
-			return &PlanError{"arrival", strconv.Quote(p.Arrival), "use uniform or poisson"}
-		}
+	case Echo, Churn, Rate, Search:
 	case Idle:
 		if p.Active > p.Conns {
 			return &PlanError{"active", strconv.Itoa(p.Active), fmt.Sprintf("there are only %d connections; raise -conns", p.Conns)}
@@ -213,6 +220,7 @@ func (p *Plan) validateMode() error {
 		if p.Size < headerSize {
 			return &PlanError{"size", strconv.Itoa(p.Size), fmt.Sprintf("fanout needs the %d byte header in each message; use %d or more", headerSize, headerSize)}
 		}
+		return p.validateFanout()
 	case Ramp:
 		if need := float64(p.Conns) / p.ConnectRate; need > p.Duration.Seconds() {
 			return &PlanError{"duration", p.Duration.String(), fmt.Sprintf(
@@ -222,4 +230,33 @@ func (p *Plan) validateMode() error {
 		return &PlanError{"mode", strconv.Quote(string(p.Mode)), "use echo, rate, churn, idle, fanout, ramp or search"}
 	}
 	return nil
+}
+
+// validateFanout checks what only fanout has.
+func (p Plan) validateFanout() error {
+	if p.Stream && p.Rate > 0 {
+		return &PlanError{"stream", "", "it sends as fast as the subscribers get it; leave it out with -rate"}
+	}
+	list := p.subscribe()
+	if len(list) > MaxTargets || len(list) > p.Conns {
+		return &PlanError{"subscribe", strconv.Quote(p.Subscribe), fmt.Sprintf("use %d addresses at most, and no more than there are subscribers", MaxTargets)}
+	}
+	for _, p.Addr = range list {
+		if err := p.validateAddr("subscribe"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// subscribe returns the addresses of Subscribe.
+func (p *Plan) subscribe() []string {
+	if p.Subscribe == "" {
+		return nil
+	}
+	list := strings.Split(p.Subscribe, ",")
+	for i := range list {
+		list[i] = strings.TrimSpace(list[i])
+	}
+	return list
 }

@@ -76,6 +76,9 @@ func (w *worker) blame(c *conn, v verdict, now int64) {
 	if w.run.sampling() {
 		where = fmt.Sprintf("near message %d of stream %d", c.v.next, c.v.id)
 	}
+	if w.run.fan != nil {
+		w.blamePlace(c, v)
+	}
 	if w.run.measured(now) {
 		w.rec.now.spoiled += uint64(v.wrong) + uint64(v.lost)
 		if v.misfit {

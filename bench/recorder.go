@@ -11,7 +11,7 @@ const (
 	pacingLag                         // rate: how late the client was by itself
 	connectTime                       // from connect to connected
 	cycleTime                         // churn: from connect to the last byte
-	deliveryTime                      // fanout: from the publisher's send to one subscriber
+	deliveryTime                      // fanout: from the publisher's send to one subscriber; with a rate from the planned send
 	roundTime                         // fanout: to the last subscriber
 	handshakeTime                     // TLS: from connected to the end of the handshake
 	upgradeTime                       // WebSocket: from the request to the answer
@@ -52,6 +52,38 @@ type chunk struct {
 	cut        uint64 // messages under way, or waiting, when their connection ended
 	errors     ErrorCounts
 	times      [distributions]*histogram // nil until something is recorded
+	places     []place                   // fanout with Plan.Subscribe: by target
+}
+
+// place is what came for the subscribers at one address.
+type place struct {
+	deliveries uint64 // right ones that came in the measured part
+	// Of the whole run.
+	lost, doubled, disordered, overdue, wrong uint64
+	times                                     *histogram // nil until something is recorded
+}
+
+// add merges what other holds into p.
+func (p *place) add(other *place) {
+	p.deliveries += other.deliveries
+	p.lost += other.lost
+	p.doubled += other.doubled
+	p.disordered += other.disordered
+	p.overdue += other.overdue
+	p.wrong += other.wrong
+	if other.times != nil && other.times.count() > 0 {
+		if p.times == nil {
+			p.times = newHistogram()
+		}
+		p.times.merge(other.times)
+	}
+}
+
+// grow makes places up to number n.
+func (c *chunk) grow(n int) {
+	for len(c.places) <= n {
+		c.places = append(c.places, place{})
+	}
 }
 
 // recycle gives an empty c back to the pool.
@@ -61,7 +93,13 @@ func (c *chunk) recycle() {
 			h.reset()
 		}
 	}
-	*c = chunk{times: c.times}
+	for i, p := range c.places {
+		if p.times != nil && p.times.count() > 0 {
+			p.times.reset()
+		}
+		c.places[i] = place{times: p.times}
+	}
+	*c = chunk{times: c.times, places: c.places}
 	chunks.Put(c)
 }
 
@@ -94,6 +132,10 @@ func (c *chunk) add(other *chunk) {
 		}
 		c.times[d].merge(h)
 	}
+	c.grow(len(other.places) - 1)
+	for i := range other.places {
+		c.places[i].add(&other.places[i])
+	}
 }
 
 // chunks are reused: each holds histograms of 250 KiB.
@@ -121,6 +163,28 @@ func (r *recorder) time(d distribution, ns int64) {
 		r.now.times[d] = h
 	}
 	h.record(ns)
+}
+
+// times records the same time n times.
+func (r *recorder) times(d distribution, ns int64, n uint64) {
+	if r.now.times[d] == nil {
+		r.now.times[d] = newHistogram()
+	}
+	r.now.times[d].recordTimes(ns, n)
+}
+
+// place returns what is recorded of a target's subscribers.
+func (r *recorder) place(n int32) *place {
+	r.now.grow(int(n))
+	return &r.now.places[n]
+}
+
+// time records how long a delivery took.
+func (p *place) time(ns int64) {
+	if p.times == nil {
+		p.times = newHistogram()
+	}
+	p.times.record(ns)
 }
 
 // begin says when the measured part begins.

@@ -14,6 +14,7 @@ func (r *Result) WriteTable(w io.Writer) error {
 	r.about(t)
 	r.throughput(t)
 	r.latencies(t)
+	r.addresses(t)
 	r.cost(t)
 	r.errorList(t)
 	if len(r.Steps) > 0 {
@@ -68,7 +69,7 @@ func (r *Result) errorSummary() string {
 func (r *Result) about(t *table) {
 	p := &r.Parameters
 	t.line("")
-	t.line("%-9s%s%s, %s, %d B messages, %s measured after %s, %d thread(s), seed %d", r.Mode, p.Addr, r.layerText(), r.shape(),
+	t.line("%-9s%s%s, %s, %d B messages, %s measured after %s, %d thread(s), seed %d", r.Mode, r.addrText(), r.layerText(), r.shape(),
 		p.SizeBytes, seconds(r.Totals.MeasuredS), seconds(p.WarmupS), r.Client.Threads, p.Seed)
 	m := &r.Machine
 	t.line("%-9s%s/%s %s, %s, %s, %s, %d files, %s", "machine", m.OS, m.Arch, m.Kernel, m.CPU, m.coresText(), m.GoVersion,
@@ -126,6 +127,9 @@ func (r *Result) shape() string {
 		}
 	case Fanout:
 		s = fmt.Sprintf("1 publisher, %d subscribers, the publisher waits for all of them", p.Conns)
+		if p.RatePerS > 0 {
+			s = fmt.Sprintf("1 publisher, %s msg/s, %s, %d subscribers, at most %d B ahead of the slowest", number(p.RatePerS), p.Arrival, p.Conns, p.WindowBytes)
+		}
 		if p.Stream {
 			s = fmt.Sprintf("1 publisher, %d subscribers, the publisher at most %d B ahead of the slowest", p.Conns, p.WindowBytes)
 		}
@@ -159,7 +163,11 @@ func (r *Result) throughput(t *table) {
 	}
 	if s.Planned > 0 {
 		t.line("%-12s%14s   %d planned in the measured part", "asked", perSecond(s.AskedPerS), s.Planned)
-		t.line("%-12s%14s   in the measured part", "sent", perSecond(s.SentPerS))
+		sent := "in the measured part"
+		if r.Mode == Fanout {
+			sent = "by the publisher in the measured part; each is asked to be delivered to every subscriber"
+		}
+		t.line("%-12s%14s   %s", "sent", perSecond(s.SentPerS), sent)
 	}
 	if s.AfterEnd > 0 {
 		t.line("%-12s%14s   %d replies, counted in the latencies only", "after end", "", s.AfterEnd)
@@ -188,6 +196,28 @@ func (r *Result) latencies(t *table) {
 	for _, d := range list {
 		t.line("  %-12s%s", d.Name, d.About)
 	}
+}
+
+// addresses tells what the subscribers at each address got.
+func (r *Result) addresses(t *table) {
+	if len(r.Addresses) == 0 {
+		return
+	}
+	t.line("")
+	t.line("%-24s%12s %12s %14s %9s %9s %9s %8s %8s %8s %8s %8s", "subscribers at", "number", "deliveries", "per second", "p50", "p99", "max",
+		"lost", "doubled", "disorder", "wrong", "overdue")
+	for _, a := range r.Addresses {
+		t.line("%-24s%12d %12d %14s %9s %9s %9s %8d %8d %8d %8d %8d", a.Addr, a.Subscribers, a.Deliveries, perSecond(a.DeliveriesPerS),
+			duration(a.P50), duration(a.P99), duration(a.Max), a.Lost, a.Doubled, a.OutOfOrder, a.Wrong, a.Overdue)
+	}
+}
+
+// addrText returns the server's address, and those of the subscribers.
+func (r *Result) addrText() string {
+	if r.Parameters.Subscribe == "" {
+		return r.Parameters.Addr
+	}
+	return r.Parameters.Addr + " to " + r.Parameters.Subscribe
 }
 
 func (r *Result) cost(t *table) {

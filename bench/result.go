@@ -34,10 +34,12 @@ type Result struct {
 	// Distributions are the times measured; the first is the one the mode is judged by.
 	Distributions []Distribution `json:"distributions"`
 	Series        []Point        `json:"series"`
-	Client        Client         `json:"client"`
-	Server        *Server        `json:"server"`   // nil without Plan.PID
-	Steps         []Step         `json:"steps"`    // search only, in the order they were run
-	Warnings      []string       `json:"warnings"` // what a reader must know before using the figures
+	// Addresses has what came at each address of Plan.Subscribe, in its order. It is empty without.
+	Addresses []Address `json:"addresses"`
+	Client    Client    `json:"client"`
+	Server    *Server   `json:"server"`   // nil without Plan.PID
+	Steps     []Step    `json:"steps"`    // search only, in the order they were run
+	Warnings  []string  `json:"warnings"` // what a reader must know before using the figures
 }
 
 // Parameters is the plan as it was run, defaults set.
@@ -62,6 +64,7 @@ type Parameters struct {
 	EveryS          float64 `json:"every_s"`
 	Stream          bool    `json:"stream"`
 	WindowBytes     int     `json:"window_bytes"`
+	Subscribe       string  `json:"subscribe"` // fanout: addresses of the subscribers; "": that of the publisher
 	P99LimitUS      float64 `json:"p99_limit_us"`
 	StepS           float64 `json:"step_s"`
 	PID             int     `json:"pid"`
@@ -89,13 +92,13 @@ type Machine struct {
 // Totals are the sums of a run.
 type Totals struct {
 	MeasuredS     float64 `json:"measured_s"`     // length of the measured part
-	AskedPerS     float64 `json:"asked_per_s"`    // rate, idle, ramp: what the plan asks for; 0 for closed loops
+	AskedPerS     float64 `json:"asked_per_s"`    // rate, idle, ramp: what the plan asks for; fanout with a rate: deliveries; 0 for closed loops
 	SentPerS      float64 `json:"sent_per_s"`     // messages that left within the measured part
 	Messages      uint64  `json:"messages"`       // replies, or for fanout deliveries, that came within the measured part and were right
 	MessagesPerS  float64 `json:"messages_per_s"` // achieved: Messages by MeasuredS
 	BytesPerS     float64 `json:"received_bytes_per_s"`
 	FellBehind    bool    `json:"fell_behind"`         // the server did not keep up with what was asked
-	Planned       uint64  `json:"messages_planned"`    // rate, idle, ramp: due in the measured part
+	Planned       uint64  `json:"messages_planned"`    // rate, idle, ramp, fanout with a rate (deliveries): due in the measured part
 	AfterEnd      uint64  `json:"messages_after_end"`  // right replies to messages of the measured part that came after it
 	Sent          uint64  `json:"messages_sent"`       // whole run
 	Unanswered    uint64  `json:"messages_unanswered"` // whole run: under way or due when their connection ended
@@ -141,6 +144,21 @@ type Distribution struct {
 	Curve []CurvePoint `json:"curve"` // the full percentile curve
 
 	times *histogram
+}
+
+// Address is what the subscribers at one address got from the publisher: fanout. Deliveries are those of the measured part, and the latency is
+// that of the messages that were due, or sent, there. All other counts are of the whole run; each is among Errors too.
+type Address struct {
+	Addr           string  `json:"addr"`
+	Subscribers    int     `json:"subscribers"` // connected when the load began
+	Deliveries     uint64  `json:"deliveries"`
+	DeliveriesPerS float64 `json:"deliveries_per_s"`
+	Lost           uint64  `json:"lost"`         // skipped: a later message came instead
+	Doubled        uint64  `json:"doubled"`      // came again
+	OutOfOrder     uint64  `json:"out_of_order"` // came after one that was sent later; counted as lost before that
+	Wrong          uint64  `json:"wrong"`        // bytes, or for WebSocket a message, that were never sent
+	Overdue        uint64  `json:"overdue"`      // did not come within Plan.Timeout, nor later
+	Summary
 }
 
 // CurvePoint is a point of the percentile curve: Percentile of the values are at most Latency; Count of them.

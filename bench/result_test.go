@@ -59,7 +59,7 @@ func TestResultsMatchTheSchema(t *testing.T) {
 	flip := peer(t, echoes(64, func(n int, m []byte) []byte { m[20] ^= 1; return m }))
 	for name, p := range map[string]Plan{
 		"echo": short(Echo, echo), "rate": short(Rate, echo), "churn": short(Churn, echo), "idle": short(Idle, echo),
-		"fanout": short(Fanout, peer(t, broadcast())), "errors": short(Rate, flip),
+		"fanout": short(Fanout, peer(t, broadcast())), "nodes": fanoutOverNodes(t, 2, 0, nil), "errors": short(Rate, flip),
 		"search": {Mode: Search, Addr: echo, Conns: 2, Step: 100 * time.Millisecond, Duration: 200 * time.Millisecond, Warmup: -1},
 	} {
 		if _, err := newProbe(os.Getpid()); err == nil {

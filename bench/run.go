@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -72,9 +71,7 @@ func (p *Plan) interval() time.Duration {
 // run is the state that the goroutines of a run share.
 type run struct {
 	plan     Plan
-	target   *target
-	tls      *tls.Config // nil without TLS
-	request  string      // for WebSocket, up to the key; "" without
+	targets  []*target // that of Plan.Addr first
 	pattern  *pattern
 	fan      *fan // fanout only
 	base     time.Time
@@ -87,7 +84,6 @@ type run struct {
 	end   atomic.Int64 // when the load ends: nothing new is sent
 	grace atomic.Int64 // how long replies are waited for after the end
 
-	chosen  atomic.Int32  // number of the address that all connections go to; -1 until one has worked
 	open    atomic.Int64  // connections open now
 	unready atomic.Int32  // workers that are not ready for the load
 	ready   chan struct{} // closed when there is none
@@ -181,27 +177,20 @@ func newRun(ctx context.Context, plan Plan) (*run, error) {
 	if limit := descriptorLimit(); limit != 0 && uint64(plan.total()+spareDescriptors) > limit {
 		return nil, descriptorAdvice(plan.total())
 	}
-	to, err := resolve(ctx, &plan)
-	if err != nil {
-		return nil, err
-	}
-	config, err := plan.tlsConfig()
+	targets, err := plan.targets(ctx)
 	if err != nil {
 		return nil, err
 	}
 	r := &run{
-		plan: plan, target: to, tls: config, pattern: plan.pattern(), base: time.Now().Add(-headStart),
+		plan: plan, targets: targets, pattern: plan.pattern(), base: time.Now().Add(-headStart),
 		interval: plan.interval(), chunks: make(chan *chunk, 64),
 		ready: make(chan struct{}), changed: make(chan struct{}),
 	}
-	r.chosen.Store(-1)
 	r.end.Store(forever)
 	r.grace.Store(int64(plan.Timeout))
-	if plan.WS != "" {
-		r.request = plan.upgradeRequest()
-	}
 	if plan.Mode == Fanout {
 		r.fan = newFan(&plan, r.pattern.wire())
+		r.fan.places = make([]audience, len(targets))
 	}
 	return r, nil
 }

@@ -73,7 +73,7 @@ func upgradeAccept(key string) string {
 func (w *worker) beginUpgrade(c *conn, now int64) {
 	c.state = upgrading
 	c.ws = &webSocket{since: now}
-	c.ws.out = append(append(append(c.ws.out, w.run.request...), w.run.pattern.upgradeKey(c.v.id)...), "\r\n\r\n"...)
+	c.ws.out = append(append(append(c.ws.out, w.targets[c.target].request...), w.run.pattern.upgradeKey(c.v.id)...), "\r\n\r\n"...)
 	w.sendRequest(c)
 }
 

@@ -55,13 +55,12 @@ type load interface {
 
 // A worker is a reactor on its own thread: one goroutine that serves a part of the run's connections.
 type worker struct {
-	run    *run
-	n      int // its number
-	load   load
-	target *target
-	tls    *tls.Config // nil without TLS
-	poll   *poller
-	rec    *recorder
+	run     *run
+	n       int // its number
+	load    load
+	targets []*target // those of the run
+	poll    *poller
+	rec     *recorder
 
 	conns   []conn
 	live    []int32 // connections the load sends on, in turn
@@ -85,18 +84,26 @@ func newWorker(r *run, n, conns int) (*worker, error) {
 		return nil, err
 	}
 	w := &worker{
-		run: r, n: n, target: r.target.clone(), poll: poll, rec: newRecorder(r.chunks, int64(r.interval)),
+		run: r, n: n, poll: poll, rec: newRecorder(r.chunks, int64(r.interval)),
 		conns: make([]conn, conns), live: make([]int32, 0, conns),
 		events: make([]event, eventsAtOnce), in: make([]byte, readBuffer), out: make([]byte, writeBuffer),
 	}
-	if w.tls = r.tls; r.plan.TLSResume {
-		w.tls = r.tls.Clone()
-		w.tls.ClientSessionCache = tls.NewLRUClientSessionCache(1) // one server; a worker does not wait for another one's lock
+	for _, t := range r.targets {
+		t = t.clone()
+		if r.plan.TLSResume {
+			t.tls = t.tls.Clone()
+			t.tls.ClientSessionCache = tls.NewLRUClientSessionCache(1) // one server; a worker does not wait for another one's lock
+		}
+		w.targets = append(w.targets, t)
 	}
 	for i := range w.conns {
 		c := &w.conns[i]
 		c.index, c.fd = int32(i), -1
-		c.restart(uint32(n + i*r.plan.Threads))
+		number := n + i*r.plan.Threads
+		if others := len(w.targets) - 1; others > 0 && number > 0 { // subscribers, dealt to the addresses in turn
+			c.target = 1 + int32((number-1)%others)
+		}
+		c.restart(uint32(number))
 	}
 	return w, nil
 }

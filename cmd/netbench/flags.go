@@ -65,9 +65,15 @@ var commands = []command{
 		name: "fanout", about: "send from one publisher to many subscribers",
 		text: "For servers that send what one client sends to every other client, such as echoserver -mode broadcast. One\n" +
 			"connection publishes, -conns subscribe. The publisher sends the next message when all subscribers have got the one\n" +
-			"before. With -stream it does not wait, but stays at most -window bytes ahead of the slowest subscriber.",
-		examples: []string{"-conns 1000", "-conns 100 -size 32 -stream", "-conns 100 -stream -window 65536"},
-		flags:    []string{"stream", "window"},
+			"before. With -stream it does not wait, but stays at most -window bytes ahead of the slowest subscriber. With -rate it\n" +
+			"sends at planned times, and latency counts from these, also for a message that has to wait for the window.\n\n" +
+			"For servers on several nodes, -subscribe has the addresses of the subscribers, and -addr that of the publisher. What\n" +
+			"came at each address is told by itself: deliveries, latency, and which messages were lost, doubled or out of order.\n" +
+			"Publisher and subscribers are connections of this one process and have one clock, so latencies are right whatever\n" +
+			"clocks the nodes have. To nodes on other machines they include the network from here and back.",
+		examples: []string{"-conns 1000", "-conns 100 -size 32 -stream", "-conns 100 -stream -window 65536", "-conns 1000 -rate 100",
+			"-conns 3000 -rate 100 -subscribe 127.0.0.1:7777,127.0.0.1:7778,127.0.0.1:7779"},
+		flags: []string{"subscribe", "rate", "arrival", "stream", "window"},
 	},
 	{
 		name: "ramp", about: "add connections at a fixed rate",
@@ -131,8 +137,9 @@ func define(fs *flag.FlagSet, c *config) {
 	fs.BoolVar(&p.WSText, "ws-text", false, "send text messages. Their bytes are ASCII. Without it messages are binary.")
 	fs.BoolVar(&p.TLSResume, "tls-resume", false, "resume TLS sessions. Each reactor remembers the last one.")
 	fs.IntVar(&p.Depth, "depth", d.Depth, "largest `number` of messages in flight on each connection.")
-	fs.Float64Var(&p.Rate, "rate", d.Rate,
-		say("`number` of messages per second, all connections together.", bench.Search, "`number` of messages per second in the first step."))
+	rate := say("`number` of messages per second, all connections together.", bench.Search, "`number` of messages per second in the first step.")
+	fs.Float64Var(&p.Rate, "rate", d.Rate, say(rate, bench.Fanout, "`number` of messages per second that the publisher sends. Without it, it sends as the subscribers get them."))
+	fs.StringVar(&p.Subscribe, "subscribe", "", fmt.Sprintf("`addresses` of the subscribers, separated by commas, %d at most, each as -addr. They take turns.\nThe default is -addr.", bench.MaxTargets))
 	fs.StringVar(&p.Arrival, "arrival", d.Arrival, "`name` of the distribution of the planned times: uniform (equal gaps) or poisson (like many\nindependent clients).")
 	fs.IntVar(&p.Messages, "messages", d.Messages, "`number` of messages on each connection.")
 	fs.BoolVar(&p.Linger0, "linger0", false, "close with a reset, which leaves no port in TIME_WAIT.")
@@ -141,7 +148,7 @@ func define(fs *flag.FlagSet, c *config) {
 	fs.Float64Var(&p.ConnectRate, "connect-rate", d.ConnectRate, "`number` of new connections per second.")
 	fs.DurationVar(&p.Every, "every", d.Every, "`time` between two messages of one connection.")
 	fs.BoolVar(&p.Stream, "stream", false, "send without waiting for the subscribers, see -window.")
-	fs.IntVar(&p.Window, "window", d.Window, "with -stream: largest number of `bytes` that the publisher is ahead of the slowest subscriber.")
+	fs.IntVar(&p.Window, "window", d.Window, "with -stream or -rate: largest number of `bytes` that the publisher is ahead of the slowest subscriber.")
 	fs.DurationVar(&p.P99, "p99", d.P99, "`time` under which the 99th percentile of latency must stay.")
 	fs.DurationVar(&p.Step, "step", d.Step, "`time` of the measured part of each step.")
 	fs.StringVar(&c.json, "json", "", "`file` for the result as JSON, as bench/schema.json describes it. - stands for standard output, in\nplace of the table.")

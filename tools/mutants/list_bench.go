@@ -42,7 +42,7 @@ var inBench = []mutant{
 	{"a connection to itself counts", "bench/dial.go",
 		"		return ok && l.Port == r.Port && l.Addr == r.Addr\n", "		return ok && l.Port == r.Port && l.Addr != r.Addr\n", "./bench TestToItself|TestReachesItself"},
 	{"only the first address of a host is tried", "bench/dial.go",
-		"chosen < 0 && int(c.to)+1 < len(w.target.list) {", "chosen < 0 && int(c.to) < 0 {", "./bench TestEveryAddressIsTried"},
+		"chosen < 0 && int(c.to)+1 < len(to.list) {", "chosen < 0 && int(c.to) < 0 {", "./bench TestEveryAddressIsTried"},
 	{"an error names the last address only", "bench/dial.go",
 		"strings.Join(c.failed.texts, \"; \")", "c.failed.texts[len(c.failed.texts)-1]", "./bench TestErrorNamesEveryAddress"},
 	{"what was offered is what was sent in the whole run", "bench/worker.go",
