@@ -5,7 +5,7 @@ TOOL := go tool
 OURS := ./... ./observe/... ./cmd/echoserver/...
 ALL  := work
 
-.PHONY: measure-observe million all check fmt vet staticcheck imports api test race trials cluster-trials soak bench mutants mutants-sample simulate
+.PHONY: measure-observe million all check fmt vet staticcheck imports api test race trials cluster-trials soak bench mutants mutants-sample simulate measure-cluster
 
 all: check
 
@@ -69,6 +69,10 @@ CONNS ?= 20000
 ARGS  ?=
 million:
 	go run ./tools/million -conns $(CONNS) $(ARGS)
+
+# make measure-cluster   what crossing nodes costs: CPU per delivery on one node and on three, latency, claims, memory per key. Six minutes.
+measure-cluster:
+	go run ./cluster/measure
 
 # Root, strace, ss, nmap, iptables, hping3 and slowhttptest are wanted; what is missing is skipped and says so in the table. The machine should be quiet.
 trials:

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// All figures of the module: go test -run '^$' -bench . ./cluster. Receivers read on goroutines of this process, as everything else is in
+// Figures of one process, for a profile or a comparison; make measure-cluster has those of nodes that are processes: go test -run '^$' -bench . ./cluster. Receivers read on goroutines of this process, as everything else is in
 // it, so CPU per delivery has clients, servers and NATS in it; the difference between one node and three is what crossing costs.
 
 // benchNodes are embedded nodes, the first of which sends, with members in room r.

@@ -39,6 +39,7 @@
 //	room.go, deliver.go                  Broadcast out, and in
 //	claim.go, send.go                    the directory
 //	presence.go, intercept.go, drain.go, stats.go
+//	measure                              what it costs, with nodes that are processes: make measure-cluster
 //
 // docs/decisions/0023-cluster.md has the reasons.
 package cluster
