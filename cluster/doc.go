@@ -38,7 +38,8 @@
 //	queue.go                             the writer: subscriptions, then the machine's messages, then Broadcasts
 //	room.go, deliver.go                  Broadcast out, and in
 //	claim.go, send.go                    the directory
-//	presence.go, intercept.go, drain.go, stats.go
+//	presence.go, intercept.go, drain.go
+//	stats.go, metrics.go                 what is counted, for people and for Prometheus
 //	measure                              what it costs, with nodes that are processes: make measure-cluster
 //
 // docs/decisions/0023-cluster.md has the reasons.

@@ -1,6 +1,8 @@
 package observe
 
 import (
+	"iter"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/servercore-go/servercore/engine"
@@ -13,8 +15,22 @@ import (
 // A scrape takes one Engine.Stats: it waits for nobody and disturbs no loop. The collector may be used by several goroutines at once,
 // before Start too.
 func Collector(e *engine.Engine) prometheus.Collector {
-	c := &collector{engine: e, descs: make(map[string]*prometheus.Desc)}
-	for _, m := range engine.Metrics() {
+	return newCollector(engine.Metrics(), func() iter.Seq[engine.Sample] { return e.Stats().Samples() })
+}
+
+// Source is what has numbers beside those of an engine, declared in the same form: a *cluster.Cluster. Its methods are called by several
+// goroutines at once.
+type Source interface {
+	Metrics() []engine.Metric         // all that Samples may return; they do not change
+	Samples() iter.Seq[engine.Sample] // the values, now
+}
+
+// SourceCollector returns what registers a source with Prometheus: one metric for each that it declares. A scrape takes one Source.Samples.
+func SourceCollector(s Source) prometheus.Collector { return newCollector(s.Metrics(), s.Samples) }
+
+func newCollector(metrics []engine.Metric, samples func() iter.Seq[engine.Sample]) *collector {
+	c := &collector{samples: samples, descs: make(map[string]*prometheus.Desc)}
+	for _, m := range metrics {
 		c.descs[m.Name] = prometheus.NewDesc(m.Name, m.Help, m.Labels, nil)
 	}
 	for _, b := range engine.HistogramBounds() {
@@ -24,9 +40,9 @@ func Collector(e *engine.Engine) prometheus.Collector {
 }
 
 type collector struct {
-	engine *engine.Engine
-	descs  map[string]*prometheus.Desc // by name; not changed after Collector
-	bounds []float64                   // of histograms, in seconds
+	samples func() iter.Seq[engine.Sample]
+	descs   map[string]*prometheus.Desc // by name; not changed after newCollector
+	bounds  []float64                   // of histograms, in seconds
 }
 
 // Describe implements prometheus.Collector.
@@ -38,7 +54,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	for s := range c.engine.Stats().Samples() {
+	for s := range c.samples() {
 		d := c.descs[s.Name]
 		switch s.Kind {
 		case engine.KindHistogram:

@@ -32,7 +32,7 @@
 //
 // # Parts
 //
-// collector.go: Collector. handler.go: Handler, Options. stream.go: /events. snapshot.go: what it sends. sessions.go, query.go: /sessions
+// collector.go: Collector, Source. handler.go: Handler, Options. stream.go: /events. snapshot.go: what it sends. sessions.go, query.go: /sessions
 // and /closed. health.go: /healthz, /readyz. admin.go: what Admin adds, and who may
 // use it. page.html, page.js: the page. grafana: a dashboard and alert rules. measure: what looking costs.
 package observe

@@ -28,6 +28,10 @@ type Options struct {
 	// Logger gets a line for each action, with the client's address. Default: slog.Default.
 	Logger *slog.Logger
 
+	// Sources have numbers of other parts of the program, such as a *cluster.Cluster. They are in /metrics and on the page with those of the
+	// engine. Two of one kind would have the same names: register them by hand, with labels.
+	Sources []Source
+
 	// Interval is the time between two snapshots for the page, however many clients have it open. Default: 1 s; at least 100 ms.
 	Interval time.Duration
 
@@ -49,7 +53,8 @@ var page []byte
 var script []byte
 
 // Handler returns what serves the pages of the package's comment. Serve it on an address of its own, which the clients of the engine do not
-// reach: it shows their addresses. Below another path it wants http.StripPrefix, and a slash at the end of the path.
+// reach: it shows their addresses. Below another path it wants http.StripPrefix, and a slash at the end of the path. It
+// panics if two Sources, or a Source and the engine, declare the same name.
 func Handler(e *engine.Engine, o Options) http.Handler {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -67,6 +72,9 @@ func Handler(e *engine.Engine, o Options) http.Handler {
 	own, all := prometheus.NewRegistry(), prometheus.NewRegistry()
 	own.MustRegister(Collector(e))
 	all.MustRegister(Collector(e), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, s := range o.Sources {
+		all.MustRegister(SourceCollector(s))
+	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", asset("text/html; charset=utf-8", page))
 	mux.Handle("GET /page.js", asset("text/javascript; charset=utf-8", script))

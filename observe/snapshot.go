@@ -1,14 +1,15 @@
 package observe
 
 import (
+	"iter"
 	"net/http"
 	"time"
 
 	"github.com/servercore-go/servercore/engine"
 )
 
-// snapshot is what the page gets once in each interval. It has every number of engine.Stats, so that one that is added there is on the
-// page.
+// snapshot is what the page gets once in each interval. It has every number of engine.Stats and of Options.Sources, so that one that is added
+// there is on the page.
 type snapshot struct {
 	At      time.Time            `json:"at"`
 	State   string               `json:"state"`
@@ -31,12 +32,9 @@ const shown = 10
 // takeSnapshot reads the engine. With many sessions most of its time goes into the walk over all of them: see Engine.SessionStats.
 func (h *handler) takeSnapshot() any {
 	l := snapshot{At: time.Now().UTC(), State: h.engine.State().String(), Numbers: make(map[string][]reading)}
-	for s := range h.engine.Stats().Samples() {
-		n := reading{Labels: s.LabelValues, Value: s.Value}
-		if s.Histogram != nil {
-			n.Value, n.Buckets = s.Histogram.Sum.Seconds(), s.Histogram.Buckets[:]
-		}
-		l.Numbers[s.Name] = append(l.Numbers[s.Name], n)
+	l.read(h.engine.Stats().Samples())
+	for _, s := range h.Sources {
+		l.read(s.Samples())
 	}
 	fattest := best[engine.SessionStats]{less: sortedBy("pending", true), size: shown}
 	slowest := best[engine.SessionStats]{less: sortedBy("active", false), size: shown}
@@ -57,6 +55,17 @@ func (h *handler) takeSnapshot() any {
 		l.Closed = append(l.Closed, closedOf(c))
 	}
 	return l
+}
+
+// read adds numbers.
+func (l *snapshot) read(samples iter.Seq[engine.Sample]) {
+	for s := range samples {
+		n := reading{Labels: s.LabelValues, Value: s.Value}
+		if s.Histogram != nil {
+			n.Value, n.Buckets = s.Histogram.Sum.Seconds(), s.Histogram.Buckets[:]
+		}
+		l.Numbers[s.Name] = append(l.Numbers[s.Name], n)
+	}
 }
 
 func sessionsOf(some []engine.SessionStats) []sessionJSON {
@@ -86,7 +95,11 @@ func (h *handler) serveMeta(w http.ResponseWriter, _ *http.Request) {
 	for _, b := range engine.HistogramBounds() {
 		meta.Bounds = append(meta.Bounds, b.Seconds())
 	}
-	for _, m := range engine.Metrics() {
+	metrics := engine.Metrics()
+	for _, s := range h.Sources {
+		metrics = append(metrics, s.Metrics()...)
+	}
+	for _, m := range metrics {
 		meta.Metrics = append(meta.Metrics, metric{m.Name, m.Help, m.Kind.String(), m.Unit, m.Labels})
 	}
 	writeJSON(w, meta)
