@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -251,6 +252,32 @@ func TestSendWaitsForTheClaim(t *testing.T) {
 	must(t, await(t, claimed, "the claim is granted"))
 	if got := u.end(t); got != "early\nlate\n" {
 		t.Errorf("%q", got)
+	}
+}
+
+// A session whose client reads nothing refuses what does not fit in its queue, and the sender on another node is told so. What was accepted
+// arrives, once and in order.
+func TestSendToAFullSession(t *testing.T) {
+	nodes := three(t)
+	u := nodes[1].connect()
+	must(t, nodes[1].Claim(ctx(t), "k", u))
+	eventually(t, "it is known", func() bool { return nodes[0].Holder("k") == nodes[1].ID() })
+	text := strings.Repeat("x", 64<<10)
+	var err error
+	accepted := 0
+	for ; err == nil && accepted < 1000; accepted++ { // 64 MiB: more than any socket holds
+		err = nodes[0].Send(ctx(t), "k", fmt.Appendf(nil, "%d %s\n", accepted, text))
+	}
+	accepted--
+	want(t, "Send", err, session.ErrSendLimit)
+	for i := range accepted {
+		if got := u.line(t); got != fmt.Sprint(i, " ", text) {
+			t.Fatalf("message %d is %.20q", i, got)
+		}
+	}
+	must(t, nodes[0].Send(ctx(t), "k", []byte("there is room again\n")))
+	if got := u.line(t); got != "there is room again" {
+		t.Errorf("%.20q", got)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"strings"
@@ -83,12 +84,21 @@ func connectError(list string, err error) error {
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
 		return fmt.Errorf("%w by NATS at %s: user, password, token or Credentials are not right: %w", ErrRefused, at, err)
+	case isTLS(err):
+		return fmt.Errorf("%w: TLS with NATS at %s fails (Options.TLS): %w", ErrRefused, at, err)
 	case errors.Is(err, nats.ErrNoEchoNotSupported):
 		return fmt.Errorf("%w: 2.2 is needed, at %s: %w", ErrVersion, at, err)
 	case errors.Is(err, nats.ErrNoServers):
 		return fmt.Errorf("%w: no NATS server answers at %s: %w", ErrUnavailable, at, err)
 	}
 	return fmt.Errorf("cluster: connecting to NATS at %s: %w", at, err)
+}
+
+// isTLS reports whether the two sides do not agree on TLS: whether to use it, or on a certificate.
+func isTLS(err error) bool {
+	var alert *net.OpError // crypto/tls reports what the other side objects to so
+	return errors.Is(err, nats.ErrTLS) || errors.Is(err, nats.ErrSecureConnRequired) || errors.Is(err, nats.ErrSecureConnWanted) ||
+		errors.As(err, &alert) && alert.Op == "remote error"
 }
 
 // checkVersion wants what Send needs: to be told that nobody listens.

@@ -30,7 +30,7 @@ var (
 	// ErrOptions: the options contradict one another, or one of them cannot be. The text names the field.
 	ErrOptions = errors.New("cluster: wrong options")
 
-	// ErrRefused: a NATS server, or another node, has refused the name, the secret or the credentials.
+	// ErrRefused: a NATS server, or another node, has refused the name, the secret or the credentials, or TLS with it fails.
 	ErrRefused = errors.New("cluster: refused")
 
 	// ErrVersion: the NATS server is too old. 2.2 is the least.

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/servercore-go/servercore/bench"
 )
 
 // kind is a number of nodes and of members of each.
@@ -119,16 +117,23 @@ func measureRoom(p plan, k kind, round int) ([]figures, error) {
 		_ = bencher.Wait()
 		return nil, err
 	}
-	if err := bencher.Wait(); err != nil {
-		result, _ := bench.ReadResult(&out)
-		if result != nil {
-			return nil, fmt.Errorf("%w: %s %v", err, result.Failure, result.ErrorSamples)
+	var result struct { // of what bench/schema.json describes
+		Failure   string
+		Samples   []any `json:"error_samples"`
+		Addresses []struct {
+			P50 float64 `json:"latency_p50_us"`
+			P99 float64 `json:"latency_p99_us"`
 		}
-		return nil, err
 	}
-	var result bench.Result
+	if err := bencher.Wait(); err != nil {
+		_ = json.Unmarshal(out.Bytes(), &result)
+		return nil, fmt.Errorf("%w: %s %v", err, result.Failure, result.Samples)
+	}
 	if err := json.Unmarshal(out.Bytes(), &result); err != nil {
 		return nil, err
+	}
+	if len(result.Addresses) != len(run) {
+		return nil, fmt.Errorf("netbench tells of %d addresses, not %d", len(result.Addresses), len(run))
 	}
 	for i, a := range result.Addresses {
 		run[i].p50, run[i].p99 = a.P50, a.P99
