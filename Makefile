@@ -5,7 +5,7 @@ TOOL := go tool
 OURS := ./... ./observe/... ./cmd/echoserver/...
 ALL  := work
 
-.PHONY: measure-observe million all check fmt vet staticcheck imports api test race trials cluster-trials soak bench mutants mutants-sample simulate measure-cluster
+.PHONY: measure-observe million all check fmt vet staticcheck imports api test race trials cluster-trials soak bench mutants mutants-sample simulate measure-cluster crowd
 
 all: check
 
@@ -81,6 +81,10 @@ trials:
 # The same of the cluster, half an hour: root, ip, iptables, ss and nats-server are wanted.
 cluster-trials:
 	go test -count=1 -timeout 1h -v ./cluster/trials -scale 1
+
+# make crowd             a million sessions without sockets in one process: bytes for each, collections, a Broadcast to all, a sweep of deadlines
+crowd:
+	go test -run '^$$' -bench '^BenchmarkMillion$$' -benchtime 1x -timeout 10m ./engine
 
 # make bench             benchmarks of the working tree
 # make bench BASE=main   the same in alternation with another ref, and the comparison

@@ -5,9 +5,33 @@ import (
 	"reflect"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/servercore-go/servercore/session"
 )
+
+// bare is a transport that takes everything and needs no memory for it.
+type bare struct {
+	session.Transport
+	scratch *session.Scratch
+}
+
+func (b bare) Scratch() *session.Scratch { return b.scratch }
+func (bare) Wake()                       {}
+func (bare) WakeAll([]session.Transport) {}
+func (bare) Again()                      {}
+func (bare) Now() time.Duration          { return time.Second }
+func (bare) Arm(time.Duration)           {}
+func (bare) Unsent() int                 { return 0 }
+func (bare) Received() int               { return 0 }
+func (bare) Close(bool)                  {}
+func (bare) Done()                       {}
+func (bare) Write(bufs [][]byte) (n int, _ error) {
+	for _, b := range bufs {
+		n += len(b)
+	}
+	return n, nil
+}
 
 // addressee notes the addresses that its callbacks get.
 type addressee struct {

@@ -98,7 +98,7 @@ func New[C any](cfg Config[C]) (_ *Loop[C], err error) {
 	if l.table.table = cfg.Table; l.table.table == nil {
 		l.table.table = new(Table[C])
 	}
-	l.wheel.Gather(GatherTicks)
+	l.wheel.Gather(GatherTicks, l.Now)
 	if l.offloaded == nil {
 		l.offloaded = new(Offloaded)
 	}

@@ -43,7 +43,7 @@ func newModel(t *rapid.T) *model {
 			rapid.Int64Range(-int64(horizon), 3*int64(horizon)),
 		),
 	}
-	m.wheel.Gather(int(m.gather))
+	m.wheel.Gather(int(m.gather), func() time.Duration { return m.now })
 	for i := range m.entries {
 		m.entries[i] = &entry{id: i}
 	}
@@ -56,7 +56,7 @@ func (m *model) visitOf(at time.Duration) visitTime {
 	over := int64(m.expired / tick)
 	n := int64(math.Ceil(float64(at) / float64(tick)))
 	n = min(max(n, over+1), over+int64(m.slots))
-	if m.gather > 1 && n > over+2*m.gather {
+	if m.gather > 1 && n > int64(max(m.now, m.expired)/tick)+2*m.gather {
 		n = n / m.gather * m.gather
 	}
 	return visitTime{tick: n, asked: max(at, m.expired)}

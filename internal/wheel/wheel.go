@@ -61,6 +61,7 @@ type Wheel[T Item] struct {
 	count int // armed items: those in slots and in due
 
 	gather int64 // see Gather
+	clock  func() time.Duration
 }
 
 // New returns an empty wheel. The tick is the precision of the visits. tick times slots is the horizon: an item is visited at least
@@ -79,11 +80,14 @@ func New[T Item](tick time.Duration, slots int) *Wheel[T] {
 
 // Gather has visits that are far away come together: an item whose visit is more than two times so many ticks ahead is visited earlier, at a tick
 // whose number is a multiple of ticks. When it arms itself again then, what is left is near, and exact. So a visit that only finds that the
-// deadline has moved is shared with others, and a deadline that is met takes one visit more. One or less is off, the default. It is called before
-// Arm.
+// deadline has moved is shared with others, and a deadline that is met takes one visit more. clock tells the time: the latest Expire may be long ago.
+// Arm reads it only for an item that is far from that and is to be visited earlier than before. One tick or less is off, the default. Gather is called
+// before Arm.
 //
 // The timer wheel of Linux (kernel/time/timer.c) rounds what is far away too, but to a later time, by an eighth.
-func (w *Wheel[T]) Gather(ticks int) { w.gather = int64(ticks) }
+func (w *Wheel[T]) Gather(ticks int, clock func() time.Duration) {
+	w.gather, w.clock = int64(ticks), clock
+}
 
 // Arm schedules a visit at the first tick that is not before at. If the item is already armed for that tick or an earlier one, nothing
 // changes. A time in the past, or within a tick that has passed, means the next tick. A time beyond the horizon means its last tick. With Gather
@@ -96,11 +100,12 @@ func (w *Wheel[T]) Arm(item T, at time.Duration) {
 		n++
 	}
 	n = min(max(n, w.done+1), w.done+int64(len(w.slots)))
-	if g := w.gather; g > 1 && n-w.done > 2*g {
-		n -= n % g
-	}
-
 	pos := item.WheelPosition()
+	if g := w.gather; g > 1 && n-w.done > 2*g {
+		if early := n - n%g; pos.slot > 0 && w.tickOf(int(pos.slot-1)) <= early || n-int64(w.clock()/w.tick) > 2*g {
+			n = early
+		}
+	}
 	switch {
 	case pos.slot == dueSlot:
 		w.verify(item, pos)

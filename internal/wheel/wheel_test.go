@@ -355,7 +355,6 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 func TestGatheredVisits(t *testing.T) {
 	for _, tt := range []struct{ gather, most int }{{1, 2000}, {16, 2000/16 + 1}} {
 		w := New[*entry](tick, 512)
-		w.Gather(tt.gather)
 		const items = 1000
 		const timeout = 300 * tick
 		r := rand.New(rand.NewPCG(1, 2))
@@ -365,6 +364,7 @@ func TestGatheredVisits(t *testing.T) {
 			last[i] = timeout - time.Duration(r.Int64N(int64(50*tick)))
 		}
 		now := timeout
+		w.Gather(tt.gather, func() time.Duration { return now })
 		w.Expire(now, nil)
 		for i, e := range entries {
 			w.Arm(e, last[i]+timeout)
