@@ -5,7 +5,7 @@ TOOL := go tool
 OURS := ./... ./observe/... ./cmd/echoserver/...
 ALL  := work
 
-.PHONY: measure-observe million all check fmt vet staticcheck imports api test race trials cluster-trials soak bench mutants mutants-sample simulate measure-cluster crowd
+.PHONY: measure-observe million all check fmt vet staticcheck imports api test race trials cluster-trials soak bench mutants mutants-sample simulate measure-cluster crowd deploy
 
 all: check
 
@@ -20,7 +20,7 @@ vet:
 	GOOS=freebsd go vet $(OURS)
 
 staticcheck:
-	$(TOOL) staticcheck $(OURS) ./cluster/... ./examples/cluster/... ./examples/cluster/deploy
+	$(TOOL) staticcheck $(OURS) ./cluster/... ./examples/cluster/...
 
 imports:
 	go test -run '^TestImport' .
@@ -73,6 +73,10 @@ million:
 # make measure-cluster   what crossing nodes costs: CPU per delivery on one node and on three, latency, claims, memory per key. Six minutes.
 measure-cluster:
 	go run ./cluster/measure
+
+# make deploy            what deploys examples/cluster, held to the types of Kubernetes and compose files
+deploy:
+	cd examples/cluster/deploy && GOWORK=off go test -count=1 .
 
 # Root, strace, ss, nmap, iptables, hping3 and slowhttptest are wanted; what is missing is skipped and says so in the table. The machine should be quiet.
 trials:

@@ -133,25 +133,16 @@ func TestTimerOfTheLoop(t *testing.T) {
 	o.Disarm(c)
 }
 
-// A deadline passes: the connection is visited at that time. One that is armed after the loop has rested may be visited once before, too
-// (GatherTicks), and arms itself again.
+// A deadline passes: the connection is visited at that time, and not before.
 func TestDeadline(t *testing.T) {
 	o := running(t)
 	for name, offload := range map[string]bool{"on the loop": false, "on a worker": true} {
 		workers := NewWorkers[*side](1, func() any { return nil })
 		visits := make(chan time.Duration, 10)
 		s := newSide()
+		s.deadline = func(_ *Conn[*side], now time.Duration) { visits <- now }
 		const after = 3 * Tick
 		var at time.Duration
-		early := 0
-		s.deadline = func(c *Conn[*side], now time.Duration) {
-			if now < at-Tick && early == 0 {
-				early++
-				c.Arm(at)
-				return
-			}
-			visits <- now
-		}
 		s.opened = func(c *Conn[*side]) {
 			at = o.Now() + after
 			c.Arm(at + time.Hour)

@@ -222,6 +222,7 @@ func TestProgramHasTheFlags(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "chat")
 	build := exec.Command("sh", "-c", command[1]+" -o "+program+" "+command[2])
 	build.Dir = "../../.."
+	build.Env = append(os.Environ(), "GOWORK=") // of the repository, in which this module is not
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v", out, err)
 	}
