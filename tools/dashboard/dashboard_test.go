@@ -20,7 +20,8 @@ func check(text []byte) error {
 	plugins := cog.NewRuntime()
 	plugins.RegisterPanelcfgVariant(timeseries.VariantConfig())
 	plugins.RegisterDataqueryVariant(prometheus.VariantConfig())
-	var d dashboard.Dashboard //lint:ignore SA1019 the classic schema is the one that every Grafana in use imports
+	//lint:ignore SA1019 the classic schema is the one that every Grafana in use imports
+	var d dashboard.Dashboard
 	var none cog.BuildErrors // what UnmarshalJSONStrict returns if there are none
 	if err := d.UnmarshalJSONStrict(text); err != nil && (!errors.As(err, &none) || len(none) > 0) {
 		return err
