@@ -137,6 +137,20 @@ func TestNodeDies(t *testing.T) {
 	}
 }
 
+// A node that is closed says so: nobody has to wait until it is taken for down.
+func TestCloseIsTold(t *testing.T) {
+	s := natsServer(t, server.Options{})
+	const long = 20 * time.Second
+	a, b := open(t, Options{URL: s.ClientURL(), FailAfter: long}), open(t, Options{URL: s.ClientURL(), FailAfter: long})
+	know(t, a, b)
+	began := time.Now()
+	must(t, b.Close())
+	eventually(t, "it is gone", func() bool { return len(a.Nodes()) == 1 })
+	if took := time.Since(began); took > long/2 {
+		t.Errorf("it was there for another %v", took)
+	}
+}
+
 // N2, with NATS outside: without the bus what is local goes on and the rest fails at once; when it is back, all is right again.
 func TestN2BusGone(t *testing.T) {
 	t.Parallel() // it mostly waits
@@ -247,10 +261,16 @@ func TestSendWaitsForTheClaim(t *testing.T) {
 	claimed := make(chan error, 1)
 	go func() { claimed <- nodes[0].Claim(ctx(t), "k", u) }()
 	eventually(t, "the claim is known", func() bool { return nodes[1].Holder("k") == nodes[0].ID() })
-	must(t, nodes[1].Send(ctx(t), "k", []byte("early\n")))
-	must(t, nodes[0].Send(ctx(t), "k", []byte("late\n")))
+	for i, text := range []string{"first\n", "second\n"} {
+		must(t, nodes[1-i].Send(ctx(t), "k", []byte(text)))
+		nodes[0].mu.Lock()
+		if _, granted := nodes[0].machine.Own("k"); !granted {
+			t.Errorf("%q was taken before the claim was granted", text)
+		}
+		nodes[0].mu.Unlock()
+	}
 	must(t, await(t, claimed, "the claim is granted"))
-	if got := u.end(t); got != "early\nlate\n" {
+	if got := u.end(t); got != "first\nsecond\n" {
 		t.Errorf("%q", got)
 	}
 }

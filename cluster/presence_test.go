@@ -141,6 +141,9 @@ func TestDrain(t *testing.T) {
 		}
 	}
 	must(t, a.Drain(ctx(t), tell))
+	if n := a.Stats().Sessions; n != 0 {
+		t.Errorf("Drain has returned, and %d sessions are left", n)
+	}
 	moving.Wait()
 	want(t, "Claim", a.Claim(ctx(t), "another", a.connect()), ErrDraining)
 	if !c.Nodes()[a.ID()] {

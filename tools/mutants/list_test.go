@@ -62,7 +62,7 @@ func TestListIsLarge(t *testing.T) {
 	if n := len(mutants()); n < 150 {
 		t.Errorf("%d mistakes, want 150", n)
 	}
-	for _, pkg := range []string{"engine", "session", "internal/proxyproto", "internal/wheel", "frame", "pool", "bench", "internal/echoserver"} {
+	for _, pkg := range []string{"engine", "session", "internal/proxyproto", "internal/wheel", "frame", "pool", "bench", "internal/echoserver", "cluster", "cluster/internal/replica"} {
 		if count[pkg] < 4 {
 			t.Errorf("%d mistakes in %s, want 4 or more", count[pkg], pkg)
 		}
@@ -84,7 +84,7 @@ type loaded struct {
 func load(t *testing.T) *loaded {
 	t.Helper()
 	l := &loaded{fset: token.NewFileSet(), exports: make(map[string]string), files: make(map[string]map[string]*ast.File), paths: make(map[string]string)}
-	cmd := exec.Command("go", "list", "-deps", "-export", "-json=ImportPath,Export,Dir,GoFiles,Standard,Module", "./...", "./observe/...")
+	cmd := exec.Command("go", "list", "-deps", "-export", "-json=ImportPath,Export,Dir,GoFiles,Standard,Module", "./...", "./observe/...", "./cluster/...")
 	cmd.Dir, cmd.Stderr = root, os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

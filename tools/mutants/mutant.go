@@ -25,7 +25,7 @@ const simulator = "./session TestSimulator"
 
 // mutants returns the complete list.
 func mutants() []mutant {
-	return slices.Concat(inSession, inSessionToo, inLayers, inRecord, inEngine, inEngineToo, inProxyproto, inWheel, inFrame, inPool, inTLS, inWebsocket, inBench, inEchoserver, inObserve, inTrials)
+	return slices.Concat(inSession, inSessionToo, inLayers, inRecord, inEngine, inEngineToo, inProxyproto, inWheel, inFrame, inPool, inTLS, inWebsocket, inBench, inEchoserver, inObserve, inCluster, inTrials)
 }
 
 // pkg returns the directory of the file, which is the package whose code is wrong.
