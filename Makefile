@@ -59,7 +59,8 @@ soak:
 	go test -count=1 -timeout 0 -v ./trials -run T41 -scale 0.1 -soak $(FOR) -samples $(CURDIR)/.soak/soak.csv; \
 		code=$$?; go -C tools run ./soakplot $(CURDIR)/.soak/soak.csv $(CURDIR)/.soak/soak.svg && exit $$code
 
-# make measure-observe   what it costs to look at a server: CPU per message with scrapes and without, /sessions of 18,000 sessions. Five minutes.
+# make measure-observe   what it costs to look at a server: CPU per message while nobody looks (twice: the noise), with scrapes, and with a recording to
+#                        /dev/shm; /sessions of 18,000 sessions. Six minutes.
 measure-observe:
 	go run ./observe/measure
 

@@ -1,7 +1,8 @@
 // Measure tells what it costs to look at a server: make measure-observe
 //
-//	scrapes   the server's CPU time per message, echo of 64 B on 1,000 connections, with /metrics read once a second and without, in
-//	          alternation
+//	echo      the server's CPU time per message, echo of 64 B on 1,000 connections: while nobody looks, the same once more (what differs
+//	          between these two is the noise), with /metrics read once a second, and while everything is recorded to -dir, a tmpfs. Each round
+//	          has all four, in an order that changes
 //	sessions  how long /sessions?sort=pending takes with 18,000 sessions, and how late the loops are meanwhile
 //
 // It starts cmd/echoserver and loads it with cmd/netbench, from the root of the repository. The machine should be quiet.
@@ -27,18 +28,19 @@ import (
 )
 
 func main() {
-	rounds := flag.Int("rounds", 11, "pairs of runs, with scrapes and without")
+	rounds := flag.Int("rounds", 11, "rounds of four runs")
 	duration := flag.Duration("duration", 4*time.Second, "time of a run")
 	conns := flag.Int("conns", 1000, "connections of the echo")
 	sessions := flag.Int("sessions", 18_000, "idle sessions of the second part; the limit on open files must allow them")
+	tmpfs := flag.String("dir", "/dev/shm", "where the recordings go, one at a time; each is removed")
 	flag.Parse()
-	if err := measure(*rounds, *duration, *conns, *sessions); err != nil {
+	if err := measure(*rounds, *duration, *conns, *sessions, *tmpfs); err != nil {
 		fmt.Fprintln(os.Stderr, "measure:", err)
 		os.Exit(1)
 	}
 }
 
-func measure(rounds int, duration time.Duration, conns, sessions int) error {
+func measure(rounds int, duration time.Duration, conns, sessions int, tmpfs string) error {
 	dir, err := os.MkdirTemp("", "measure")
 	if err != nil {
 		return err
@@ -53,7 +55,7 @@ func measure(rounds int, duration time.Duration, conns, sessions int) error {
 		return err
 	}
 	defer s.stop()
-	if err := s.scrapes(rounds, duration, conns); err != nil {
+	if err := s.compare(rounds, duration, conns, tmpfs); err != nil {
 		return err
 	}
 	return s.list(sessions)
@@ -65,8 +67,9 @@ type server struct {
 	cmd            *exec.Cmd
 }
 
-func serve(dir string) (*server, error) {
-	s := &server{dir: dir, cmd: exec.Command(filepath.Join(dir, "echoserver"), "-addr", "127.0.0.1:0", "-observe", "127.0.0.1:0")}
+func serve(dir string, args ...string) (*server, error) {
+	args = append([]string{"-addr", "127.0.0.1:0", "-observe", "127.0.0.1:0"}, args...)
+	s := &server{dir: dir, cmd: exec.Command(filepath.Join(dir, "echoserver"), args...)}
 	s.cmd.Stderr = os.Stderr
 	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {
@@ -152,26 +155,70 @@ func (s *server) echo(duration time.Duration, conns int, scrape bool) (float64, 
 	return result.Server.CPU, err
 }
 
-// scrapes compares runs with scrapes and without, whose order changes from pair to pair.
-func (s *server) scrapes(rounds int, duration time.Duration, conns int) error {
-	var without, with, ratios []float64
+// legs are the runs of a round. The first is what the others are compared with.
+var legs = []string{"nobody looks", "nobody looks, again", "scraped each second", "recorded"}
+
+// compare makes the rounds.
+func (s *server) compare(rounds int, duration time.Duration, conns int, tmpfs string) error {
+	all := make([][]float64, len(legs))
 	for round := range rounds {
-		var cpu [2]float64
-		for i := range 2 {
-			scrape := (round+i)%2 == 1
-			us, err := s.echo(duration, conns, scrape)
-			if err != nil {
-				return err
+		us := make([]float64, len(legs))
+		for i := range legs {
+			leg := (round + i) % len(legs)
+			if round/len(legs)%2 == 1 {
+				leg = len(legs) - 1 - leg
 			}
-			cpu[(round+i)%2] = us
+			var err error
+			if legs[leg] == "recorded" {
+				us[leg], err = s.recorded(duration, conns, tmpfs)
+			} else {
+				us[leg], err = s.echo(duration, conns, legs[leg] == "scraped each second")
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", legs[leg], err)
+			}
 		}
-		without, with, ratios = append(without, cpu[0]), append(with, cpu[1]), append(ratios, cpu[1]/cpu[0])
-		fmt.Printf("round %2d: %.3f us per message without scrapes, %.3f us with: %+.2f %%\n", round+1, cpu[0], cpu[1], 100*(cpu[1]/cpu[0]-1))
+		fmt.Printf("round %2d:", round+1)
+		for leg, v := range us {
+			all[leg] = append(all[leg], v)
+			fmt.Printf("  %.3f", v)
+		}
+		fmt.Println(" us per message")
 	}
-	slices.Sort(ratios)
-	fmt.Printf("median of %d: %.3f us without, %.3f us with; of the pairs %+.2f %% (%+.2f to %+.2f %%)\n", rounds, median(without), median(with),
-		100*(median(ratios)-1), 100*(ratios[0]-1), 100*(ratios[len(ratios)-1]-1))
+	fmt.Printf("%-20s  %8s  %18s  %s\n", "", "median", "least to most", "of the first in its round: median (least to most)")
+	for leg, v := range all {
+		ratios := make([]float64, rounds)
+		for i := range v {
+			ratios[i] = 100 * (v[i]/all[0][i] - 1)
+		}
+		fmt.Printf("%-20s  %5.3f us  %5.3f to %5.3f us  %+.2f %% (%+.2f to %+.2f %%)\n", legs[leg], median(v), slices.Min(v), slices.Max(v),
+			median(ratios), slices.Min(ratios), slices.Max(ratios))
+	}
 	return nil
+}
+
+// recorded is echo of a server of its own, which records to a file that is removed then.
+func (s *server) recorded(duration time.Duration, conns int, tmpfs string) (us float64, err error) {
+	f, err := os.CreateTemp(tmpfs, "measure-*.pcapng")
+	if err != nil {
+		return 0, err
+	}
+	defer os.Remove(f.Name())
+	_ = f.Close()
+	r, err := serve(s.dir, "-record", f.Name())
+	if err != nil {
+		return 0, err
+	}
+	us, err = r.echo(duration, conns, false)
+	r.stop()
+	if err != nil {
+		return 0, err
+	}
+	info, err := os.Stat(f.Name())
+	if err == nil && info.Size() < 1<<20 {
+		err = fmt.Errorf("the recording has %d bytes: nothing was recorded", info.Size())
+	}
+	return us, err
 }
 
 func median(v []float64) float64 {
