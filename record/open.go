@@ -93,17 +93,17 @@ func openFile(f *os.File) (*Recording, error) {
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("it is no regular file: copy it to one")
 	}
-	r, err := read(f, info.Size())
+	r, err := read(f, info.Size(), mostSessions)
 	if err == nil {
 		r.file = f
 	}
 	return r, err
 }
 
-// read is Open for what has the content of a file.
-func read(from io.ReaderAt, size int64) (*Recording, error) {
+// read is Open for what has the content of a file, and so many sessions at most.
+func read(from io.ReaderAt, size int64, most int) (*Recording, error) {
 	f := newFile(from, size)
-	a := assembly{live: make(map[pair]*assembling), recording: &Recording{from: from}}
+	a := assembly{most: most, live: make(map[pair]*assembling), recording: &Recording{from: from}}
 	for p := new(captured); ; {
 		more, err := f.next(p)
 		if err != nil {
@@ -136,6 +136,7 @@ func pairOf(a, b netip.AddrPort) pair {
 // assembly puts sessions together.
 type assembly struct {
 	recording *Recording
+	most      int // sessions
 	live      map[pair]*assembling
 }
 
@@ -150,8 +151,8 @@ func (a *assembly) take(p *captured, at, length int64) error {
 	key := pairOf(p.src, p.dst)
 	s := a.live[key]
 	if begins := p.flags&(tcpSYN|tcpACK) == tcpSYN; begins || s == nil {
-		if len(a.recording.Sessions) == mostSessions {
-			return fmt.Errorf("it has more than %d sessions: cut it in parts, with editcap -c", mostSessions)
+		if len(a.recording.Sessions) == a.most {
+			return fmt.Errorf("it has more than %d sessions: cut it in parts, with editcap -c", a.most)
 		}
 		s = a.begin(p, begins)
 		a.live[key] = s

@@ -99,11 +99,11 @@ func TestHostileFiles(t *testing.T) {
 		"many sections":                  {bytes.NewReader(bytes.Repeat(section, mostSections+1)), int64((mostSections + 1) * len(section)), "it has more than 65536 sections", 16 << 20},
 		"many interfaces":                {bytes.NewReader(append(bytes.Clone(header), bytes.Repeat(network, mostInterfaces)...)), int64(len(header) + mostInterfaces*len(network)), "a section has more than 4096 interfaces", 4 << 20},
 		"a session with each packet":     {bytes.NewReader(append(bytes.Clone(header), packets(10_000)...)), int64(len(header) + len(packets(10_000))), "", 10_000*1500 + 1<<20},
-		"more sessions than are allowed": {&repeated{header, packets(1)}, int64(len(header)) + int64(mostSessions+1)*int64(len(packets(1))), "it has more than 1048576 sessions", 2 << 30},
+		"more sessions than are allowed": {bytes.NewReader(append(bytes.Clone(header), packets(10_001)...)), int64(len(header) + len(packets(10_001))), "it has more than 10000 sessions", 10_000*1500 + 1<<20},
 	} {
 		var err error
 		var r *Recording
-		if n := allocated(func() { r, err = read(tt.file, tt.size) }); n > tt.most {
+		if n := allocated(func() { r, err = read(tt.file, tt.size, 10_000) }); n > tt.most {
 			t.Errorf("%s: %d bytes are allocated, want %d at most", name, n, tt.most)
 		}
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) || err == nil && r == nil {
@@ -123,27 +123,6 @@ func (s *sparse) ReadAt(p []byte, off int64) (int, error) {
 		}
 	}
 	return len(p), nil
-}
-
-// repeated is a header, and then one packet again and again, each from another address.
-type repeated struct {
-	header, packet []byte
-}
-
-func (r *repeated) ReadAt(p []byte, off int64) (n int, err error) {
-	for n < len(p) {
-		at := off + int64(n)
-		if at < int64(len(r.header)) {
-			n += copy(p[n:], r.header[at:])
-			continue
-		}
-		at -= int64(len(r.header))
-		i, inside := at/int64(len(r.packet)), at%int64(len(r.packet))
-		one := bytes.Clone(r.packet)
-		binary.BigEndian.PutUint32(one[packetHeader+12:], uint32(i))
-		n += copy(p[n:], one[inside:])
-	}
-	return n, nil
 }
 
 // A file that changes, and one that was closed, is an error of Events; what is no regular file is one of Open.

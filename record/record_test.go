@@ -49,7 +49,9 @@ func open(t testing.TB, path string) *Recording {
 }
 
 // readAll is read for a file in memory.
-func readAll(b []byte) (*Recording, error) { return read(bytes.NewReader(b), int64(len(b))) }
+func readAll(b []byte) (*Recording, error) {
+	return read(bytes.NewReader(b), int64(len(b)), mostSessions)
+}
 
 // events returns all of them.
 func (s *Session) events(t testing.TB) (all []Event) {

@@ -16,7 +16,7 @@ var inRecord = []mutant{
 	{"a chunk that a Dump reads is used again", "record/chunks.go", "	if oldest.pinned == 0 {\n", "	if oldest.pinned >= 0 {\n", "./record TestChunksOfADumpStay"},
 	{"a ring forgets who a session is", "record/writer.go", "w.memory.ring && s.toldIn != c.serial", "w.memory.ring && s.toldIn == 0", "./record TestRing"},
 	{"what a hostile file has too long is read", "record/parse.go", "	if length > mostRead {\n", "	if length > mostRead<<20 {\n", "./record TestHostileFiles"},
-	{"sessions have no bound", "record/open.go", "len(a.recording.Sessions) == mostSessions", "len(a.recording.Sessions) < 0", "./record TestHostileFiles"},
+	{"sessions have no bound", "record/open.go", "len(a.recording.Sessions) == a.most", "len(a.recording.Sessions) < 0", "./record TestHostileFiles"},
 	{"a file that has changed is believed", "record/events.go", "	if s.order.Uint32(block) != blockPacket || ", "	if false && s.order.Uint32(block) != blockPacket || false && ", "./record TestFileChanges"},
 	{"compared answers stay in memory", "cmd/netreplay/answers.go", "		a.from += n\n", "		a.from += n\n		a.b = append(make([]byte, 0, cap(a.b)+n), a.b...)\n", "./cmd/netreplay TestAnswersStayInTheFile"},
 	{"a difference in the last byte is missed", "cmd/netreplay/compare.go", "	if len(a) != len(b) {\n", "	if len(a) > len(b)+1 {\n", "./cmd/netreplay TestDiffers"},
