@@ -112,6 +112,16 @@ func TestAcceptPassesOverTheNameless(t *testing.T) {
 // Trouble is waited out for 5 ms, doubling to 100 ms. Out of descriptors, a connection that waits is shed at once instead.
 func TestAcceptPauses(t *testing.T) {
 	e, l, _ := scripted(t)
+	// A Trace is told under the listener's lock, and may look at the engine.
+	traced := 0
+	e.options.Trace = &Trace{Refuse: func(r TraceRefuse) {
+		if traced++; e.Stats().Refused.Descriptors != uint64(traced) || r.Cause != "descriptors" || l.acceptMu.TryLock() {
+			t.Errorf("refusal %d: %+v, the counts are %+v", traced, r, e.Stats().Refused)
+		}
+		for range e.SessionStats() {
+			t.Error("a session is open")
+		}
+	}}
 	for _, tt := range [][2]time.Duration{{0, 5}, {1, 5}, {5, 10}, {40, 80}, {80, 100}, {100, 100}} {
 		for _, fault := range []error{unix.EPERM, unix.EMFILE} { // nobody waits
 			if got := e.acceptFailed(l, fault, tt[0]*time.Millisecond); got != tt[1]*time.Millisecond {
@@ -139,6 +149,9 @@ func TestAcceptPauses(t *testing.T) {
 		if err := endOf(t, client); !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("%v: the client reads %v", fault, err)
 		}
+	}
+	if traced != 3 {
+		t.Errorf("%d refusals are told, want 3", traced)
 	}
 }
 

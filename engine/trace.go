@@ -16,6 +16,10 @@ import (
 // Listener. A panic in one is recovered, logged at most once a second, and changes nothing else. A function that is called for one
 // connection has returned before the next is called for it.
 type Trace struct {
+	// Accept and Refuse are called under the lock of the listener when its accepting loop has accepted the connection, and Refuse also when
+	// descriptors are short. A function that takes long then delays, besides the loop, the next connections of that listener, Listener.Close
+	// and the end of the engine. Engine.Stats, Session, Sessions, SessionStats and Closed take no such lock.
+
 	// Accept is called for each connection that the kernel has given to a listener, before anything is decided about it. It is not called
 	// for one that is shed for want of descriptors: only Refuse is. Goroutine: the accepting loop, or the listener's own.
 	Accept func(TraceAccept)

@@ -108,6 +108,42 @@ func TestTraceIsTold(t *testing.T) {
 	}
 }
 
+// The functions of a Trace may ask the engine what it has while it accepts and refuses.
+func TestTraceMayLook(t *testing.T) {
+	kit.OnLoops(t, func(t *testing.T, loops int) {
+		var e *engine.Engine
+		looks := make(chan string, 8)
+		look := func(what string) {
+			n := e.Stats().Sessions
+			for s := range e.SessionStats() {
+				if _, open := e.Session(s.ID); !open {
+					what += ", one of which is not found"
+				}
+			}
+			for range e.Closed() {
+				what += ", one has ended"
+			}
+			looks <- fmt.Sprintf("%s with %d sessions", what, n)
+		}
+		s := kit.Prepare(t, "tcp", kit.FreeAddress(t, "tcp"), engine.Options{Loops: loops, MaxSessions: 1, Trace: &engine.Trace{
+			Accept: func(engine.TraceAccept) { look("accept") },
+			Refuse: func(r engine.TraceRefuse) { look(r.Cause) },
+		}}, kit.Hooks{Recv: kit.Echo})
+		e = s.Engine
+		kit.Must(t, s.Start())
+		c, _ := s.Connect()
+		kit.Exchange(t, c, "hello")
+		if _, err := s.Client().Read(make([]byte, 1)); err == nil {
+			t.Error("the second connection is not refused")
+		}
+		for _, want := range []string{"accept with 0 sessions", "accept with 1 sessions", "full with 1 sessions"} {
+			if got := <-looks; got != want {
+				t.Errorf("%s, want %s", got, want)
+			}
+		}
+	})
+}
+
 // A Trace is told of what is dialled: opened and closed, without a listener; and of a Dial that is refused.
 func TestTraceOfADial(t *testing.T) {
 	kit.NoLeaks(t)
