@@ -20,7 +20,7 @@ func check(text []byte) error {
 	plugins := cog.NewRuntime()
 	plugins.RegisterPanelcfgVariant(timeseries.VariantConfig())
 	plugins.RegisterDataqueryVariant(prometheus.VariantConfig())
-	//lint:ignore SA1019 the classic schema is the one that every Grafana in use imports
+	//lint:ignore SA1019 the file has the format that every Grafana imports; that of dashboardv2 is for version 12 and later
 	var d dashboard.Dashboard
 	var none cog.BuildErrors // what UnmarshalJSONStrict returns if there are none
 	if err := d.UnmarshalJSONStrict(text); err != nil && (!errors.As(err, &none) || len(none) > 0) {
