@@ -147,17 +147,6 @@ func TestUnknownHost(t *testing.T) {
 	}
 }
 
-// unused is an address that nobody listens on, on a host where no other program takes the port meanwhile.
-func unused(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.93.84.75:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // A socket that is bound to the port it connects to reaches itself.
 func TestToItself(t *testing.T) {
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {

@@ -225,3 +225,14 @@ func TestFanoutPlannedUpToTheEnd(t *testing.T) {
 		}
 	}
 }
+
+// unused is an address that nobody listens on, on a host where no other program takes the port meanwhile.
+func unused(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.93.84.75:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

@@ -7,7 +7,7 @@ const replicated = "./cluster/internal/replica TestSimulator"
 var inCluster = []mutant{
 	{"a message of another node that comes again reaches members again", "cluster/deliver.go", "case at.epoch < last.epoch || at.number <= last.number:", "case at.epoch < last.epoch:", "./cluster TestRepeatsAndGaps"},
 	{"messages of other nodes that are missing are not counted", "cluster/deliver.go", "		c.stats.missed.Add(at.number - last.number - 1)\n", "", "./cluster TestRepeatsAndGaps"},
-	{"what was sent while there was no member counts as missed", "cluster/deliver.go", "		clear(r.positions)\n", "", "./cluster TestSubscribedWhileThereAreMembers"},
+	{"what was sent while there was no member counts as missed", "cluster/deliver.go", "	case last.by == m.Sub:\n", "	case last.by != nil:\n", "./cluster TestSubscribedAgain"},
 	{"a node stays subscribed to a room without members", "cluster/deliver.go", "	case !want && sub != nil:\n", "	case !want && sub != nil && c == nil:\n", "./cluster TestSubscribedWhileThereAreMembers"},
 	{"a Broadcast without a bus says nothing of it", "cluster/room.go", "	if !c.Available() {\n", "	if !c.Available() && r == nil {\n", "./cluster TestN2BusGone"},
 	{"a Broadcast that the bus does not take is queued", "cluster/room.go", "len(p) > most {", "len(p) > 4*most {", "./cluster TestTooLarge"},
