@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -97,6 +98,22 @@ func (e *Embedded) routes(o *server.Options, failAfter time.Duration) error {
 	return nil
 }
 
+// unproven is how long a route may be there without a sign that the other node has accepted it, and count all the same.
+const unproven = 300 * time.Millisecond
+
+// isAccepted reports whether the other end of a route has shown that it takes us: it has sent its subscriptions, or answered a ping. A
+// route is there before that, as soon as we have presented ourselves, and also when we are about to be refused.
+func isAccepted(s *server.Server) bool {
+	routes, err := s.Routez(nil)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(routes.Routes, func(r *server.RouteInfo) bool {
+		rtt, err := time.ParseDuration(r.RTT)
+		return r.NumSubs > 0 || err == nil && rtt > 0
+	})
+}
+
 // awaitRoute waits until another node is connected, or refuses us. If one of them is not up it waits for a second: perhaps none is. Else
 // for three: a refusal can be lost with its connection, and the next attempt is a second later.
 func awaitRoute(s *server.Server, e *Embedded, watch *serverLog) error {
@@ -106,16 +123,24 @@ func awaitRoute(s *server.Server, e *Embedded, watch *serverLog) error {
 	began := time.Now()
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
-	for s.NumRoutes() == 0 {
+	var since time.Time // when the route of now was first seen
+	for {
 		if err := watch.why(); err != nil {
 			return err
+		}
+		if s.NumRoutes() == 0 {
+			since = time.Time{}
+		} else if since.IsZero() {
+			since = time.Now()
+		}
+		if !since.IsZero() && (isAccepted(s) || time.Since(since) > unproven) {
+			return nil
 		}
 		if took := time.Since(began); took > 3*time.Second || took > time.Second && watch.isAbsent() {
 			return nil
 		}
 		<-look.C
 	}
-	return nil
 }
 
 // serverLog is the server's logger. It hands warnings and errors on, and remembers why this node was refused.

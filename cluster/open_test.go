@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -92,6 +93,41 @@ func TestOpenRefusedByAnotherNode(t *testing.T) {
 		nc.Close()
 		t.Error("a client without credentials is let in")
 	}
+}
+
+// N5: a node that takes its time to refuse us has a route to us until then. Open does not take that for acceptance.
+func TestOpenRefusedLate(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { refuseLate(conn, l.Addr().(*net.TCPAddr).Port) })
+		}
+	})
+	defer running.Wait()
+	defer l.Close()
+	c, err := Open(Options{Embedded: &Embedded{Cluster: "one", Routes: []string{l.Addr().String()}}, Logger: quiet})
+	if err == nil {
+		c.Close()
+	}
+	want(t, "Open", err, ErrRefused)
+}
+
+// refuseLate is the end of a route that presents itself as NATS does, and says 100 ms after it was told who comes that it does not want it.
+func refuseLate(conn net.Conn, port int) {
+	defer conn.Close()
+	fmt.Fprintf(conn, `INFO {"server_id":"LATE","server_name":"late","version":"2.14.2","host":"127.0.0.1","port":%d,"proto":1,"headers":true,"max_payload":1048576,`+
+		`"cluster":"one","auth_required":true}`+"\r\n", port)
+	if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil { // CONNECT
+		return
+	}
+	<-time.After(100 * time.Millisecond)
+	fmt.Fprint(conn, "-ERR 'Authorization Violation'\r\n")
 }
 
 // A server outside, with each kind of credentials, right and wrong. No error has a password in it.
