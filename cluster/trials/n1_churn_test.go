@@ -74,7 +74,7 @@ func churn(t *testing.T, k kind) {
 	c := f.crowd(rooms)
 	until(t, "all members are known", c.isKnown)
 
-	stop := time.After(lasting(30*time.Second, 3*time.Second))
+	stop := time.After(lasting(30*time.Second, 2*time.Second))
 	ended := make(chan struct{})
 	var running sync.WaitGroup
 	var said sync.Map // stream -> last number

@@ -17,8 +17,10 @@ import (
 // client whose node drains connects elsewhere and claims its key there. What was accepted is delivered once; what failed with an error was
 // not delivered, unless the error says that it may have been.
 //
-// It notices: a session that is ended with accepted messages in its queue, a Send that tries again what may have been delivered, a claim
-// that is granted before the former holder has stopped accepting, a drain that ends too early, an answer that is lost with its session.
+// It notices a former holder that is aborted with accepted messages in its queue (at full scale), and a drain that ends before the sessions
+// have gone. It has not noticed, in a run of each, a claim that is granted before all have acknowledged, a Send that is repeated after an
+// error (there were none), or a yes for a session that has just ended: keys move in less time than lies between two messages to one of them.
+// Those are for the tests of package cluster and the simulator.
 func TestRollingRestart(t *testing.T) {
 	for _, k := range []kind{routes, outside} {
 		t.Run(string(k), func(t *testing.T) {
