@@ -2,14 +2,19 @@ package sendqueue
 
 import (
 	"encoding/binary"
+	"math"
 	"sync"
 
 	"github.com/servercore-go/servercore/pool"
 )
 
 // Packets has the sizes of the packets that stand in a queue, in their order. A session with a framer needs them to tell which packets
-// have left whole, and how much payload they had. The zero value has none, and holds no memory.
-type Packets struct{ list *packetList }
+// have left whole, and how much payload they had. The zero value has none, and holds no memory. One packet, of which nothing has left, needs
+// no list: that is how an echo and a Broadcast find the queue as a rule.
+type Packets struct {
+	list          *packetList
+	wire, payload uint32 // of the only packet, while there is no list; wire is 0 if there is none
+}
 
 // packetRun is equal packets in a row.
 type packetRun struct {
@@ -44,8 +49,11 @@ const (
 func (p *Packets) Add(wire, payload int) {
 	l := p.list
 	if l == nil {
-		l = listPool.Get().(*packetList)
-		p.list = l
+		if p.wire == 0 && wire > 0 && uint64(wire|payload) <= math.MaxUint32 {
+			p.wire, p.payload = uint32(wire), uint32(payload)
+			return
+		}
+		l = p.needList()
 	}
 	l.payload += payload
 	switch {
@@ -59,6 +67,20 @@ func (p *Packets) Add(wire, payload int) {
 	}
 	l.last = packetRun{wire, payload, 1}
 }
+
+// needList makes a list of the only packet, or an empty one. There is none yet.
+func (p *Packets) needList() *packetList {
+	l := listPool.Get().(*packetList)
+	if p.wire > 0 {
+		l.last = packetRun{int(p.wire), int(p.payload), 1}
+		l.payload = int(p.payload)
+	}
+	*p = Packets{list: l}
+	return l
+}
+
+// isEmpty reports whether there are none.
+func (p *Packets) isEmpty() bool { return p.list == nil && p.wire == 0 }
 
 // encode appends a run to the tokens.
 func (l *packetList) encode(r packetRun) {
@@ -111,8 +133,14 @@ func (l *packetList) ReadByte() (byte, error) {
 // Sent notes that n bytes have left. It returns how many packets are out whole with them, and the payload of these.
 func (p *Packets) Sent(n int) (packets, payload int) {
 	l := p.list
-	if l == nil {
+	switch {
+	case l != nil:
+	case p.wire == 0 || n == 0:
 		return 0, 0
+	case n >= int(p.wire):
+		return 1, p.Drop()
+	default:
+		l = p.needList()
 	}
 	l.left += n
 	for {
@@ -171,7 +199,9 @@ func (p *Packets) partly() int {
 func (p *Packets) Drop() (payload int) {
 	l := p.list
 	if l == nil {
-		return 0
+		payload = int(p.payload)
+		*p = Packets{}
+		return payload
 	}
 	payload = l.payload
 	l.tokens.Drop()
@@ -184,7 +214,7 @@ func (p *Packets) Drop() (payload int) {
 // Payload returns the payload of the packets that are not out whole, in bytes.
 func (p *Packets) Payload() int {
 	if p.list == nil {
-		return 0
+		return int(p.payload)
 	}
 	return p.list.payload
 }

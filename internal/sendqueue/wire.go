@@ -87,7 +87,7 @@ func (w *Wire) Reclaim() {
 		return
 	}
 	w.body.queue.Reclaim()
-	if w.body.queue.size == 0 && w.body.units.list == nil {
+	if w.body.queue.size == 0 && w.body.units.isEmpty() {
 		w.rest()
 	}
 }
