@@ -270,3 +270,50 @@ func TestLayeredAbortWhileSealing(t *testing.T) {
 		}
 	}
 }
+
+// hasty is a layer whose first message moves its deadline from an hour to a second.
+type hasty struct {
+	session.Layer
+	clock   *testkit.Loop
+	at      time.Duration
+	expired []time.Duration
+}
+
+func (l *hasty) Open(dst, in []byte) ([]byte, int, bool, error) {
+	l.at = l.clock.Now() + time.Second
+	return l.Layer.Open(dst, in)
+}
+
+func (l *hasty) NextAt() time.Duration { return l.at }
+
+func (l *hasty) Expire(now time.Duration) error {
+	l.expired = append(l.expired, now)
+	l.at = now + time.Hour
+	return l.Layer.Expire(now)
+}
+
+// A deadline that a call has moved to an earlier time is armed, and one that has come is armed anew.
+func TestLayeredDeadlineMoves(t *testing.T) {
+	l := newLoop(t, endLimits)
+	h := &testkit.Handler{Framed: true}
+	p := newLayers(t, framing, checksum.Options{})
+	layer := &hasty{Layer: p.ofSession(), clock: l}
+	p.bind(l, h, layer).Connected()
+	begun := len(layer.expired) // the session tells the time at the beginning
+	p.send("soon")
+	l.Run()
+	if at := l.Now() + time.Second; p.c.Armed > at {
+		t.Fatalf("armed at %v, want %v at the latest", p.c.Armed, at)
+	}
+	l.Advance(time.Second)
+	if len(layer.expired) != begun+1 {
+		t.Fatalf("Expire was called at %v", layer.expired)
+	}
+	l.Advance(time.Hour)
+	if len(layer.expired) != begun+2 {
+		t.Fatalf("Expire was called at %v", layer.expired)
+	}
+	wantOpen(t, h, p.c)
+	h.Abort()
+	l.Run()
+}
