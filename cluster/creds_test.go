@@ -30,7 +30,7 @@ func newAccount(t *testing.T) *account {
 	return &account{t, key, public}
 }
 
-// user returns a file of a user whom the account has issued: his JWT, and a seed, which is his own if none is given.
+// user returns a file of a user that the account has issued: its JWT, and a seed, which is its own if none is given.
 func (a *account) user(name string, expires time.Time, seed []byte) (file string) {
 	a.t.Helper()
 	key, err := nkeys.CreateUser()
@@ -53,7 +53,7 @@ func (a *account) user(name string, expires time.Time, seed []byte) (file string
 	return file
 }
 
-// N5: the file of a user whom an account of the server has issued lets a node in. One of another account, one that has expired, and one whose
+// N5: the file of a user that an account of the server has issued lets a node in. One of another account, one that has expired, and one whose
 // seed is not the user's do not.
 func TestOpenWithCreds(t *testing.T) {
 	operator, err := nkeys.CreateOperator()
@@ -68,9 +68,9 @@ func TestOpenWithCreds(t *testing.T) {
 	must(t, accounts.Store(ours.public, token))
 	s := natsServer(t, server.Options{TrustedKeys: []string{trusted}, AccountResolver: accounts})
 	soon := time.Now().Add(time.Hour)
-	stranger, err := nkeys.CreateUser()
+	another, err := nkeys.CreateUser()
 	must(t, err)
-	seed, err := stranger.Seed()
+	seed, err := another.Seed()
 	must(t, err)
 	for _, tt := range []struct {
 		what, file string

@@ -12,7 +12,7 @@
 //
 // # Trials
 //
-//	TestN1Churn         1,000 rooms of 30 members, half of whom come and go while everybody speaks
+//	TestN1Churn         1,000 rooms of 30 members, half of which come and go while everybody speaks
 //	TestN2BusGone       NATS killed and started again, or all nodes cut off, for 30 s and 19 times for 4 s, under load
 //	TestN3Kill          kill -9 of a node with 50 keys, 20 times
 //	TestN3Stop          SIGSTOP for 10 s, then SIGCONT, 20 times, clocks an hour apart; others claim half of the keys meanwhile

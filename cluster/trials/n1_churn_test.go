@@ -13,7 +13,7 @@ import (
 
 const perRoom = 30 // members
 
-// N1: rooms of 30 members over all nodes, half of whom come and go while everybody speaks. Those who stay get everything once, in each
+// N1: rooms of 30 members over all nodes, half of which come and go while everybody speaks. Members that stay get everything once, in each
 // sender's order; who comes and goes gets nothing twice. In the end all nodes know who is where, and a Broadcast has crossed the bus once
 // per node.
 //

@@ -14,7 +14,7 @@ import (
 
 const perTurn = 50 // keys in each repetition
 
-// claimants connects persons with a node, each of whom claims one of the keys PREFIX0, PREFIX1, ..., and wants all claims granted.
+// claimants connects clients with a node, each of which claims one of the keys PREFIX0, PREFIX1, ..., and wants all claims granted.
 func (f *fleet) claimants(prefix string, from, to, node int) []*person {
 	f.t.Helper()
 	persons := make([]*person, to-from)

@@ -168,7 +168,7 @@ func (s *echoServer) netbench(t *testing.T) (stop func()) {
 	return stop
 }
 
-// comeAndGo has clients come, some of whom find the program full, and go, until the end of the test.
+// comeAndGo has clients come, some of which find the program full, and go, until the end of the test.
 func (s *echoServer) comeAndGo(t *testing.T) {
 	quit := make(chan struct{})
 	var done sync.WaitGroup

@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// What a newcomer does: three processes with one command, users of different nodes in one room, a name and a line for one user across nodes,
+// What a new user sees: three processes with one command, users of different nodes in one room, a name and a line for one user across nodes,
 // the history on each node; then a node is killed, and one is told to end.
 func TestDemo(t *testing.T) {
 	d := runDemo(t, "-drain", "10s")
