@@ -222,8 +222,8 @@ func measureCollection() (mark, pause time.Duration) {
 	return time.Duration((sum() - before) * 1e9), stats.Pause[0]
 }
 
-// A session that has nothing to do costs no more than docs/memory.md says, in a crowd of a tenth of a million, nor do thousands of deadlines wake a loop
-// often.
+// A session that has nothing to do costs no more than docs/memory.md says, in a crowd of a tenth of a million. How often deadlines wake a loop is
+// printed only: the sessions come in the order of their deadlines, so there is little to gather (see TestGatheredVisits of package wheel).
 func TestCrowd(t *testing.T) {
 	n := 100_000
 	if testing.Short() {
@@ -240,10 +240,6 @@ func TestCrowd(t *testing.T) {
 	}
 	if f.joined > mostJoined {
 		t.Errorf("membership of a group takes %.0f bytes, want at most %d", f.joined, mostJoined)
-	}
-	// At each tick there would be 3,500; half of the sessions end, for which there are 500.
-	if f.wakeUps > 1500 {
-		t.Errorf("%d wake-ups in 70 seconds", f.wakeUps)
 	}
 }
 

@@ -98,6 +98,15 @@ func TestNodesWithTLS(t *testing.T) {
 	}
 	anna, ben := enter(t, nodes[0].addr, "anna"), enter(t, nodes[1].addr, "ben")
 	anna.until("/who", "* anna, ben")
+	r, err := http.Get("http://" + nodes[0].observe + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics, err := io.ReadAll(r.Body)
+	r.Body.Close()
+	if err != nil || !strings.Contains(string(metrics), "\nservercore_cluster_nodes ") {
+		t.Errorf("%v; /metrics has no numbers of the cluster:\n%s", err, metrics)
+	}
 	ben.say("hello")
 	anna.expect("ben: hello")
 

@@ -45,7 +45,7 @@ func serve(ctx context.Context, c config) error {
 			return err
 		}
 		defer pages.Close()
-		go (&http.Server{Handler: observe.Handler(s.Engine, observe.Options{}), ReadHeaderTimeout: 10 * time.Second}).Serve(pages)
+		go (&http.Server{Handler: observe.Handler(s.Engine, observe.Options{Sources: []observe.Source{node}}), ReadHeaderTimeout: 10 * time.Second}).Serve(pages)
 	}
 	if err := s.Start(); err != nil {
 		return err
