@@ -50,7 +50,7 @@ const (
 var rooms = []room{
 	{dir: ".", tests: []string{"engine", "enginetest", "session", "frame", checksum, wsclient, "layer/websocket"}},
 	{dir: "cmd", may: []string{"engine", "session", "bench", "record", "frame", echoserver, sys}, tests: []string{"pool", testkit}},
-	{dir: "examples", may: []string{"engine", "session", "frame", "pool", "record", "examples/internal/chat", "examples/internal/game"}, tests: []string{chromium}},
+	{dir: "examples", may: []string{"engine", "session", "frame", "pool", "record", "examples/internal/chat", "examples/internal/game"}, tests: []string{chromium, "internal/freeport"}},
 	{dir: "examples/ongnet", may: []string{"ongnet", "session", gnet}}, // all of gnet: here and in ongnet only
 	{dir: "ongnet", may: []string{"engine", "session", "internal/asynclog", "internal/reactor", gnet, gnet + "/pkg/", sys}, tests: []string{"enginetest", "internal/"}},
 	{dir: "docs", tests: []string{"engine", "session", "frame", "pool", "record"}}, // the code of the guide: test files only

@@ -21,6 +21,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+
+	"github.com/servercore-go/servercore/internal/freeport"
 )
 
 // N5 and T6: what cannot be, or would let others in, is an error that names the field.
@@ -225,10 +227,10 @@ func TestNamesKeepApart(t *testing.T) {
 }
 
 func freePort(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	t.Helper()
+	addr, err := freeport.Addr("127.0.0.1")
 	must(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // certificates is a configuration with an authority of its own and a certificate for 127.0.0.1.

@@ -15,12 +15,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/servercore-go/servercore/engine"
 	kit "github.com/servercore-go/servercore/internal/enginekit"
+	"github.com/servercore-go/servercore/internal/freeport"
 )
 
 // behind is a server that accepts its clients' networks only, one session per address, through proxies at the loopback's first address.
@@ -129,10 +131,11 @@ func shortDir(t *testing.T) string {
 // freePort returns a port that was free just now, at the loopback's addresses of both families.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "[::]:0")
+	addr, err := freeport.Addr("")
 	kit.Must(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	port, err := strconv.Atoi(strings.TrimPrefix(addr, ":"))
+	kit.Must(t, err)
+	return port
 }
 
 // through connects to a proxy, which may have just been started, from a client's address.

@@ -62,6 +62,7 @@ var beside = map[string]string{
 	"internal/checksum":   "a layer for tests",
 	"internal/chromium":   "for tests",
 	"internal/enginekit":  "for tests",
+	"internal/freeport":   "for tests and measurements",
 	"internal/testkit":    "for tests",
 	"internal/wsconn":     "a client for tests",
 }

@@ -30,6 +30,7 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 
 	"github.com/servercore-go/servercore/engine"
+	"github.com/servercore-go/servercore/internal/freeport"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -134,12 +135,13 @@ func ports(t *testing.T) (plain, secure *net.TCPAddr) {
 	t.Helper()
 	var a [2]*net.TCPAddr
 	for i := range a {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		addr, err := freeport.Addr("127.0.0.1")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
-		a[i] = l.Addr().(*net.TCPAddr)
+		if a[i], err = net.ResolveTCPAddr("tcp", addr); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return a[0], a[1]
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"github.com/servercore-go/servercore/internal/freeport"
 )
 
 // demo runs each node as a process, one after the other, with a balancer in front, and passes on what they print. It ends with ctx, or when
@@ -101,12 +103,7 @@ func after(address string, n int) (string, error) {
 	if base > 0 {
 		return net.JoinHostPort(host, strconv.Itoa(base+n)), nil
 	}
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return freeport.Addr(host)
 }
 
 // start runs this program as one node. isReady is closed when it accepts users.

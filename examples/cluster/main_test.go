@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/servercore-go/servercore/internal/freeport"
 )
 
 // What a new user sees: three processes with one command, users of different nodes in one room, a name and a line for one user across nodes,
@@ -151,7 +153,7 @@ func TestParse(t *testing.T) {
 // free is an address that nobody listens on.
 func free(t *testing.T) string {
 	t.Helper()
-	a, err := after("127.0.0.1:0", 0)
+	a, err := freeport.Addr("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}

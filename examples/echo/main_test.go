@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/servercore-go/servercore/internal/freeport"
 )
 
 // The program answers, and SIGTERM ends it in good order: what was sent to it before still comes back.
@@ -48,12 +50,12 @@ func TestEcho(t *testing.T) {
 
 // freeAddress returns an address of the loopback that nobody listened on a moment ago.
 func freeAddress(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	t.Helper()
+	addr, err := freeport.Addr("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // dial waits for the program to listen.

@@ -5,9 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/internal/freeport"
 )
 
 // A starter starts processes that are pinned to processors from their first instruction. A child inherits the affinity of the thread that
@@ -91,7 +91,7 @@ func (r *runner) launch(ctx context.Context, s server, w workload) (*running, er
 	if s.single {
 		loops = 1
 	}
-	addr, err := freeAddr()
+	addr, err := freeport.Addr("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
@@ -131,33 +131,6 @@ func (p *running) kill() error {
 	p.cmd.Process.Kill()
 	<-p.ended
 	return nil
-}
-
-var port struct {
-	sync.Mutex
-	next int
-}
-
-// freeAddr returns an address whose port is below the range of clients' ports, and differs from the one before. So sockets of another
-// measurement in TIME_WAIT are not in the way.
-func freeAddr() (string, error) {
-	const first, last = 12_000, 32_000
-	port.Lock()
-	defer port.Unlock()
-	if port.next == 0 {
-		port.next = first + os.Getpid()%(last-first)
-	}
-	for range last - first {
-		if port.next++; port.next >= last {
-			port.next = first
-		}
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port.next))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
-			return addr, nil
-		}
-	}
-	return "", errors.New("no port from 12000 to 31999 is free on 127.0.0.1")
 }
 
 // A transcript is the output of a process. It finds the line "listening on ADDRESS".
