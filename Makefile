@@ -5,7 +5,7 @@ TOOL := go tool
 OURS := ./... ./observe/... ./cmd/echoserver/...
 ALL  := work
 
-.PHONY: measure-observe million all check fmt vet staticcheck imports api test race trials cluster-trials soak bench mutants mutants-sample simulate measure-cluster crowd deploy
+.PHONY: measure-observe million all check fmt vet staticcheck imports api test race trials cluster-trials soak bench perf mutants mutants-sample simulate measure-cluster crowd deploy
 
 all: check
 
@@ -90,6 +90,13 @@ cluster-trials:
 # make crowd             a million sessions without sockets in one process: bytes for each, collections, a Broadcast to all, a sweep of deadlines
 crowd:
 	go test -run '^$$' -bench '^BenchmarkMillion$$' -benchtime 1x -timeout 10m ./engine
+
+# make perf              the working tree beside BASE (HEAD) and gnet, 11 rounds: which rows moved by more than their noise; an hour on a quiet
+#                        machine with two cores, or ROWS=echo-64x64,churn. bench/peers/README.md says how to read it.
+ROWS ?= tcp
+perf: BASE ?= HEAD
+perf:
+	cd bench/peers && go run ./compare -base $(BASE) -workloads $(ROWS) -servers ours,ours-again,gnet,gnet-reuseport -rounds 11 -server-cpu 1 -client-cpu 0
 
 # make bench             benchmarks of the working tree
 # make bench BASE=main   the same in alternation with another ref, and the comparison

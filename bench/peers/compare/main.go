@@ -25,6 +25,7 @@ const (
 	exitFault  = 1
 	exitUsage  = 2
 	exitErrors = 3
+	exitWorse  = 4
 )
 
 func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }
@@ -59,6 +60,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitFault
 	case rep.faults():
 		return exitErrors
+	case rep.worse():
+		return exitWorse
 	}
 	return exitOK
 }
@@ -78,6 +81,12 @@ func compare(ctx context.Context, cfg config, log io.Writer) (*report, error) {
 	if err := buildGo(ctx, dir); err != nil {
 		return nil, err
 	}
+	revision := ""
+	if cfg.base != "" {
+		if revision, err = buildBase(ctx, dir, cfg.base); err != nil {
+			return nil, err
+		}
+	}
 	if cfg.crossCheck || slices.ContainsFunc(cfg.workloads, func(w workload) bool { return slices.ContainsFunc(cfg.on(w), isC) }) {
 		if err := buildC(ctx, dir); err != nil {
 			return nil, err
@@ -85,7 +94,10 @@ func compare(ctx context.Context, cfg config, log io.Writer) (*report, error) {
 	}
 	r := &runner{cfg: cfg, dir: dir, starter: starter, log: log}
 	rep := &report{Date: time.Now(), LoadBefore: before, Versions: versions(dir), Rounds: cfg.rounds,
-		DurationS: cfg.duration.Seconds(), WarmupS: cfg.warmup.Seconds(), ServerCPU: cfg.serverCPU, ClientCPU: cfg.clientCPU}
+		Base: cfg.base, DurationS: cfg.duration.Seconds(), WarmupS: cfg.warmup.Seconds(), ServerCPU: cfg.serverCPU, ClientCPU: cfg.clientCPU}
+	if cfg.base != "" {
+		rep.Versions[oursBase] = revision
+	}
 	if cfg.crossCheck {
 		var last sample
 		rep.CrossChecks, last = r.crossCheck(ctx)
@@ -148,17 +160,26 @@ type config struct {
 	duration, warmup     time.Duration
 	serverCPU, clientCPU []int
 	out                  string
+	base                 string // the revision beside which ours is measured; "" for none
 	crossCheck           bool
 }
 
 // on returns the servers on which a workload is measured, in the order of a round.
 func (c config) on(w workload) (on []server) {
 	for _, s := range w.servers() {
-		if slices.ContainsFunc(c.servers, func(chosen server) bool { return chosen.name == s.name }) {
+		if c.has(s.name) {
 			on = append(on, s)
+			if s.name == ours && c.base != "" {
+				on = append(on, s.atBase())
+			}
 		}
 	}
 	return on
+}
+
+// has reports whether the server of that name is measured.
+func (c config) has(name string) bool {
+	return slices.ContainsFunc(c.servers, func(s server) bool { return s.name == name })
 }
 
 func isC(s server) bool { return s.program == cepoll }
@@ -167,7 +188,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	var c config
 	fs := flag.NewFlagSet("compare", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	loads := fs.String("workloads", "tcp", "`list` with commas: tcp, tls, ws or all, or some of\n"+names(workloads)+",\n"+names(tlsWorkloads)+",\n"+names(wsWorkloads))
+	loads := fs.String("workloads", "tcp", "`list` with commas: tcp, latency, tls, ws or all, or some of\n"+names(workloads)+",\n"+names(latencyWorkloads)+",\n"+names(tlsWorkloads)+",\n"+names(wsWorkloads))
 	on := fs.String("servers", "all", "`list` with commas: "+names(allServers)+"; a workload is measured on those of them that can serve it")
 	fs.IntVar(&c.rounds, "rounds", 5, "`number` of times each server is measured; 11 for a claim under 10 %")
 	fs.DurationVar(&c.duration, "duration", 3*time.Second, "`time` of the measured part")
@@ -175,6 +196,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	fs.Func("server-cpu", "`list` of processors for the servers, such as 1 or 2,3 or 2-5; they get one loop for each", processors(&c.serverCPU))
 	fs.Func("client-cpu", "`list` of processors for netbench, one reactor on each", processors(&c.clientCPU))
 	fs.StringVar(&c.out, "out", "results", "`path` without ending of the two files, .md and .json; \"\" for none")
+	fs.StringVar(&c.base, "base", "", "`revision` of this repository, such as HEAD or main: ours is measured beside what it was then, and the report tells which rows moved; exit code 4 if one got worse")
 	fs.BoolVar(&c.crossCheck, "cross-check", false, "hold netbench against an independent client instead, on plain gnet")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -205,6 +227,10 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		return c, fmt.Errorf("-duration %v: use 100ms or more; processor time is counted in steps of 10 ms", c.duration)
 	case c.warmup < 0:
 		return c, fmt.Errorf("-warmup %v: use 0 or a positive time", c.warmup)
+	case c.base != "" && !(c.has(ours) && c.has(oursAgain)):
+		return c, fmt.Errorf("-base %s: -servers needs %s and %s, which tell a move from noise", c.base, ours, oursAgain)
+	case c.base != "" && c.rounds < leastForMove:
+		return c, fmt.Errorf("-base %s: %d rounds cannot tell a move from noise; use %d, or 11 for a claim", c.base, c.rounds, leastForMove)
 	}
 	if c.out != "" { // a typing error should not cost an hour
 		if info, err := os.Stat(filepath.Dir(c.out)); err != nil || !info.IsDir() {
@@ -229,6 +255,8 @@ func groups(list string) string {
 		switch strings.TrimSpace(name) {
 		case "tcp":
 			all[i] = names(workloads)
+		case "latency":
+			all[i] = names(latencyWorkloads)
 		case "tls":
 			all[i] = names(tlsWorkloads)
 		case "ws":

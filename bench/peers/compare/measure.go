@@ -86,7 +86,11 @@ func (r *runner) load(ctx context.Context, w workload, s server) (*bench.Result,
 	if err != nil {
 		return fail(err)
 	}
+	stop := r.startBeside(ctx, w, p)
 	result, err := r.netbench(ctx, w, p)
+	if early := stop(); early != nil {
+		out.Errors = append(out.Errors, early.Error())
+	}
 	if gone := p.kill(); gone != nil {
 		out.Errors = append(out.Errors, gone.Error())
 	}
@@ -128,6 +132,32 @@ func (r *runner) netbench(ctx context.Context, w workload, p *running) (*bench.R
 	}
 	defer f.Close()
 	return bench.ReadResult(f)
+}
+
+// startBeside starts the second client of a workload that has one. stop ends it, and returns an error if it had ended before.
+func (r *runner) startBeside(ctx context.Context, w workload, p *running) (stop func() error) {
+	if w.beside == nil {
+		return func() error { return nil }
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	long := w.duration(r.cfg) + r.cfg.warmup + 2*patience
+	go func() {
+		args := slices.Concat(w.beside, []string{"-addr", p.addr, "-quiet", "-warmup", "0s", "-duration", long.String()})
+		said, err := r.client(ctx, "netbench", args, long+patience)
+		ended <- fmt.Errorf("the client beside ended too early: %v: %s", err, said)
+	}()
+	return func() error {
+		select {
+		case err := <-ended:
+			cancel()
+			return err
+		default:
+		}
+		cancel()
+		<-ended
+		return nil
+	}
 }
 
 // patience is how long a client may take besides its load: 10,000 connects on a slow machine, and its own timeouts,

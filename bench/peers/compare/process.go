@@ -44,8 +44,8 @@ func newStarter() (*starter, error) {
 }
 
 // start starts cmd on the given processors, or on all if there are none. The process has its own process group, so Ctrl-C does not reach
-// it.
-func (s *starter) start(cmd *exec.Cmd, cpus []int) error {
+// it. env is added to its environment.
+func (s *starter) start(cmd *exec.Cmd, cpus []int, env ...string) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	set := s.all
 	if len(cpus) > 0 {
@@ -54,7 +54,7 @@ func (s *starter) start(cmd *exec.Cmd, cpus []int) error {
 			set.Set(c)
 		}
 	}
-	cmd.Env = append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(set.Count()))
+	cmd.Env = append(append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(set.Count())), env...) // the last of a name counts
 	done := make(chan error, 1)
 	s.jobs <- func() {
 		if err := unix.SchedSetaffinity(0, &set); err != nil {
@@ -88,8 +88,11 @@ const startPatience = 5 * time.Second
 // launch starts a server and returns when it listens.
 func (r *runner) launch(ctx context.Context, s server, w workload) (*running, error) {
 	loops := r.starter.count(r.cfg.serverCPU)
-	if s.single {
+	switch {
+	case s.single:
 		loops = 1
+	case w.loops > 0:
+		loops = w.loops
 	}
 	addr, err := freeport.Addr("127.0.0.1")
 	if err != nil {
@@ -100,7 +103,7 @@ func (r *runner) launch(ctx context.Context, s server, w workload) (*running, er
 	p := &running{cmd: exec.Command(filepath.Join(r.dir, program), append(args, more...)...), speaks: w.speaks(s, r.dir),
 		said: newTranscript(), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
-	if err := r.starter.start(p.cmd, r.cfg.serverCPU); err != nil {
+	if err := r.starter.start(p.cmd, r.cfg.serverCPU, w.env...); err != nil {
 		return nil, err
 	}
 	go func() {

@@ -29,6 +29,8 @@ func (s server) command(w workload, dir string) (program string, args []string) 
 	switch {
 	case w.cut > 0:
 		program, args = s.specialized(), []string{"-message", strconv.Itoa(w.cut)}
+	case w.garbage:
+		program, args = s.specialized(), []string{"-garbage", "100"}
 	case w.over == overTLS:
 		args = []string{"-tls-cert", certFile(dir), "-tls-key", keyFile(dir)}
 	case w.over == overWS && s.plain && w.args[0] == "echo":

@@ -25,6 +25,7 @@ type report struct {
 	LoadBefore  float64           `json:"load_average_before"` // of the last minute
 	LoadAfter   float64           `json:"load_average_after"`
 	Versions    map[string]string `json:"versions"`
+	Base        string            `json:"base"` // the revision of -base; "" for none
 	Rounds      int               `json:"rounds"`
 	DurationS   float64           `json:"duration_s"`
 	WarmupS     float64           `json:"warmup_s"`
@@ -91,6 +92,7 @@ func (r *report) writeMarkdown(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "Built from: %s.\n\n", strings.Join(versions, "; "))
 	b.WriteString(legends(r.Outcomes))
+	r.writeMoves(&b)
 	for i := range r.Outcomes {
 		r.Outcomes[i].write(&b)
 	}
@@ -157,16 +159,23 @@ func (o *outcome) write(b *strings.Builder) {
 		fmt.Fprintf(b, "**Not measured: %s**\n\n", o.Failure)
 		return
 	}
-	main := cpu
-	if o.Idle {
-		main = rss
-	}
 	rows := [][]string{o.header()}
 	for i := range o.Series {
-		rows = append(rows, o.row(&o.Series[i], main))
+		rows = append(rows, o.row(&o.Series[i], o.figures()[0]))
 	}
 	table(b, rows)
-	o.footnotes(b, main)
+	o.footnotes(b)
+}
+
+// figures returns those that are compared; the first is what the workload is about.
+func (o *outcome) figures() []figure {
+	switch {
+	case o.Idle:
+		return []figure{rss}
+	case o.hasLatency():
+		return []figure{cpu, rate, p999}
+	}
+	return []figure{cpu, rate}
 }
 
 func (o *outcome) header() []string {
@@ -267,15 +276,9 @@ func (o *outcome) ratio(s, base *series, f figure) (spread, string) {
 	return r, ratioText(r.Median) + "~"
 }
 
-func (o *outcome) footnotes(b *strings.Builder, main figure) {
-	figures := []figure{main, rate, p999}
-	if o.Idle {
-		figures = figures[:1]
-	} else if !o.hasLatency() {
-		figures = figures[:2]
-	}
+func (o *outcome) footnotes(b *strings.Builder) {
 	var modes, noises []string
-	for _, f := range figures {
+	for _, f := range o.figures() {
 		if base := o.base(f); base != nil {
 			modes = append(modes, f.name+" "+base.Server)
 		}

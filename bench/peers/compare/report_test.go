@@ -88,9 +88,45 @@ func TestReportOfLayers(t *testing.T) {
 	}
 }
 
+// With -base the report begins with what moved: a row of which all rounds agree, by more than the A/A pair. One that got worse is exit code 4.
+func TestReportOfMoves(t *testing.T) {
+	r := report{Command: "go run ./compare", Base: "main", Rounds: 3, Outcomes: []outcome{
+		{Workload: "echo-slower", About: "echo", Unit: "message", Series: []series{made(ours, 9, 9, 9), made(oursBase, 8, 8, 8), made(oursAgain, 9, 9, 9)}},
+		{Workload: "echo-faster", About: "echo", Unit: "message", Series: []series{made(ours, 6, 6, 6), made(oursBase, 8, 8, 8), made(oursAgain, 6, 6, 6)}},
+		{Workload: "echo-noisy", About: "echo", Unit: "message", Series: []series{made(ours, 8, 9, 7), made(oursBase, 8, 8, 8), made(oursAgain, 8, 8, 8)}},
+		{Workload: "echo-lost", About: "echo", Unit: "message", Series: []series{made(ours, 8), made(oursBase, -1), made(oursAgain, 8)}},
+	}}
+	var b strings.Builder
+	if err := r.writeMarkdown(&b); err != nil {
+		t.Fatal(err)
+	}
+	_, moved, _ := strings.Cut(b.String(), "## Since main\n")
+	moved, _, _ = strings.Cut(moved, "\n## ")
+	for workload, want := range map[string]string{"echo-slower": "CPU **worse**", "echo-faster": "CPU better", "echo-noisy": "as before", "echo-lost": "not measured"} {
+		found := false
+		for line := range strings.Lines(moved) {
+			if strings.HasPrefix(line, "| "+workload) {
+				found = true
+				if !strings.Contains(line, want) {
+					t.Errorf("%s: %q is missing in %s", workload, want, line)
+				}
+			}
+		}
+		if !found {
+			t.Errorf("%s has no row in\n%s", workload, moved)
+		}
+	}
+	if !r.worse() {
+		t.Error("nothing is said to be worse")
+	}
+	if r.Outcomes = r.Outcomes[1:]; r.worse() {
+		t.Error("what is faster or noise is said to be worse")
+	}
+}
+
 // Each workload names servers that there are, and each group its workloads.
 func TestGroups(t *testing.T) {
-	for args, want := range map[string]int{"": len(workloads), "-workloads tls": len(tlsWorkloads), "-workloads ws,tls": len(tlsWorkloads) + len(wsWorkloads),
+	for args, want := range map[string]int{"": len(workloads), "-workloads tls": len(tlsWorkloads), "-workloads ws,tls": len(tlsWorkloads) + len(wsWorkloads), "-workloads latency": len(latencyWorkloads),
 		"-workloads all": len(allWorkloads), "-workloads tcp,tls-idle": len(workloads) + 1} {
 		c, err := parse(strings.Fields(args), &strings.Builder{})
 		if err != nil || len(c.workloads) != want {
@@ -137,15 +173,17 @@ func TestNumbers(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	for args, want := range map[string]string{
-		"-workloads churn,nope":   `there is no "nope"`,
-		"-servers gnet,,":         `there is no ""`,
-		"-rounds 0":               "use a positive number",
-		"-duration 1ms":           "use 100ms or more",
-		"-warmup -1s":             "use 0 or a positive time",
-		"-server-cpu 3-1":         "use numbers and ranges",
-		"-client-cpu x":           "use numbers and ranges",
-		"-out /nowhere/at/all/it": "there is no folder /nowhere/at/all",
-		"echo":                    "everything is set by flags",
+		"-workloads churn,nope":    `there is no "nope"`,
+		"-servers gnet,,":          `there is no ""`,
+		"-rounds 0":                "use a positive number",
+		"-duration 1ms":            "use 100ms or more",
+		"-warmup -1s":              "use 0 or a positive time",
+		"-server-cpu 3-1":          "use numbers and ranges",
+		"-client-cpu x":            "use numbers and ranges",
+		"-out /nowhere/at/all/it":  "there is no folder /nowhere/at/all",
+		"echo":                     "everything is set by flags",
+		"-base main -servers ours": "-servers needs ours and ours-again",
+		"-base main -rounds 1":     "1 rounds cannot tell a move from noise; use 5",
 	} {
 		var said strings.Builder
 		if code := run(t.Context(), strings.Fields(args), &said, &said); code != exitUsage || !strings.Contains(said.String(), want) {

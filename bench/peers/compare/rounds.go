@@ -50,10 +50,10 @@ func (r *runner) run(ctx context.Context) (all []outcome, machine bench.Machine)
 		if ctx.Err() != nil {
 			break
 		}
-		o := outcome{Workload: w.name, About: w.about, Unit: w.unit, Times: max(1, w.times), Planned: w.half,
+		o := outcome{Workload: w.name, About: w.about, Unit: w.unit, Times: max(1, w.times), Planned: w.share > 0,
 			Over: w.over, Idle: w.idle()}
-		if w.half {
-			rate, note, err := r.halfOfTop(ctx)
+		if w.share > 0 {
+			rate, note, err := r.shareOfTop(ctx, w)
 			if err != nil {
 				if ctx.Err() == nil {
 					o.Failure = err.Error()
@@ -90,26 +90,27 @@ func (r *runner) run(ctx context.Context) (all []outcome, machine bench.Machine)
 	return all, machine
 }
 
-// halfOfTop measures plain gnet's two modes in a closed loop and returns half of the better one's rate.
-func (r *runner) halfOfTop(ctx context.Context) (rate float64, note string, err error) {
+// shareOfTop measures plain gnet's two modes in a closed loop and returns the share of w of the better one's rate.
+func (r *runner) shareOfTop(ctx context.Context, w workload) (rate float64, note string, err error) {
 	var best server
+	top := w.closed()
 	for _, s := range servers {
 		if s.name != gnet && s.name != gnetReuse {
 			continue
 		}
 		began := time.Now()
-		got := r.measure(ctx, topRate, s)
-		r.pace.done(topRate, time.Since(began))
+		got := r.measure(ctx, top, s)
+		r.pace.done(top, time.Since(began))
 		if got.Failure != "" {
 			return 0, "", fmt.Errorf("the top rate of %s could not be measured: %s", s, got.Failure)
 		}
-		fmt.Fprintf(r.log, "%s %s of %s: %s\n", r.pace, topRate, s, topRate.brief(got))
+		fmt.Fprintf(r.log, "%s %s of %s: %s\n", r.pace, top, s, top.brief(got))
 		if got.PerS > rate {
 			rate, best = got.PerS, s
 		}
 	}
-	rate = math.Max(1, math.Round(rate/2/100)*100)
-	return rate, fmt.Sprintf("%s messages/s, half of what %s reached in a closed loop before.", thousands(rate), best), nil
+	rate = math.Max(1, math.Round(rate*w.share/100)*100)
+	return rate, fmt.Sprintf("%s messages/s, %.0f %% of what %s reached in a closed loop before.", thousands(rate), 100*w.share, best), nil
 }
 
 // brief returns a sample in half a line, for progress messages.
@@ -155,9 +156,9 @@ func (p *pace) plan(cfg config) {
 		n := cfg.rounds * len(cfg.on(w))
 		p.total += n
 		p.rest += time.Duration(n) * p.guess(w)
-		if w.half {
+		if w.share > 0 {
 			p.total += 2
-			p.rest += 2 * p.guess(topRate)
+			p.rest += 2 * p.guess(w.closed())
 		}
 	}
 }

@@ -18,6 +18,7 @@ type server struct {
 const (
 	ours      = "ours"
 	oursAgain = "ours-again" // the same program under a second name: what differs between the two is noise
+	oursBase  = "ours-base"  // the same program at the revision of -base
 	oursPlain = "ours-plain" // ours without WebSocket
 	gnet      = "gnet"
 	gnetReuse = "gnet-reuseport"
@@ -35,6 +36,12 @@ var servers = []server{
 	{name: cepoll, program: cepoll, single: true},
 	{name: oursAgain, program: "echoserver", special: "ours"},
 }
+
+// latencyServers are those for how late an answer is; goServers are those of them that run on Go's scheduler.
+var (
+	latencyServers = slices.DeleteFunc(slices.Clone(servers), func(s server) bool { return s.name == "netpoll" || s.name == "nbio" })
+	goServers      = slices.DeleteFunc(slices.Clone(latencyServers), isC)
+)
 
 // tlsServers are those for workloads over TLS.
 var tlsServers = []server{

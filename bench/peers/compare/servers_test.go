@@ -196,6 +196,38 @@ func find(t *testing.T, name string) workload {
 	return found[0]
 }
 
+// -base builds what a revision has, and each workload is measured on it next to ours. A copy of the files that is no repository gets the error alone.
+func TestBase(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := buildBase(t.Context(), dir, "no-such-revision"); err == nil || !strings.Contains(err.Error(), "use a commit, branch or tag") {
+		t.Errorf("an unknown revision: %v", err)
+	}
+	if err := exec.Command("git", "rev-parse", "HEAD").Run(); err != nil {
+		t.Logf("not a repository that git reads (%v): there is no revision to build", err)
+		return
+	}
+	number, err := buildBase(t.Context(), dir, "HEAD")
+	if err != nil || len(number) < 12 {
+		t.Fatalf("%q, %v", number, err)
+	}
+	r := testRunner(t, "-base", "HEAD")
+	for _, w := range allWorkloads {
+		on := r.cfg.on(w)
+		if len(on) != len(w.servers())+1 || on[0].name != ours || on[1].name != oursBase {
+			t.Fatalf("%s is measured on %s", w, names(on))
+		}
+		program, _ := on[1].command(w, dir)
+		if _, err := os.Stat(filepath.Join(dir, program)); err != nil {
+			t.Errorf("%s: %v", w, err)
+		}
+	}
+	if err := writeCert(dir); err != nil {
+		t.Fatal(err)
+	}
+	r.dir = dir
+	testEcho(t, r.mustLaunch(t, r.cfg.on(topRate)[1], topRate))
+}
+
 func TestBroadcast(t *testing.T) {
 	r := testRunner(t)
 	for _, cut := range []int{0, 1000} {

@@ -17,7 +17,12 @@ type workload struct {
 	times int      // the measured part is so many times -duration: few rounds fit into it
 	few   int      // what counts is memory: the slope between so many connections and many; 0: it is not
 	many  int
-	half  bool // -rate is half of what plain gnet reaches in a closed loop
+	share float64 // -rate is this part of what plain gnet reaches in a closed loop; 0: there is no -rate
+
+	beside  []string // of a second netbench, which runs as long as the first
+	garbage bool     // the server allocates beside its work; see peer.Parse
+	env     []string // of the server
+	loops   int      // of the server; 0: one for each of its processors
 
 	over    protocol // "" is TCP
 	on      []server // in the order of a round; nil: servers
@@ -55,15 +60,36 @@ var workloads = []workload{
 		args: []string{"fanout", "-size", "32", "-conns", "100", "-stream", "-window", "4096"}, cut: 32},
 	{name: "idle", about: "resident memory per idle connection: the slope between 2,000 and 10,000 of them", unit: "connection", few: 2_000, many: 10_000,
 		args: []string{"idle", "-active", "0"}},
-	{name: "half-load", about: "echo, 64 bytes, 64 connections, open loop at half of plain gnet's top rate; latency from the planned time", unit: "message", half: true,
+	{name: "half-load", about: "echo, 64 bytes, 64 connections, open loop at half of plain gnet's top rate; latency from the planned time", unit: "message", share: 0.5,
 		args: []string{"rate", "-size", "64", "-conns", "64"}},
 }
 
-// allWorkloads are those over TCP, TLS and WebSocket.
-var allWorkloads = slices.Concat(workloads, tlsWorkloads, wsWorkloads)
+// latencyWorkloads are about how late an answer is, at a rate that the server can keep up with: 70 % of plain gnet's top rate in a closed loop.
+var latencyWorkloads = []workload{
+	{name: "rate-1000", about: "echo, 64 bytes, 1,000 connections, open loop at 70 % of plain gnet's top rate; latency from the planned time", unit: "message",
+		share: share, on: latencyServers, args: rate1000},
+	{name: "rate-1000-bulk", about: "as rate-1000, beside a connection that has 500 messages of 64 KiB a second sent back", unit: "message",
+		share: share, on: latencyServers, args: rate1000, beside: []string{"rate", "-size", "65536", "-conns", "1", "-rate", "500"}},
+	{name: "rate-1000-garbage", about: "as rate-1000, while the server allocates 100 MiB a second besides, on a heap of 64 MiB, with GOGC=100", unit: "message",
+		share: share, on: goServers, args: rate1000, garbage: true, env: []string{"GOGC=100"}},
+	{name: "rate-1000-procs", about: "as rate-1000, but the server believes that it has 8 processors: GOMAXPROCS=8, 8 loops", unit: "message",
+		share: share, on: goServers, args: rate1000, env: []string{"GOMAXPROCS=8"}, loops: 8},
+}
 
-// topRate is the closed loop that half-load takes half of.
+const share = 0.7
+
+var rate1000 = []string{"rate", "-size", "64", "-conns", "1000"}
+
+// allWorkloads are those over TCP, TLS and WebSocket.
+var allWorkloads = slices.Concat(workloads, latencyWorkloads, tlsWorkloads, wsWorkloads)
+
+// topRate is the plainest load, by which the tests and the cross-check go.
 var topRate = workload{name: "top rate", unit: "message", args: []string{"echo", "-size", "64", "-conns", "64"}}
+
+// closed returns the closed loop whose top rate w takes a share of.
+func (w workload) closed() workload {
+	return workload{name: "top rate", unit: w.unit, args: append([]string{"echo"}, w.args[1:]...)}
+}
 
 func (w workload) String() string { return w.name }
 

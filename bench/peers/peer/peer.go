@@ -51,6 +51,7 @@ func Parse(can ...Feature) Config {
 	flag.StringVar(&c.Key, "tls-key", "", "PEM `file` with the key of -tls-cert")
 	flag.StringVar(&c.WebSocket, "ws", "", "`path` of a URL, such as /ws: speak WebSocket there")
 	flag.BoolVar(&c.Deflate, "deflate", false, "with -ws: permessage-deflate, without context takeover")
+	garbage := flag.Int("garbage", 0, "allocate so many `MiB` a second besides, on top of a live heap of 64 MiB, as an application does")
 	flag.Parse()
 	c.Echo = *mode == "echo"
 	switch {
@@ -62,6 +63,8 @@ func Parse(can ...Feature) Config {
 		fail(2, "-loops %d: use a positive number", c.Loops)
 	case c.Message < 0:
 		fail(2, "-message %d: use 0 or a positive number", c.Message)
+	case *garbage < 0:
+		fail(2, "-garbage %d: use 0 or a positive number", *garbage)
 	case (c.Cert == "") != (c.Key == ""):
 		fail(2, "-tls-cert and -tls-key belong together: set both")
 	case c.Cert != "" && !slices.Contains(can, TLS):
@@ -83,6 +86,9 @@ func Parse(can ...Feature) Config {
 	c.Addr = l.Addr().String()
 	l.Close()
 
+	if *garbage > 0 {
+		go allocate(*garbage)
+	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
