@@ -166,7 +166,7 @@ func (e *Engine) Start() error {
 	}
 	e.state.set(StateRunning)
 	for _, l := range e.listeners {
-		if l.bound {
+		if l.bound.Load() {
 			l.keepPath()
 			e.acceptors.Add(1)
 			go l.acceptFallback()
@@ -197,7 +197,7 @@ func (e *Engine) start() error {
 		return err
 	}
 	for i, l := range e.listeners {
-		if !l.bound { // closed already
+		if !l.bound.Load() { // closed already
 			continue
 		}
 		if err := e.loops[i%len(e.loops)].watchListener(l); err != nil {

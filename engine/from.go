@@ -108,7 +108,7 @@ func inspect(fd int, network string) (net.Addr, error) {
 func (l *Listener) File() (*os.File, error) {
 	l.engine.mu.Lock()
 	defer l.engine.mu.Unlock()
-	if !l.bound {
+	if !l.bound.Load() {
 		if l.closed || l.engine.state.get() > StateRunning {
 			return nil, fmt.Errorf("engine: file of a listener: %w", net.ErrClosed)
 		}

@@ -33,10 +33,10 @@ type Listener struct {
 	zones    map[uint32]string // names of interfaces
 
 	closed bool        // by Close; under the engine's mu
+	bound  atomic.Bool // it listens; set under the engine's mu
 	shared atomic.Bool // other holders of the socket may change its options and mode: From, or File was called
 
 	// Set by bind, fixed while bound.
-	bound  bool
 	addr   net.Addr // stays
 	socket *os.File
 	conn   syscall.RawConn   // of socket
@@ -103,7 +103,7 @@ func (l *Listener) bind() error {
 		if err := l.adopt(l.origin.from); err != nil {
 			return fmt.Errorf("engine: listen %s %s: From: %w%s", l.origin.network, l.addr, err, hint("", err))
 		}
-		l.bound = true
+		l.bound.Store(true)
 		return nil
 	}
 	ln, err := l.listen()
@@ -119,7 +119,7 @@ func (l *Listener) bind() error {
 		l.removePath()
 		return fmt.Errorf("engine: listen %s %s: %w%s", l.origin.network, l.address, err, hint("", err))
 	}
-	l.bound = true
+	l.bound.Store(true)
 	return nil
 }
 
@@ -277,10 +277,9 @@ func (l *Listener) poll(listener int) error {
 // unbind stops to listen, if it was; what waits to be accepted is reset by the kernel, unless somebody shares the socket. It
 // waits for no callback: a goroutine that holds acceptMu accepts a connection and hands it on. The caller holds the engine's mu.
 func (l *Listener) unbind() {
-	if !l.bound {
+	if !l.bound.Swap(false) {
 		return
 	}
-	l.bound = false
 	l.acceptMu.Lock() // see acceptOne
 	if l.loop != nil {
 		// Closing ends the registration of a socket only when it is the last descriptor of it.

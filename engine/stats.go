@@ -91,6 +91,7 @@ type ListenerStats struct {
 	// that listen on the same socket, the second has #2 at the end, and so on.
 	Listener string `metric:"label"`
 
+	Listening    int     `metric:"servercore_listener_listening" help:"1 while the listener listens, 0 after its Close and during Shutdown."`
 	Accepted     uint64  `metric:"servercore_listener_accepted_sessions_total" help:"Sessions of the listener that got OnConnected."`
 	Refused      Refused `metric:"servercore_listener_refused_connections_total" label:"cause" help:"Connections of the listener closed without any callback, by cause."`
 	Sessions     int     `metric:"servercore_listener_sessions" help:"Open sessions of the listener, from OnConnected on."`
@@ -173,6 +174,9 @@ func (l *Listener) stats(loops []*loop) ListenerStats {
 		Ended:        sum.Ended,
 	}
 	s.Sessions = int(s.Accepted - sum.Ended.sum())
+	if l.bound.Load() {
+		s.Listening = 1
+	}
 	return s
 }
 

@@ -22,7 +22,8 @@
 //	             min_pending=1, slow=1, paused=1, ending=1
 //	/closed      sessions that have ended, the last one first; ?cause=idle&limit=100
 //	/healthz     200 as long as the engine lives and its loops respond
-//	/readyz      200 while it accepts connections; 503 before Start and from the beginning of Shutdown on
+//	/readyz      200 while it accepts connections; 503 before Start, from the beginning of Shutdown on, and when it has listeners and all are
+//	             closed
 //
 // With Options.Admin also
 //

@@ -3,6 +3,7 @@ package observe
 import (
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/servercore-go/servercore/engine"
 )
@@ -23,10 +24,17 @@ func (h *handler) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, "ok")
 }
 
-// serveReady answers whether new connections should be sent here.
+// serveReady answers whether new connections should be sent here: 503 when the engine does not run, or has listeners and all of them are closed,
+// because the application drains what is connected before it calls Shutdown.
 func (h *handler) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if s := h.engine.State(); s != engine.StateRunning {
 		answer(w, http.StatusServiceUnavailable, "the engine is "+s.String())
+		return
+	}
+	listeners := h.engine.Stats().Listeners
+	open := func(l engine.ListenerStats) bool { return l.Listening == 1 }
+	if len(listeners) > 0 && !slices.ContainsFunc(listeners, open) {
+		answer(w, http.StatusServiceUnavailable, "all listeners are closed")
 		return
 	}
 	answer(w, http.StatusOK, "ok")

@@ -39,11 +39,12 @@ func (e *echo) OnRecv(data []byte) {
 
 // rig is an engine with a listener, and its handler on an address of its own.
 type rig struct {
-	t      *testing.T
-	engine *engine.Engine
-	addr   string
-	web    *httptest.Server
-	hold   chan struct{}
+	t        *testing.T
+	engine   *engine.Engine
+	listener *engine.Listener
+	addr     string
+	web      *httptest.Server
+	hold     chan struct{}
 }
 
 func start(t *testing.T, eo engine.Options, o Options) *rig {
@@ -67,7 +68,7 @@ func start(t *testing.T, eo engine.Options, o Options) *rig {
 			t.Errorf("Shutdown: %v", err)
 		}
 	})
-	r.addr = l.Addr().String()
+	r.listener, r.addr = l, l.Addr().String()
 	r.serve(o)
 	return r
 }
@@ -328,6 +329,17 @@ func TestHealth(t *testing.T) {
 	})
 	close(r.hold)
 	eventually(t, "/healthz is well again", func() bool { code, _ := r.get("/healthz"); return code == http.StatusOK })
+
+	if n := r.engine.Stats().Listeners[0].Listening; n != 1 {
+		t.Errorf("Listening is %d for a listener that listens", n)
+	}
+	must(t, r.listener.Close())
+	if code, body := r.get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "all listeners are closed") {
+		t.Errorf("/readyz without a listener: %d %s", code, body)
+	}
+	if code, body := r.get("/healthz"); code != http.StatusOK {
+		t.Errorf("/healthz without a listener: %d %s", code, body)
+	}
 
 	drained := make(chan error, 1)
 	go func() { drained <- r.engine.Shutdown(context.Background()) }()

@@ -4,6 +4,7 @@ module github.com/servercore-go/servercore/examples/cluster
 go 1.25.0
 
 require (
+	github.com/prometheus/client_golang v1.23.2
 	github.com/servercore-go/servercore v0.0.0
 	github.com/servercore-go/servercore/cluster v0.0.0
 	github.com/servercore-go/servercore/observe v0.0.0
@@ -23,7 +24,6 @@ require (
 	github.com/nats-io/nkeys v0.4.16 // indirect
 	github.com/nats-io/nuid v1.0.1 // indirect
 	github.com/panjf2000/gnet/v2 v2.9.7 // indirect
-	github.com/prometheus/client_golang v1.23.2 // indirect
 	github.com/prometheus/client_model v0.6.2 // indirect
 	github.com/prometheus/common v0.66.1 // indirect
 	github.com/prometheus/procfs v0.16.1 // indirect

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
 	"github.com/servercore-go/servercore/internal/freeport"
 )
 
@@ -112,10 +114,50 @@ func TestNodesWithTLS(t *testing.T) {
 	ben.say("hello")
 	anna.expect("ben: hello")
 
+	problems, err := promlint.New(strings.NewReader(string(metrics))).Lint()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "servercore_") {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
+	}
+
 	wrong := nodes[1]
 	wrong.secret, wrong.listen, wrong.addr, wrong.observe = "another text", free(t), free(t), ""
 	if err := serve(t.Context(), wrong); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("with a wrong secret: %v", err)
+	}
+}
+
+// A node that drains is not ready, and healthy, while a user stays on it.
+func TestDrainingNodeIsNotReady(t *testing.T) {
+	c, err := parse([]string{"-node", "a", "-drain", "20s", "-addr", free(t), "-web", "", "-observe", free(t)}, func(string) string { return "" }, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- serve(ctx, c) }()
+	ready, healthy := "http://"+c.observe+"/readyz", "http://"+c.observe+"/healthz"
+	awaitReady(t, ready)
+	anna := enter(t, c.addr, "anna")
+	stop()
+	anna.expect("* this node ends; connect again")
+	for page, want := range map[string]int{ready: http.StatusServiceUnavailable, healthy: http.StatusOK} {
+		r, err := http.Get(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if r.StatusCode != want {
+			t.Errorf("%s: %d, want %d", page, r.StatusCode, want)
+		}
+	}
+	anna.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -8,6 +8,8 @@ var inObserve = []mutant{
 	{"a page of another site may act", "observe/admin.go", "case origins.Check(r) != nil:", "case origins.Check(r) != nil && false:", "./observe TestAdminRefuses"},
 	{"any token will do", "observe/admin.go", "return ok && subtle.ConstantTimeCompare(a[:], b[:]) == 1", "return ok && subtle.ConstantTimeCompare(a[:], a[:]) == 1 && b[0] == b[0]", "./observe TestAdminToken"},
 	{"a draining engine is ready", "observe/health.go", "s != engine.StateRunning {", "s == engine.StateNew {", "./observe TestHealth"},
+	{"an engine whose listeners are all closed is ready", "observe/health.go", "len(listeners) > 0 &&", "len(listeners) > 99 &&", "./observe TestHealth"},
+	{"a listener that is closed listens", "engine/stats.go", "	if l.bound.Load() {\n", "	if l.bound.Load() || l.closed {\n", "./observe TestHealth"},
 	{"a loop that is held is healthy", "observe/health.go", "l.Unresponsive >= h.UnhealthyAfter", "l.Unresponsive >= 1000*h.UnhealthyAfter", "./observe TestHealth"},
 	{"a slow watcher holds up the others", "observe/stream.go", "snapshots = make(chan []byte, 1)", "snapshots = make(chan []byte, 10)", "./observe TestSlowWatcher"},
 	{"snapshots are taken without a watcher", "observe/stream.go", "	if len(s.watchers) == 0 {\n", "	if len(s.watchers) < 0 {\n", "./observe TestSlowWatcher"},
