@@ -39,6 +39,7 @@ func TestBrowserShowsTheEngine(t *testing.T) {
 	tab.Wait(tile("received") + " > 0 && " + tile("sent") + " > 0")
 	tab.Wait(`document.querySelectorAll("#loops tbody tr").length === 2`)
 	tab.Wait(`document.querySelectorAll("#listeners tbody tr").length === 2`)
+	tab.Wait(fmt.Sprintf(`document.querySelector("#listeners td").textContent === "tcp://%s"`, c.addr))
 	tab.Wait(`/[1-9]/.test(document.querySelector("#refused .bar b").textContent) && document.querySelector("#refused").textContent.includes("full")`)
 	tab.Wait(`document.querySelector("#ended").textContent.includes("peer closed")`)
 	tab.Wait(`document.querySelector("#closed").textContent.includes("closed")`)
@@ -60,6 +61,8 @@ func TestBrowserShowsTheEngine(t *testing.T) {
 	tab.Eval(`{ const b = document.querySelector("#slowest button"); b.click(); window.clicked = b; }`, nil)
 	tab.Wait(`document.querySelector("#notice").textContent.includes("is asked to end")`)
 	tab.Wait(`document.querySelector("#closed").textContent.includes("disconnected by an operator")`)
+	must(t, c.listener.Close())
+	tab.Wait(fmt.Sprintf(`document.querySelector("#listeners td").textContent === "tcp://%s (closed)"`, c.addr))
 	if problems := tab.Problems(); len(problems) > 0 {
 		t.Errorf("the console says: %s", strings.Join(problems, "\n"))
 	}
@@ -106,6 +109,10 @@ func show(t *testing.T, tab *chromium.Tab, name string) {
 				map((e) => (e.firstElementChild.id || "the page") + " has " + e.scrollWidth + " of " + e.clientWidth).join(", ")`, &wide)
 			if wide != "" {
 				t.Errorf("%d wide, sticks out: %s", size[0], wide)
+			}
+			object := false // what JavaScript makes of an element that is taken for text
+			if tab.Eval(`document.body.textContent.includes("[object")`, &object); object {
+				t.Error("the page has [object")
 			}
 			// Numbers of addresses stay whole: each has as many lines as the places to break allow.
 			broken := ""

@@ -47,7 +47,7 @@ func gather(t *testing.T) *crowd {
 	room, err := e.Listen("tcp", "127.0.0.1:0", func() session.Handler { return &member{room: group} })
 	must(t, err)
 	must(t, e.Start())
-	c.addr, c.echoes = echoes.Addr().String(), echoes.Addr()
+	c.listener, c.addr, c.echoes = echoes, echoes.Addr().String(), echoes.Addr()
 	c.serve(Options{Admin: true, Logger: log, Interval: 200 * time.Millisecond})
 	t.Cleanup(func() {
 		close(c.quit)

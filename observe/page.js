@@ -238,7 +238,9 @@ function draw(snapshot) {
   table('listeners', [['address', 'left'], ['open'], ['accepted'], ['refused'], ['received', 'opt'], ['sent', 'opt']], each(snapshot, 'servercore_listener_sessions').map(n => {
     const l = n.l[0];
     const refused = each(snapshot, 'servercore_listener_refused_connections_total').filter(r => r.l[0] === l).reduce((s, r) => s + r.v, 0);
-    return [address(l) + (value(snapshot, 'servercore_listener_listening', l) ? '' : ' (closed)'), count(n.v), count(value(snapshot, 'servercore_listener_accepted_sessions_total', l)), count(refused),
+    const name = node('span');
+    name.append(address(l), value(snapshot, 'servercore_listener_listening', l) ? '' : ' (closed)');
+    return [name, count(n.v), count(value(snapshot, 'servercore_listener_accepted_sessions_total', l)), count(refused),
       si(value(snapshot, 'servercore_listener_received_bytes_total', l), 'B'), si(value(snapshot, 'servercore_listener_sent_bytes_total', l), 'B')];
   }), 'none');
   sessions('fattest', snapshot.fattest, snapshot, 'none has bytes queued');
