@@ -202,6 +202,9 @@ var inEngineToo = []mutant{
 		"p.mail != nil && n <= TurnWakes;", "p.mail != nil;", "./internal/reactor TestMailboxIsServedInPieces"},
 	{"errors of accept are tried again at once", "engine/accept.go",
 		"	return min(max(2*pause, minAcceptPause), maxAcceptPause)\n", "	return min(max(2*pause, minAcceptPause), minAcceptPause/5)\n", "./engine TestAcceptPauses"},
+	{"each message counts in the engine, which all loops share", "engine/adapter.go",
+		"func (l *loop) OnTraffic(c *conn, data []byte) { c.Context.Receive(data) }", "func (l *loop) OnTraffic(c *conn, data []byte) { l.engine.dialed.Add(1); c.Context.Receive(data) }",
+		"./engine TestByteWayWritesNothingShared"},
 	{"a socket option that the system refuses is warned of each time", "engine/socket.go",
 		"!known {\n", "!known || err != nil {\n", "./engine TestRefusedOptions"},
 }
