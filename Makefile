@@ -83,7 +83,7 @@ deploy:
 trials:
 	go test -count=1 -timeout 4h -v ./trials -scale 1
 
-# The same of the cluster, half an hour: root, ip, iptables, ss and nats-server are wanted.
+# The same of the cluster, 20 minutes: root, ip, iptables, ss and nats-server are wanted.
 cluster-trials:
 	go test -count=1 -timeout 1h -v ./cluster/trials -scale 1
 
