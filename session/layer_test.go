@@ -38,6 +38,45 @@ func TestLayeredEcho(t *testing.T) {
 	})
 }
 
+// byUnit is a layer whose Open returns one unit in a call, whatever has come besides.
+type byUnit struct{ session.Layer }
+
+func (b byUnit) Open(dst, in []byte) (data []byte, used int, more bool, err error) {
+	for used < len(in) && data == nil && err == nil && !more {
+		var n int
+		data, n, more, err = b.Layer.Open(dst, in[used:used+1])
+		used += n
+	}
+	return data, used, more, err
+}
+
+// byUnitSealer is the same for a layer that seals.
+type byUnitSealer struct {
+	byUnit
+	sealer session.Sealer
+}
+
+func (b byUnitSealer) Seal(dst, plain []byte) ([]byte, error) { return b.sealer.Seal(dst, plain) }
+
+// I5: what Open has returned, and the answer refers to, stays as it is while the next units of the same read are opened.
+func TestLayeredEchoOfUnits(t *testing.T) {
+	eachLayered(t, func(t *testing.T, k *layeredKind) {
+		l := newLoop(t, session.Limits{SendLimit: 1 << 20})
+		p := newLayers(t, k, checksum.Options{})
+		h := &testkit.Handler{Framed: k.messages(), Recv: answer}
+		layer := session.Layer(byUnit{p.ofSession()})
+		if p.sealer != nil {
+			layer = byUnitSealer{layer.(byUnit), p.sealer}
+		}
+		p.bind(l, h, layer).Connected()
+		want := []string{"first", "other", "third", strings.Repeat("x", 1000), "y"}
+		p.send(want...)
+		l.Run()
+		p.want(strings.Join(want, ""), false)
+		p.wantMessages(want...)
+	})
+}
+
 // S2: what is sent in one callback leaves in one write.
 func TestLayeredManySendsMakeOneWrite(t *testing.T) {
 	eachLayered(t, func(t *testing.T, k *layeredKind) {
