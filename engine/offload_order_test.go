@@ -83,11 +83,14 @@ func TestOffloadTimers(t *testing.T) {
 
 	s = kit.Serve(t, "tcp", engine.Options{Loops: 1}, kit.Hooks{}, engine.Offload(1))
 	_, p = s.Connect()
-	p.AfterFunc(time.Hour, func() { t.Error("an hour is over") })
+	early, late := make(chan time.Time, 1), make(chan time.Time, 1)
+	p.AfterFunc(3*time.Second, func() { late <- time.Now() })
 	p.Run(t, func() {})
-	ran := make(chan struct{})
-	p.AfterFunc(10*time.Millisecond, func() { close(ran) })
-	kit.Await(t, ran, "the timer that was set after one for later")
+	p.AfterFunc(10*time.Millisecond, func() { early <- time.Now() })
+	// If the loop were not told of the earlier one, both would run when the later one is due.
+	if between := -kit.Await(t, early, "the timer that was set after one for later").Sub(kit.Await(t, late, "the other timer")); between < time.Second {
+		t.Errorf("the two timers ran %v apart, want 3 s", between)
+	}
 }
 
 // A callback that takes its worker down leaves the counts right, and another worker in its place.

@@ -114,7 +114,7 @@ var inEngine = []mutant{
 	{"an earlier deadline does not move the timer", "internal/reactor/turn.go",
 		"l.timerAt == 0 || at < l.timerAt {", "l.timerAt == 0 {", "./internal/reactor TestTimerOfTheLoop"},
 	{"the first of the mailbox does not wake the loop", "internal/reactor/wake.go",
-		"			if head == nil && l.Wake() {\n", "			if head != nil && l.Wake() {\n", ". TestContract/tcp4/S3_Sends_from_elsewhere_wake_each_loop"},
+		"			if head == nil && l.Wake() {\n", "			if head != nil && l.Wake() {\n", "./internal/reactor TestClosedConnectionIsForgotten"},
 	{"each entry of the mailbox wakes the loop", "internal/reactor/wake.go",
 		"	if l.woken.Swap(true) {\n		return false\n	}\n", "", "./internal/reactor TestWakeOnce"},
 	{"a session that left is still in the snapshot", "internal/reactor/loop.go",
