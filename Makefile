@@ -35,7 +35,7 @@ test:
 race:
 	go test -race -shuffle=on $(OURS)
 
-# make mutants               known mistakes in every package, one at a time, and whether a test notices each: half an hour
+# make mutants               known mistakes in every package, one at a time, and whether a test notices each: an hour
 # make mutants ONLY=frame/   those whose "file: name" the expression matches
 # make mutants-sample N=12   as many of them at random, as .ci/run does; SEED=17 chooses the same ones again
 ONLY ?=
