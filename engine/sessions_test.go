@@ -222,9 +222,9 @@ func TestListenersAreCountedApart(t *testing.T) {
 		kit.Must(t, a.Close())
 		_ = kit.AwaitEnd(t, first)
 		want := []engine.ListenerStats{
-			{Listener: "tcp://" + s.Listener.Addr().String(), Accepted: 1, BytesIn: 5, BytesOut: 5, MessagesOut: 1, Ended: engine.Ended{PeerClosed: 1}},
-			{Listener: "tcp://" + refuses.Addr().String(), Accepted: 1, Sessions: 1, Refused: engine.Refused{PerAddress: 1}, BytesIn: 3, BytesOut: 3, MessagesOut: 1},
-			{Listener: "unix://" + path, Accepted: 1, Sessions: 1, BytesIn: 8, BytesOut: 8, MessagesOut: 2},
+			{Listener: "tcp://" + s.Listener.Addr().String(), Listening: 1, Accepted: 1, BytesIn: 5, BytesOut: 5, MessagesOut: 1, Ended: engine.Ended{PeerClosed: 1}},
+			{Listener: "tcp://" + refuses.Addr().String(), Listening: 1, Accepted: 1, Sessions: 1, Refused: engine.Refused{PerAddress: 1}, BytesIn: 3, BytesOut: 3, MessagesOut: 1},
+			{Listener: "unix://" + path, Listening: 1, Accepted: 1, Sessions: 1, BytesIn: 8, BytesOut: 8, MessagesOut: 2},
 		}
 		var got engine.Stats
 		kit.Eventually(t, "all is counted", func() bool {
