@@ -98,7 +98,7 @@ func (r *Result) behindText() string {
 
 // errorSamples returns the samples with their times since the beginning of the measured part, or since the start if there was none.
 func (r *run) errorSamples() []ErrorSample {
-	zero := r.from
+	zero := r.from.Load()
 	if zero == 0 {
 		zero = int64(headStart)
 	}

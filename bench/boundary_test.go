@@ -27,7 +27,7 @@ func still(t *testing.T, mode Mode) *worker {
 			w.poll.close()
 		}
 	})
-	r.from = 100
+	r.from.Store(100)
 	r.end.Store(200)
 	r.start.Store(1)
 	return workers[0]
@@ -117,7 +117,7 @@ func TestPlannedUpToTheEnd(t *testing.T) {
 	}{{50, 51, false}, {99, 100, false}, {100, 100, false}, {130, 100, false}, {1000, 100, false}, {130, 100, true}} {
 		w := still(t, Rate)
 		w.begun = true
-		w.run.from = 1
+		w.run.from.Store(1)
 		w.run.end.Store(1 + 100*ms)
 		l := w.load.(*openLoop)
 		l.pace = newPacer(Uniform, 1000, 0, 0)
@@ -190,7 +190,8 @@ func TestRecorderRolls(t *testing.T) {
 
 // What came in the warm-up or after the end is in the totals of the whole run and in no point of the series.
 func TestSeriesIsTheMeasuredPart(t *testing.T) {
-	r := &run{plan: Plan{Mode: Echo, Threads: 1, Duration: time.Second}, interval: 100, from: 1000}
+	r := &run{plan: Plan{Mode: Echo, Threads: 1, Duration: time.Second}, interval: 100}
+	r.from.Store(1000)
 	for _, tt := range []struct {
 		length int64
 		want   []float64 // lengths, in ns

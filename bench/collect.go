@@ -61,10 +61,10 @@ func (c *collector) where(speed float64) Progress {
 		switch {
 		case now >= r.end.Load():
 			p.Phase = "waiting for replies"
-			p.Elapsed = time.Duration(r.end.Load() - r.from)
-		case now >= r.from:
+			p.Elapsed = time.Duration(r.end.Load() - r.from.Load())
+		case now >= r.from.Load():
 			p.Phase = "running"
-			p.Elapsed = time.Duration(now - r.from)
+			p.Elapsed = time.Duration(now - r.from.Load())
 		default:
 			p.Phase = "warming up"
 		}
@@ -138,8 +138,8 @@ func (c *collector) point(at *interval, length time.Duration) {
 // the point before.
 func (c *collector) close() {
 	rest := c.open[c.next]
-	length := time.Duration(c.run.end.Load()-c.run.from) - time.Duration(c.next)*c.run.interval
-	if rest == nil || c.run.from == 0 || length <= 0 {
+	length := time.Duration(c.run.end.Load()-c.run.from.Load()) - time.Duration(c.next)*c.run.interval
+	if rest == nil || c.run.from.Load() == 0 || length <= 0 {
 		return
 	}
 	n := len(c.series)

@@ -203,7 +203,7 @@ func TestFanoutPlannedUpToTheEnd(t *testing.T) {
 	for now, want := range map[int64]uint64{50: 51, 99: 100, 100: 100, 130: 100, 1000: 100} {
 		w := still(t, Fanout)
 		f := w.run.fan
-		w.run.from = 1
+		w.run.from.Store(1)
 		w.run.end.Store(1 + 100*ms)
 		f.open.Store(3)
 		p := Plan{Arrival: Uniform, Rate: 1000}

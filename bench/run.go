@@ -80,7 +80,7 @@ type run struct {
 
 	// Times are nanoseconds since base.
 	start atomic.Int64 // when the load begins; 0 while that is not known
-	from  int64        // when the measured part begins; written before start
+	from  atomic.Int64 // when the measured part begins; 0 while that is not known, which errors may come before; set before start
 	end   atomic.Int64 // when the load ends: nothing new is sent
 	grace atomic.Int64 // how long replies are waited for after the end
 
@@ -105,7 +105,10 @@ type sampled struct {
 func (r *run) now() int64 { return int64(time.Since(r.base)) }
 
 // measured reports whether what was due at the given time belongs to the figures.
-func (r *run) measured(at int64) bool { return r.from != 0 && at >= r.from && at < r.end.Load() }
+func (r *run) measured(at int64) bool {
+	from := r.from.Load()
+	return from != 0 && at >= from && at < r.end.Load()
+}
 
 func (r *run) startOrForever() int64 {
 	if start := r.start.Load(); start != 0 {
@@ -339,13 +342,13 @@ func (r *run) conduct(ctx context.Context, server *probe, ended <-chan struct{})
 				interrupt()
 			}
 		}
-		until(r.from)
+		until(r.from.Load())
 		m.clientFrom, m.serverFrom = clientCPU(), server.sample()
 		if r.now() < r.end.Load() {
 			until(r.end.Load())
 		}
 		m.clientTo, m.serverTo = clientCPU(), server.sample()
-		m.length = time.Duration(max(0, min(r.now(), r.end.Load())-r.from))
+		m.length = time.Duration(max(0, min(r.now(), r.end.Load())-r.from.Load()))
 	}
 	select {
 	case <-ended:
@@ -361,9 +364,9 @@ func (r *run) conduct(ctx context.Context, server *probe, ended <-chan struct{})
 func (r *run) begin() {
 	start := r.now() + int64(2*time.Millisecond)
 	r.mu.Lock()
-	r.from = start + int64(r.plan.Warmup)
+	r.from.Store(start + int64(r.plan.Warmup))
 	if r.end.Load() == forever {
-		r.end.Store(r.from + int64(r.plan.Duration))
+		r.end.Store(r.from.Load() + int64(r.plan.Duration))
 	}
 	r.mu.Unlock()
 	r.start.Store(start)

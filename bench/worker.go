@@ -155,7 +155,7 @@ func (w *worker) turn(now int64) (until int64, over bool) {
 		}
 	} else if start != 0 && now >= start && !w.begun {
 		w.begun = true
-		w.rec.begin(r.from)
+		w.rec.begin(r.from.Load())
 	}
 	w.rec.roll(now, end)
 	if now >= w.nextScan {
