@@ -59,7 +59,7 @@ func TestWebSocketInEachMode(t *testing.T) {
 				serve = wsBroadcast(p.Seed == 2)
 			}
 			p.Addr = wsPeer(t, with, func(n int, s *wsServer) {
-				if s.request.URL.String() != "/ws?a=b" || s.request.Host != p.Addr {
+				if s.request.URL.String() != "/ws?a=b" || s.request.Host != s.LocalAddr().String() {
 					t.Errorf("asked for %s of %s", s.request.URL, s.request.Host)
 				}
 				serve(n, s)
