@@ -83,6 +83,7 @@ func TestOffloadTimers(t *testing.T) {
 
 	s = kit.Serve(t, "tcp", engine.Options{Loops: 1}, kit.Hooks{}, engine.Offload(1))
 	_, p = s.Connect()
+	p.AfterFunc(time.Hour, func() { t.Error("an hour is over") })
 	early, late := make(chan time.Time, 1), make(chan time.Time, 1)
 	p.AfterFunc(3*time.Second, func() { late <- time.Now() })
 	p.Run(t, func() {})
