@@ -59,6 +59,7 @@ type Engine struct {
 	room        chan struct{} // a loop has begun to open a connection: it can take another one, see awaitLoop
 	emptied     chan struct{} // the last session has left
 
+	stirred   chan struct{} // a loop has run a callback while the watchdog rested
 	unwatch   chan struct{} // closed to end the watchdog
 	unwatched chan struct{} // closed when it has ended
 
@@ -91,6 +92,7 @@ func New(o Options) (*Engine, error) {
 		done:         make(chan struct{}),
 		room:         make(chan struct{}, 1),
 		emptied:      make(chan struct{}, 1),
+		stirred:      make(chan struct{}, 1),
 		tuning:       o.tuning(),
 		setsockopt:   unix.SetsockoptInt,
 		acceptSocket: reactor.Accept,

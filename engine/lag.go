@@ -13,6 +13,7 @@ const (
 type prober struct {
 	engine *Engine
 	last   time.Duration // when it has looked last
+	rests  bool          // sessions are not told the time
 	loops  []probed
 }
 
@@ -24,15 +25,22 @@ type probed struct {
 
 func newProber(e *Engine) *prober { return &prober{engine: e, loops: make([]probed, len(e.loops))} }
 
-// ticker returns a ticker for look, nil if one that ticks so often is there already. every is 0 for none.
-func (p *prober) ticker(every time.Duration) *time.Ticker {
-	switch {
-	case every == 0:
-		return time.NewTicker(restProbeEvery)
-	case every > probeEvery:
-		return time.NewTicker(probeEvery)
+// rest has the sessions read the clock themselves until stir: between two looks a second passes now.
+func (p *prober) rest() {
+	p.rests = true
+	p.tell(-1)
+}
+
+// stir tells them the time again.
+func (p *prober) stir(now time.Duration) {
+	p.rests = false
+	p.tell(now)
+}
+
+func (p *prober) tell(now time.Duration) {
+	for _, l := range p.engine.loops {
+		l.shared.Recent.Store(int64(now))
 	}
-	return nil
 }
 
 // look asks each loop for which that is due. It does nothing if it has looked a moment ago.
@@ -41,8 +49,10 @@ func (p *prober) look(now time.Duration) {
 		return
 	}
 	p.last = now
+	if !p.rests {
+		p.tell(now)
+	}
 	for i, l := range p.engine.loops {
-		l.shared.Recent.Store(int64(now))
 		known, calls := &p.loops[i], l.scratch.Calls()
 		if calls == known.calls && now-known.asked < restProbeEvery-probeEvery/2 && l.probe.Waiting(now) == 0 {
 			continue

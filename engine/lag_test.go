@@ -57,11 +57,36 @@ func TestWhoIsProbed(t *testing.T) {
 	if n := h.Count(); n != 10+6 {
 		t.Errorf("%d lags, want 10, one that is late and five asked in vain", n)
 	}
-	for every, want := range map[time.Duration]bool{0: true, 25 * time.Millisecond: false, time.Second: true} {
-		if ticker := p.ticker(every); (ticker != nil) != want {
-			t.Errorf("beside one of %v: %v", every, ticker)
-		} else if ticker != nil {
-			ticker.Stop()
-		}
+}
+
+// While the watchdog rests, sessions read the clock.
+func TestRestingProberTellsNoTime(t *testing.T) {
+	e, err := New(Options{Loops: 1, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := newLoop(e, 0, e.options.limits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	e.loops = append(e.loops, l)
+	p := newProber(e)
+	recent := func() time.Duration { return time.Duration(l.shared.Recent.Load()) }
+	p.look(time.Minute)
+	if recent() != time.Minute {
+		t.Errorf("the time is %v, want a minute", recent())
+	}
+	p.rest()
+	if recent() >= 0 {
+		t.Errorf("at rest the time is %v, want a negative one", recent())
+	}
+	p.look(2 * time.Minute)
+	if recent() >= 0 || l.probe.Waiting(2*time.Minute+1) == 0 {
+		t.Errorf("at a look of its rest the time is %v, and the loop was asked: %t; want a negative one, and true", recent(), l.probe.Waiting(2*time.Minute+1) > 0)
+	}
+	p.stir(3 * time.Minute)
+	if recent() != 3*time.Minute {
+		t.Errorf("after its rest the time is %v, want three minutes", recent())
 	}
 }

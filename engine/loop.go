@@ -66,6 +66,7 @@ func newLoop(e *Engine, index int, limits session.Limits) (*loop, error) {
 	}
 	watched := e.options.StallWarning > 0
 	l.scratch.Watched(watched)
+	l.scratch.StirredBy(e.stir)
 	var err error
 	l.eventLoop, err = reactor.New(reactor.Config[*session.Driver]{
 		Handler:   l,

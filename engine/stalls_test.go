@@ -307,6 +307,44 @@ func TestStallAfterGoexit(t *testing.T) {
 	}
 }
 
+// The watchdog of an engine where nothing happens rests. It finds a stall all the same, as early as any other, and sessions know when they were active.
+func TestStallAfterARest(t *testing.T) {
+	kit.NoLeaks(t)
+	for _, warning := range []time.Duration{stallAfter, 600 * time.Millisecond} {
+		var log recorder
+		s := kit.Serve(t, "tcp", engine.Options{Loops: 2, StallWarning: warning, Logger: slog.New(&log)}, kit.Hooks{Recv: func(p *kit.Session, data []byte) {
+			if data[0] == 'w' {
+				dawdle(&log)
+			}
+			kit.Echo(p, data)
+		}})
+		c, p := s.Connect()
+		for range 2 {
+			kit.Exchange(t, c, "x")
+			time.Sleep(4 * warning) // ten rounds of a quarter each at the most, and some more
+			before := time.Now()
+			kit.Exchange(t, c, "x")
+			for info := range s.SessionStats() {
+				if info.ID == p.ID() && info.Active.Before(before.Add(-100*time.Millisecond)) { // a step is 67 ms
+					t.Errorf("warning %v: active at %v by an echo at %v or later", warning, info.Active, before)
+				}
+			}
+		}
+		time.Sleep(4 * warning)
+		kit.Exchange(t, c, "w")
+		lines := log.all()
+		if len(lines) != 1 {
+			t.Fatalf("warning %v: %d lines, want 1", warning, len(lines))
+		}
+		if took := lines[0].attrs["for"].Duration(); took < warning || took > warning+kit.Patience/10 {
+			t.Errorf("warning %v: found after %v", warning, took)
+		}
+		if n := s.Stats().Total.Stalls; n != 1 {
+			t.Errorf("warning %v: %d stalls, want 1", warning, n)
+		}
+	}
+}
+
 // A loop that is busy with many short callbacks is not stalled; nor is a worker that waits.
 func TestNoStall(t *testing.T) {
 	kit.NoLeaks(t)

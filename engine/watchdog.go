@@ -21,6 +21,8 @@ type loopWatch struct {
 	engine *Engine
 	*watchdog.Watch[session.Running]
 	finder goroutines.Finder[session.Callback]
+	calls  []uint64 // of each loop, at the last round
+	still  int      // rounds for which no loop has run a callback
 }
 
 func newLoopWatch(e *Engine, now time.Duration) *loopWatch {
@@ -28,35 +30,46 @@ func newLoopWatch(e *Engine, now time.Duration) *loopWatch {
 		engine: e,
 		Watch:  watchdog.New[session.Running](len(e.loops), e.options.StallWarning, asynclog.Interval, now),
 		finder: goroutines.Finder[session.Callback]{Names: &goroutineNames},
+		calls:  make([]uint64, len(e.loops)),
 	}
 }
 
-// watch is the watchdog's goroutine.
+// restRounds is for how many rounds no loop has run a callback when the watchdog rests. A tick of an idle process takes some 0.2 ms of a processor, with
+// all that wakes up for it, and forty a second nearly a hundredth of one.
+const restRounds = 10
+
+// watch is the watchdog's goroutine. With StallWarning off it only probes the loops, seldom.
 func (e *Engine) watch() {
 	defer close(e.unwatched)
-	var looks, probes <-chan time.Time
+	t := time.NewTicker(restProbeEvery)
+	defer t.Stop()
+	p := newProber(e)
 	var w *loopWatch
-	var every time.Duration
 	if e.options.StallWarning > 0 {
 		w = newLoopWatch(e, e.now())
-		every = w.Every()
-		t := time.NewTicker(every)
-		defer t.Stop()
-		looks = t.C
-	}
-	p := newProber(e)
-	if t := p.ticker(every); t != nil {
-		defer t.Stop()
-		probes = t.C
+		t.Reset(w.Every())
 	}
 	for {
 		select {
-		case <-looks:
+		case <-t.C:
 			now := e.now()
-			w.tick(now)
 			p.look(now)
-		case <-probes:
-			p.look(e.now())
+			if w == nil || p.rests {
+				continue
+			}
+			w.tick(now)
+			if w.mayRest() {
+				p.rest()
+				t.Reset(restProbeEvery)
+			}
+		case <-e.stirred:
+			if !p.rests {
+				continue // by a loop that was ready to let it rest, when another was not
+			}
+			now := e.now()
+			p.stir(now)
+			w.tick(now)
+			t.Reset(w.Every())
 		case <-e.unwatch: // the loops have ended: a stall that lasted until then is over
 			if w != nil {
 				w.tick(e.now())
@@ -64,6 +77,34 @@ func (e *Engine) watch() {
 			return
 		}
 	}
+}
+
+// stir ends the watchdog's rest. Any goroutine.
+func (e *Engine) stir() {
+	select {
+	case e.stirred <- struct{}{}:
+	default: // on its way
+	}
+}
+
+// mayRest follows each round. It reports whether there is nothing to look at until a loop stirs the watchdog: each of them will.
+func (w *loopWatch) mayRest() bool {
+	w.still++
+	for i, l := range w.engine.loops {
+		if calls := l.scratch.Calls(); calls != w.calls[i] {
+			w.calls[i], w.still = calls, 0
+		}
+	}
+	if w.still < restRounds {
+		return false
+	}
+	w.still = 0
+	for i, l := range w.engine.loops {
+		if !l.scratch.Rest(w.calls[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 func (w *loopWatch) tick(now time.Duration) {

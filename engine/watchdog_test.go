@@ -67,6 +67,79 @@ func (d *dog) want(loop int, stalls uint64, stalled time.Duration, lines int) {
 	}
 }
 
+// The watchdog rests when no loop has run a callback for ten rounds, and the first loop that runs one stirs it. A loop that holds out, or
+// has run something since, keeps it up.
+func TestWatchdogMayRest(t *testing.T) {
+	d := newDog(t, 2)
+	rounds := func() int {
+		for n := 1; n <= 100; n++ {
+			d.looks(1)
+			if d.mayRest() {
+				return n
+			}
+		}
+		return 0
+	}
+	stirred := func() bool {
+		select {
+		case <-d.engine.stirred:
+			return true
+		default:
+			return false
+		}
+	}
+	run := func(loop int) {
+		d.enter(loop, session.CallRecv)
+		d.leave(loop)
+	}
+	if n := rounds(); n != restRounds {
+		t.Errorf("it rests after %d rounds, want %d", n, restRounds)
+	}
+	for loop := range 2 {
+		run(loop)
+		if !stirred() {
+			t.Errorf("a callback of loop %d has not stirred it", loop)
+		}
+		if n := rounds(); n != restRounds+1 { // the first of them sees that it has run
+			t.Errorf("it rests %d rounds after a callback of loop %d, want %d", n, loop, restRounds+1)
+		}
+	}
+	run(0)
+	run(1)
+	if !stirred() || stirred() {
+		t.Error("two loops do not stir it once")
+	}
+	for range 3 * restRounds {
+		d.looks(1)
+		run(1)
+		if d.mayRest() {
+			t.Fatal("it rests while a loop works")
+		}
+	}
+	d.enter(0, session.CallRecv)
+	if n := rounds(); n != 0 {
+		t.Errorf("it rests %d rounds after a callback has begun that does not return", n)
+	}
+	d.leave(0)
+}
+
+// A callback that ends the watchdog's rest is a stall when it has lasted for as long as any other: what the watchdog did not look is not held against
+// it, nor taken off.
+func TestWatchdogAfterARest(t *testing.T) {
+	d := newDog(t, 1)
+	d.looks(restRounds)
+	d.now += time.Hour
+	d.enter(0, session.CallRecv)
+	d.tick(d.now)
+	d.looks(3)
+	d.want(0, 0, 0, 0)
+	d.looks(1)
+	d.want(0, 1, 0, 1)
+	d.leave(0)
+	d.looks(1)
+	d.want(0, 1, warnAfter+looksEvery, 1)
+}
+
 // A stall is found when it has been seen for StallWarning, not before, once, and timed when it is over.
 func TestWatchdogFindsAStall(t *testing.T) {
 	d := newDog(t, 1)

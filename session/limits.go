@@ -53,7 +53,7 @@ type Loop struct {
 // Common is what all parts of an event loop share (see Part). Any goroutine.
 type Common struct {
 	// Recent is a time of the clock of Transport.Now that somebody keeps up to date, more or less, for Tally.Active: reading the clock
-	// for each read and write would cost more. 0 if nobody does.
+	// for each read and write would cost more. 0 if nobody does; negative if nobody does for now, and the clock is to be read.
 	Recent atomic.Int64
 
 	lastEnds atomic.Pointer[ends] // of the session that was bound last
@@ -61,9 +61,6 @@ type Common struct {
 	Times      [Callbacks]histogram.Histogram // how long callbacks take: one in sixteen of each kind
 	QueueDelay histogram.Histogram            // how long it takes from Send to the kernel: one in sampledEvery
 }
-
-// recent returns Recent.
-func (c *Common) recent() time.Duration { return time.Duration(c.Recent.Load()) }
 
 // Part returns a part of the same event loop, with counters of its own: for the sessions of the listener of that name.
 func (l *Loop) Part(name string) *Loop {

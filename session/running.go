@@ -18,22 +18,46 @@ type Scratch struct {
 func NewScratch() *Scratch { return &Scratch{send: sendqueue.MakeScratch()} }
 
 // running shows other goroutines what the one with this scratch memory runs. That costs each callback two atomic stores, and three if it is
-// another session's than the last. Observers read the clock themselves.
+// another session's than the last. Observers read the clock themselves. An observer that finds nothing going on may rest: then the next
+// callback stirs it.
 type running struct {
 	off   bool   // nobody observes
 	calls uint64 // callbacks so far
 	kinds [Callbacks]uint32
 	last  *Session // what owner has
 
-	mark  atomic.Uint64 // calls, and below them in 8 bits the callback plus one, 0 if none runs
+	mark  atomic.Uint64 // calls, and below them in 8 bits the callback plus one, 0 if none runs, and resting
 	owner atomic.Pointer[Session]
+	stir  func() // called by the first callback after Rest
 }
+
+// resting is in a mark that the observer waits for the end of. It has a bit of the eight that no callback needs.
+const resting = 1 << 7
 
 // timedEvery is how many callbacks of a kind there are for one that is timed. Reading the clock twice costs as much as a short callback.
 const timedEvery = 16
 
 // Watched says whether callbacks are shown and timed; at first they are. Only the goroutine that drives sessions calls it, between callbacks.
 func (r *running) Watched(on bool) { r.off = !on }
+
+// StirredBy sets what is called when a callback begins after Rest. It must not wait. Only the goroutine that drives sessions calls it, before the
+// first callback.
+func (r *running) StirredBy(stir func()) { r.stir = stir }
+
+// Rest is called by the observer, after StirredBy: it will not look again until it is stirred, by the next callback. It returns false if
+// a callback runs, or has begun since Calls was that many: then nobody stirs. Any goroutine.
+//
+// Nothing is missed: whoever takes the mark away gets it, with the bit in it, by the same atomic exchange.
+func (r *running) Rest(calls uint64) bool {
+	return r.mark.CompareAndSwap(calls<<8, calls<<8|resting) || r.mark.Load() == calls<<8|resting
+}
+
+// show replaces the mark.
+func (r *running) show(mark uint64) {
+	if r.mark.Swap(mark)&resting != 0 {
+		r.stir()
+	}
+}
 
 // Enter shows that a callback of s begins. s is nil for one that has no session yet. It returns whether the callback is to be timed. Only the
 // goroutine that drives sessions calls Enter and Leave.
@@ -46,7 +70,7 @@ func (r *running) Enter(c Callback, s *Session) (timed bool) {
 		r.owner.Store(s)
 	}
 	r.calls++
-	r.mark.Store(r.calls<<8 | uint64(c+1))
+	r.show(r.calls<<8 | uint64(c+1))
 	r.kinds[c]++
 	return r.kinds[c]%timedEvery == 1
 }
@@ -54,7 +78,7 @@ func (r *running) Enter(c Callback, s *Session) (timed bool) {
 // Leave shows that the callback is over.
 func (r *running) Leave() {
 	if !r.off {
-		r.mark.Store(r.calls << 8)
+		r.show(r.calls << 8)
 	}
 }
 
@@ -69,7 +93,7 @@ type Running struct {
 
 // Running returns what runs now. Any goroutine.
 func (r *running) Running() Running {
-	mark := r.mark.Load()
+	mark := r.mark.Load() &^ resting
 	if mark&0xff == 0 {
 		return Running{}
 	}

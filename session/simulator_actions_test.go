@@ -141,6 +141,9 @@ func (s *sim) meanwhile() {
 	for i, m := range s.sessions {
 		before[i].paused, before[i].ending, before[i].finished = m.paused, m.ending, m.finished
 	}
+	if s.IntN(4) == 0 {
+		s.rest()
+	}
 	s.sessions[s.IntN(len(s.sessions))].act()
 	for i, m := range s.sessions { // one may speak in a group and end the others
 		m.late = m.late || m.paused && !before[i].paused || m.ending && !before[i].ending
@@ -352,7 +355,30 @@ func (s *sim) step() {
 		if len(s.sessions) < simSessions {
 			s.connect()
 		}
+	case r < 99:
+		s.rest()
 	default:
 		c.Room()
 	}
+}
+
+// rest has the watchdog rest, if no callback runs.
+func (s *sim) rest() {
+	w := s.loop.Scratch()
+	runs, calls := w.Running() != session.Running{}, w.Calls()
+	if ok := w.Rest(calls); ok == runs {
+		s.failf("a callback runs: %t, and the watchdog may rest: %t", runs, ok)
+	} else if ok {
+		s.note("the watchdog rests")
+		s.stats.rests++
+		s.rests, s.rested = true, calls
+	}
+}
+
+// stirred is called by the first callback since rest.
+func (s *sim) stirred() {
+	if now := s.loop.Scratch().Calls(); !s.rests || now != s.rested+1 {
+		s.failf("stirred by callback %d, at rest: %t, since %d", now, s.rests, s.rested)
+	}
+	s.rests = false
 }

@@ -13,6 +13,9 @@ import (
 
 // check compares sessions and models, between two steps.
 func (s *sim) check() {
+	if calls := s.loop.Scratch().Calls(); s.rests && calls != s.rested {
+		s.failf("the watchdog has rested since callback %d, and %d have begun", s.rested, calls)
+	}
 	waiting, accepted, told, taken, shed := 0, 0, 0, 0, 0
 	for _, m := range s.sessions {
 		m.check()

@@ -21,10 +21,12 @@ type sim struct {
 	source    []byte // contents are cut from it
 	calm      bool   // applications and kernels behave, for the end of the run
 	goexit    bool
-	deny      int  // percent of writes that find no room, no memory or a broken connection
-	depth     int  // callbacks under way, of all sessions
-	disturbed bool // others came in during the visit that is under way, or the last one
-	away      bool // they are at it
+	deny      int    // percent of writes that find no room, no memory or a broken connection
+	depth     int    // callbacks under way, of all sessions
+	disturbed bool   // others came in during the visit that is under way, or the last one
+	away      bool   // they are at it
+	rests     bool   // the watchdog, until a callback stirs it
+	rested    uint64 // callbacks that had begun when it went to rest
 	failed    error
 	tracing   bool
 	trace     []string

@@ -75,7 +75,7 @@ func TestSimulator(t *testing.T) {
 		"broadcasts": sum.broadcasts, "skipped": sum.skipped, "timeouts": sum.timeouts, "yields": sum.yields,
 		"timers": sum.timers, "timers stopped": sum.stopped, "half-closes": sum.halves,
 		"ended for the soft limit": sum.soft, "ended for the budget": sum.budget, "marks told": sum.marks, "waits for tokens": sum.waits,
-		"ended for the rate": sum.rate, "packets received": sum.packets, "ended by their framer": sum.garbled,
+		"ended for the rate": sum.rate, "packets received": sum.packets, "ended by their framer": sum.garbled, "rests": sum.rests,
 		"sessions with a layer": sum.layered, "units sealed": sum.sealed, "answers": sum.answers, "last words": sum.lastWords, "truncated": sum.truncated,
 		"ended by their layer": sum.spoilt,
 	} {
@@ -106,7 +106,7 @@ type simStats struct {
 	sessions, orderly, resets, failures, blocked, pauses, refused, posts, bytesIn, bytesOut, timeouts, yields, broadcasts, skipped int
 	timers, stopped, halves                                                                                                        int
 	soft, budget, marks, waits, rate                                                                                               int
-	packets, garbled                                                                                                               int
+	packets, garbled, rests                                                                                                        int
 	layered, sealed, answers, lastWords, truncated, spoilt                                                                         int
 }
 
@@ -135,6 +135,7 @@ func (a *simStats) add(b simStats) {
 	a.rate += b.rate
 	a.packets += b.packets
 	a.garbled += b.garbled
+	a.rests += b.rests
 	a.layered += b.layered
 	a.sealed += b.sealed
 	a.answers += b.answers
@@ -176,6 +177,7 @@ func simulate(seed uint64, tracing bool) (s *sim, err error) {
 	s.groups[0].EndSlow = s.IntN(4) == 0
 	s.loop = testkit.NewLoop(s.limits)
 	s.loop.Isolate = s.goexit
+	s.loop.Scratch().StirredBy(s.stirred)
 	for range 1 + s.IntN(3) {
 		s.connect()
 	}

@@ -83,12 +83,20 @@ func activeAt(t time.Duration) activeTime { return activeTime(t / activeStep) }
 
 func (t activeTime) time() time.Duration { return time.Duration(t) * activeStep }
 
+// recent returns Loop.Recent, or the time if nobody keeps that up to date for now.
+func (s *Session) recent() time.Duration {
+	if t := s.loop.Recent.Load(); t >= 0 {
+		return time.Duration(t)
+	}
+	return s.conn.Now()
+}
+
 // noteInput adds what has come in since the last call. The loop counts that without a lock, and takes mu for other reasons soon afterwards. The
 // caller is the loop and holds mu.
 func (s *Session) noteInput() {
 	if s.arrived > 0 {
 		s.addTotal(bytesIn, s.arrived)
-		s.active = activeAt(s.loop.recent())
+		s.active = activeAt(s.recent())
 		s.arrived = 0
 	}
 	s.addTotal(messagesIn, s.delivered)

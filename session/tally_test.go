@@ -61,6 +61,26 @@ func TestTallyOfASession(t *testing.T) {
 	want("aborted", session.Tally{Active: active, BytesIn: 13, MessagesIn: 1, BytesOut: 7, BytesDropped: 1, MessagesOut: 2, Ending: true})
 }
 
+// While nobody keeps Recent up to date, the time of each read and write is taken from the clock.
+func TestActiveByTheClock(t *testing.T) {
+	h := &testkit.Handler{}
+	l, c := connect(t, session.Limits{}, h)
+	step := func(at time.Duration) time.Duration { return at.Truncate(1 << 26) }
+	l.Shared.Recent.Store(-1)
+	l.Advance(20 * time.Second)
+	c.PeerWrite([]byte("hello"))
+	l.Run()
+	if got, want := c.Driver.Tally().Active, step(l.Now()); got != want {
+		t.Errorf("received: active at %v, want %v", got, want)
+	}
+	l.Advance(20 * time.Second)
+	mustSend(t, h, "hello")
+	l.Run()
+	if got, want := c.Driver.Tally().Active, step(l.Now()); got != want {
+		t.Errorf("sent: active at %v, want %v", got, want)
+	}
+}
+
 // A part of a loop has counters and a name of its own, and shares the rest.
 func TestPartOfALoop(t *testing.T) {
 	l := newLoop(t, session.Limits{SendLimit: 1000})

@@ -39,7 +39,7 @@ func (s *Session) write(iov [][]byte, l *layered) {
 	messages := s.takeMessages()
 	if n > 0 {
 		s.addTotal(bytesOut, uint32(n))
-		s.active = activeAt(s.loop.recent())
+		s.active = activeAt(s.recent())
 	}
 	s.blocked = err == ErrWouldBlock || err == ErrNoMemory
 	s.checkLowWater(n, err)

@@ -65,6 +65,9 @@ var (
 	remote = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 2}
 )
 
+// Scratch returns what shows the callback that runs.
+func (l *Loop) Scratch() *session.Scratch { return l.scratch }
+
 // Bind makes a connection for h, framed if framing is not nil. It does not call OnConnected.
 func (l *Loop) Bind(h session.Handler, framing *session.Framing) (*Conn, error) {
 	c := &Conn{Loop: l, Reads: true}

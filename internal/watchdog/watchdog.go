@@ -2,8 +2,10 @@ package watchdog
 
 import "time"
 
-// rounds is how many rounds there are within the warning time.
-const rounds = 4
+const (
+	rounds   = 4                      // within the warning time, or more
+	maxEvery = 100 * time.Millisecond // between two of them
+)
 
 // Watch is what was seen of some loops. C tells one call of a loop from every other; its zero value is a loop that runs none. One goroutine uses a Watch.
 type Watch[C comparable] struct {
@@ -48,9 +50,10 @@ func New[C comparable](n int, warning, quiet, now time.Duration) *Watch[C] {
 }
 
 // Every returns the time from one round to the next.
-func (w *Watch[C]) Every() time.Duration { return w.warning / rounds }
+func (w *Watch[C]) Every() time.Duration { return min(w.warning/rounds, maxEvery) }
 
-// Begin begins a round, in which Look is called once for each loop.
+// Begin begins a round, in which Look is called once for each loop. The caller need not come while all loops are idle, as long as it comes when one
+// is so no longer.
 func (w *Watch[C]) Begin(now time.Duration) {
 	w.late = now - w.last - w.Every()
 	if w.late < w.Every() {

@@ -74,6 +74,9 @@ func TestEvery(t *testing.T) {
 	if got := newDog(t, 1).Every(); got != every {
 		t.Errorf("a round each %v, want %v", got, every)
 	}
+	if got := watchdog.New[string](1, time.Minute, time.Minute, time.Minute).Every(); got != 100*time.Millisecond {
+		t.Errorf("with a warning time of a minute, a round each %v, want 100 ms", got)
+	}
 }
 
 // A stall is found when it has been seen for the warning time, not before, once, and once more when it is over.
