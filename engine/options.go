@@ -112,9 +112,10 @@ type Options struct {
 	KeepAliveCount    int
 
 	// UserTimeout is how long sent bytes may stay unacknowledged, or a peer may keep its window shut while the kernel holds bytes for it,
-	// before TCP gives the connection up (TCP_USER_TIMEOUT, Linux only). Default: what the keep-alive takes to notice, KeepAlive +
-	// KeepAliveCount * KeepAliveInterval (30 s), as Linux lets it override the count of probes. Off: the kernel's retransmission limit,
-	// about 15 minutes.
+	// before TCP gives the connection up (TCP_USER_TIMEOUT, Linux only). Linux lets it override the count of probes. Default: what the
+	// keep-alive takes to notice, KeepAlive + KeepAliveCount * KeepAliveInterval (30 s), or longer if KeepAlive is: 9/8 of the time to the
+	// last probe and a second, as the kernel's timers may be an eighth late (687 s if KeepAlive is 10 minutes). Off: the kernel's
+	// retransmission limit, about 15 minutes.
 	UserTimeout time.Duration
 
 	// SendBuffer is the kernel's send buffer per connection in bytes (SO_SNDBUF; Linux doubles it for its own accounting and caps it at
@@ -234,7 +235,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("engine: Options.KeepAliveCount is %d, want 1 to %d", o.KeepAliveCount, maxKeepAliveCount)
 	}
 	if o.KeepAlive > 0 {
-		fillTime(&o.UserTimeout, o.KeepAlive+time.Duration(o.KeepAliveCount)*o.KeepAliveInterval)
+		fillTime(&o.UserTimeout, o.vanishTime())
 	}
 	fillTime(&o.UserTimeout, 30*time.Second)
 	if reactor.NotSentLowWater == 0 {
@@ -257,6 +258,15 @@ func (o Options) withDefaults() (Options, error) {
 		o.Logger = slog.Default()
 	}
 	return o, nil
+}
+
+// vanishTime is the time of silence after which TCP gives up a peer that answers no probe: long enough that KeepAliveCount of them have been sent and had
+// their time. Linux looks at TCP_USER_TIMEOUT where it would send the next probe (tcp_keepalive_timer), and its timers are late by up to an
+// eighth of their time (kernel/time/timer.c, granularity of the wheel's levels): with 10 minutes and 3 x 5 s the first look may come after 675 s, so that a
+// limit of 615 s would end a session for the first probe that is lost. A second is for a machine that is busy.
+func (o Options) vanishTime() time.Duration {
+	last := o.KeepAlive + time.Duration(o.KeepAliveCount-1)*o.KeepAliveInterval
+	return max(last+o.KeepAliveInterval, last+last/8+time.Second)
 }
 
 const (

@@ -57,6 +57,31 @@ func FuzzOptions(f *testing.F) {
 }
 
 // However long a timeout, the deadline that follows from it can be reckoned, and the kernel takes it.
+// The default of UserTimeout gives up no peer before KeepAliveCount probes have had their time, although Linux' timers are late by up to an eighth.
+func TestUserTimeoutCountsProbes(t *testing.T) {
+	for _, k := range []struct {
+		idle, interval time.Duration
+		count          int
+		want           time.Duration
+	}{
+		{15 * time.Second, 5 * time.Second, 3, 30 * time.Second},
+		{15 * time.Second, 5 * time.Second, 1, 20 * time.Second},
+		{30 * time.Second, 5 * time.Second, 3, 46 * time.Second},
+		{5 * time.Minute, 5 * time.Second, 3, 349750 * time.Millisecond},
+		{10 * time.Minute, 5 * time.Second, 3, 687250 * time.Millisecond},
+		{10 * time.Minute, 75 * time.Second, 9, 1351 * time.Second},
+	} {
+		o, err := Options{KeepAlive: k.idle, KeepAliveInterval: k.interval, KeepAliveCount: k.count}.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		latest := (k.idle + time.Duration(k.count-1)*k.interval) * 9 / 8 // the look after all probes but one
+		if o.UserTimeout != k.want || o.UserTimeout <= latest {
+			t.Errorf("KeepAlive %v and %d x %v: UserTimeout is %v, want %v, above %v", k.idle, k.count, k.interval, o.UserTimeout, k.want, latest)
+		}
+	}
+}
+
 func TestTimeoutsWithoutEnd(t *testing.T) {
 	const ever = math.MaxInt64
 	client, c := connect(t, Options{IdleTimeout: ever, FirstByteTimeout: ever, WriteTimeout: ever, DrainTimeout: ever, LingerTimeout: ever,
