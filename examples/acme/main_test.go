@@ -83,15 +83,18 @@ func resolver(t *testing.T) (address string) {
 	return l.Addr().String()
 }
 
-// startAuthority starts one that checks names on these ports.
-func startAuthority(t *testing.T, plain, secure int) *authority {
+// valid is how long a certificate of the authority is. Managers renew it in its last 30 days at the earliest.
+const valid = 90 * 24 * time.Hour
+
+// startAuthority starts one that checks names on these ports, and whose certificates are valid for so long.
+func startAuthority(t *testing.T, plain, secure int, valid time.Duration) *authority {
 	t.Helper()
 	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
 	t.Setenv("PEBBLE_WFE_NONCEREJECT", "0")
 	a := &authority{roots: x509.NewCertPool(), log: new(lockedBuffer)}
 	logger := log.New(a.log, "", 0)
 	store := db.NewMemoryStore()
-	issuer := ca.New(logger, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {Description: "of tests"}})
+	issuer := ca.New(logger, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {Description: "of tests", ValidityPeriod: uint64(valid.Seconds())}})
 	checker := va.New(logger, plain, secure, true, resolver(t), store)
 	front := wfe.New(logger, store, checker, issuer, []string{"servercore.test"}, true, false, 0, 0)
 	handler := front.Handler()
@@ -217,7 +220,7 @@ func TestCertificateIsIssued(t *testing.T) {
 				nobody, _ := ports(t) // what the authority finds closed
 				checked = nobody.Port
 			}
-			a := startAuthority(t, plain.Port, checked)
+			a := startAuthority(t, plain.Port, checked, valid)
 			folder := t.TempDir()
 			m := newManager(folder, a.directory, name)
 			m.Client.HTTPClient = a.client
@@ -247,6 +250,44 @@ func TestCertificateIsIssued(t *testing.T) {
 			next := newManager(folder, "http://127.0.0.1:0/none", name)
 			check(t, start(t, next, "127.0.0.1:0", "127.0.0.1:0"), a.roots)
 		})
+	}
+}
+
+// A certificate is renewed while the server runs: new connections get the next one, and those that are there do not notice.
+func TestCertificateIsRenewed(t *testing.T) {
+	plain, secure := ports(t)
+	a := startAuthority(t, plain.Port, secure.Port, 24*time.Hour)
+	m := newManager(t.TempDir(), a.directory, name)
+	m.Client.HTTPClient = a.client
+	m.RenewBefore = 48 * time.Hour // longer than a certificate is valid: the next one is due as soon as there is one
+	s := start(t, m, secure.String(), plain.String())
+	config := &tls.Config{RootCAs: a.roots, ServerName: name, NextProtos: []string{"http/1.1"}}
+	serial := func() string {
+		c, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", s.secure.Addr().String(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		return c.ConnectionState().PeerCertificates[0].SerialNumber.String()
+	}
+	first := serial()
+	there := &received{messages: make(chan string, 1)}
+	if _, err := s.Dial(t.Context(), "tcp", s.secure.Addr().String(), func() session.Handler { return there }, engine.TLS(config),
+		engine.WebSocket(engine.WebSocketOptions{Path: "/ws", Text: true})); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(patience); serial() == first; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("after %v new connections get the first certificate still", patience)
+		}
+	}
+	if err := there.Send([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-there.messages:
+	case <-time.After(patience):
+		t.Error("a session that was there before has no echo")
 	}
 }
 
