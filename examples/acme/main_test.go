@@ -253,11 +253,32 @@ func TestCertificateIsIssued(t *testing.T) {
 	}
 }
 
+// memory is an autocert.Cache: a manager cannot be told to stop, and may still renew when the test, and its folders, are gone.
+type memory struct{ files sync.Map }
+
+func (m *memory) Get(_ context.Context, name string) ([]byte, error) {
+	if data, ok := m.files.Load(name); ok {
+		return data.([]byte), nil
+	}
+	return nil, autocert.ErrCacheMiss
+}
+
+func (m *memory) Put(_ context.Context, name string, data []byte) error {
+	m.files.Store(name, data)
+	return nil
+}
+
+func (m *memory) Delete(_ context.Context, name string) error {
+	m.files.Delete(name)
+	return nil
+}
+
 // A certificate is renewed while the server runs: new connections get the next one, and those that are there do not notice.
 func TestCertificateIsRenewed(t *testing.T) {
 	plain, secure := ports(t)
 	a := startAuthority(t, plain.Port, secure.Port, 24*time.Hour)
-	m := newManager(t.TempDir(), a.directory, name)
+	m := newManager("", a.directory, name)
+	m.Cache = new(memory)
 	m.Client.HTTPClient = a.client
 	m.RenewBefore = 48 * time.Hour // longer than a certificate is valid: the next one is due as soon as there is one
 	s := start(t, m, secure.String(), plain.String())
