@@ -22,6 +22,7 @@ type Setting struct {
 func Settings(conns int) []Setting {
 	one := strconv.Itoa(max(1<<20, conns+conns/10))
 	both := strconv.Itoa(max(1<<20, 2*conns+conns/5+1<<16))
+	queue := strconv.Itoa(max(1000, conns/4))
 	return []Setting{
 		{Name: "fs.nr_open", Value: one, Why: "the highest limit on open files that a process may have; the server and the client need a descriptor for each connection"},
 		{Name: "fs.file-max", Value: both, Why: "open files of the whole system: both ends are here"},
@@ -30,5 +31,6 @@ func Settings(conns int) []Setting {
 		{Name: "net.ipv4.tcp_max_syn_backlog", Value: "65535", Why: "handshakes under way"},
 		{Name: "net.ipv4.ip_local_port_range", Value: "1024 65535", Why: "the client's ports, for each of its addresses"},
 		{Name: "net.ipv4.tcp_max_tw_buckets", Value: both, Why: "connections that the client has closed, for 60 s"},
+		{Name: "net.core.netdev_max_backlog", Value: queue, Why: "packets of the loopback that wait for a processor: beyond it they are lost, and what is lost when all clients close is sent again for minutes"},
 	}
 }
