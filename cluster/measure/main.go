@@ -28,6 +28,7 @@ type plan struct {
 	rounds               int
 	keys, sends          int
 	url, profile, only   string
+	arrival              string
 
 	netbench string // the program
 }
@@ -39,6 +40,7 @@ func main() {
 	flag.IntVar(&p.members, "members", 3000, "members of the room, on one node and on three together")
 	flag.IntVar(&p.size, "size", 64, "bytes of a message, 16 or more")
 	flag.Float64Var(&p.rate, "rate", 40, "Broadcasts per second")
+	flag.StringVar(&p.arrival, "arrival", "uniform", "uniform: all gaps between Broadcasts are equal; poisson: they come as from many clients, now and then while the last is under way")
 	flag.DurationVar(&p.duration, "duration", 10*time.Second, "time that is measured of each run")
 	flag.IntVar(&p.rounds, "rounds", 5, "runs of each kind, in alternation")
 	flag.IntVar(&p.loops, "loops", 1, "event loops of a node")
@@ -52,8 +54,8 @@ func main() {
 	switch {
 	case *node:
 		err = serve(*routes, p)
-	case p.only != "" && p.only != "rooms" && p.only != "claims", p.members < 3, p.rounds < 1, p.size < 16, p.duration < time.Second:
-		err = errors.New("-only is rooms or claims, -members 3 or more, -rounds 1 or more, -size 16 or more, -duration 1s or more")
+	case p.arrival != "uniform" && p.arrival != "poisson", p.only != "" && p.only != "rooms" && p.only != "claims", p.members < 3, p.rounds < 1, p.size < 16, p.duration < time.Second:
+		err = errors.New("-arrival is uniform or poisson, -only is rooms or claims, -members 3 or more, -rounds 1 or more, -size 16 or more, -duration 1s or more")
 	default:
 		err = measure(p)
 	}

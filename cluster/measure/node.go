@@ -32,6 +32,7 @@ type order struct {
 type answer struct {
 	CPU     time.Duration // of the process, since its start
 	Sent    uint64        // bytes to members
+	Writes  uint64        // in which they left
 	Heap    uint64        // live bytes, after a collection; with N > 0
 	RSS     uint64
 	Cluster cluster.Stats
@@ -151,7 +152,8 @@ func (n *server) do(o order) answer {
 	var r syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r)
 	a.CPU = time.Duration(r.Utime.Nano() + r.Stime.Nano())
-	a.Sent = n.engine.Stats().Total.BytesOut
+	total := n.engine.Stats().Total
+	a.Sent, a.Writes = total.BytesOut, total.Writes
 	a.RSS = residentBytes()
 	a.Cluster = n.cluster.Stats()
 	return a

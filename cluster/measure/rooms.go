@@ -12,14 +12,18 @@ import (
 	"time"
 )
 
-// kind is a number of nodes and of members of each.
-type kind struct{ nodes, each int }
+// kind is a number of nodes and of members of each, and Broadcasts per second.
+type kind struct {
+	nodes, each int
+	rate        float64
+}
 
-func (k kind) String() string { return fmt.Sprintf("%d x %d", k.nodes, k.each) }
+func (k kind) String() string { return fmt.Sprintf("%d x %d at %.4g/s", k.nodes, k.each, k.rate) }
 
 // figures are those of one node in one run.
 type figures struct {
 	cpu       float64 // microseconds of CPU time per delivery
+	writes    float64 // per delivery: below 1 where messages to a member left together
 	perSecond float64 // deliveries
 	idle      float64 // milliseconds of CPU time per second while nothing is sent
 	work      float64 // as cpu, without what the node takes while idle
@@ -27,13 +31,14 @@ type figures struct {
 	bus       float64 // messages of the room that it has got from the bus, by Broadcasts
 }
 
-// measureRooms compares one node with all members, one node with a third, and three nodes with a third each.
+// measureRooms compares one node with all members, one node with a third, one with all that delivers no more in a second than one with a third
+// (the runtime of a process takes its part of a second whether it delivers much or little in it), and three nodes with a third each.
 func measureRooms(p plan) error {
 	third := p.members / 3
-	kinds := []kind{{1, third * 3}, {1, third}, {3, third}}
-	fmt.Printf("Broadcast of %d B, %v a second for %v, to all but the publisher, who is on the first node; %d event loop(s) per node\n\n",
-		p.size, p.rate, p.duration, p.loops)
-	fmt.Printf("%-6s %-9s %-5s %16s %16s %12s %9s %9s %13s\n", "round", "nodes", "node", "us CPU/delivery", "without idle", "idle ms/s", "p50 us", "p99 us", "bus messages")
+	kinds := []kind{{1, third * 3, p.rate}, {1, third, p.rate}, {1, third * 3, p.rate / 3}, {3, third, p.rate}}
+	fmt.Printf("Broadcast of %d B, %v a second for %v, to all but the publisher, who is on the first node; %s arrivals, %d event loop(s) per node\n\n",
+		p.size, p.rate, p.duration, p.arrival, p.loops)
+	fmt.Printf("%-6s %-20s %-5s %16s %16s %16s %12s %9s %9s %13s\n", "round", "nodes", "node", "us CPU/delivery", "writes/delivery", "without idle", "idle ms/s", "p50 us", "p99 us", "bus messages")
 	all := make(map[kind][][]figures)
 	for round := range p.rounds {
 		for i := range kinds {
@@ -44,7 +49,7 @@ func measureRooms(p plan) error {
 			}
 			all[k] = append(all[k], run)
 			for j, f := range run {
-				fmt.Printf("%-6d %-9v %-5d %16.3f %16.3f %12.2f %9.0f %9.0f %13.3f\n", round+1, k, j+1, f.cpu, f.work, f.idle, f.p50, f.p99, f.bus)
+				fmt.Printf("%-6d %-20v %-5d %16.3f %16.2f %16.3f %12.2f %9.0f %9.0f %13.3f\n", round+1, k, j+1, f.cpu, f.writes, f.work, f.idle, f.p50, f.p99, f.bus)
 			}
 		}
 	}
@@ -63,8 +68,7 @@ func report(p plan, kinds []kind, all map[kind][][]figures) {
 	}
 	cpu := func(f figures) float64 { return f.cpu }
 	work := func(f figures) float64 { return f.work }
-	local, small := mid(kinds[0], 0, cpu), mid(kinds[1], 0, cpu)
-	localWork, smallWork := mid(kinds[0], 0, work), mid(kinds[1], 0, work)
+	ones := kinds[:3]
 	fmt.Printf("\nmedians of %d rounds\n", p.rounds)
 	for _, k := range kinds {
 		for node := range k.nodes {
@@ -76,15 +80,22 @@ func report(p plan, kinds []kind, all map[kind][][]figures) {
 				}
 			}
 			c, w := mid(k, node, cpu), mid(k, node, work)
-			fmt.Printf("%v, node %d, %s: %.3f us CPU per delivery, %.0f deliveries per CPU second, %.2f of %v, %.2f of %v\n",
-				k, node+1, what, c, 1e6/c, c/local, kinds[0], c/small, kinds[1])
-			fmt.Printf("          without what it takes while idle: %.3f us, %.2f of %v, %.2f of %v\n", w, w/localWork, kinds[0], w/smallWork, kinds[1])
-			fmt.Printf("          p50 %.0f us, p99 %.0f us, %.3f bus messages per Broadcast\n", mid(k, node, func(f figures) float64 { return f.p50 }),
+			fmt.Printf("%v, node %d, %s: %.3f us CPU per delivery, %.0f deliveries per CPU second", k, node+1, what, c, 1e6/c)
+			for _, one := range ones {
+				fmt.Printf(", %.2f of %v", c/mid(one, 0, cpu), one)
+			}
+			fmt.Printf("\n          without what it takes while idle: %.3f us", w)
+			for _, one := range ones {
+				fmt.Printf(", %.2f of %v", w/mid(one, 0, work), one)
+			}
+			fmt.Println()
+			fmt.Printf("          %.2f writes per delivery, p50 %.0f us, p99 %.0f us, %.3f bus messages per Broadcast\n",
+				mid(k, node, func(f figures) float64 { return f.writes }), mid(k, node, func(f figures) float64 { return f.p50 }),
 				mid(k, node, func(f figures) float64 { return f.p99 }), mid(k, node, func(f figures) float64 { return f.bus }))
 		}
 	}
 	var p50, p99 []float64
-	for _, run := range all[kinds[2]] {
+	for _, run := range all[kinds[3]] {
 		for _, f := range run[1:] {
 			p50, p99 = append(p50, f.p50-run[0].p50), append(p99, f.p99-run[0].p99)
 		}
@@ -105,7 +116,7 @@ func measureRoom(p plan, k kind, round int) ([]figures, error) {
 	}
 	// The load lasts longer than what is measured: it goes on while the nodes are asked.
 	bencher := exec.Command(p.netbench, "fanout", "-addr", all[0].addr, "-subscribe", strings.Join(subscribe, ","), "-conns", strconv.Itoa(k.nodes*k.each),
-		"-size", strconv.Itoa(p.size), "-rate", fmt.Sprint(p.rate), "-arrival", "poisson", "-warmup", "1s", "-duration", (p.duration + 2*time.Second).String(), "-timeout", "20s", "-json", "-", "-quiet")
+		"-size", strconv.Itoa(p.size), "-rate", fmt.Sprint(k.rate), "-arrival", p.arrival, "-warmup", "1s", "-duration", (p.duration + 2*time.Second).String(), "-timeout", "20s", "-json", "-", "-quiet")
 	var out bytes.Buffer
 	bencher.Stdout, bencher.Stderr = &out, os.Stderr
 	if err := bencher.Start(); err != nil {
@@ -172,7 +183,7 @@ func (all nodes) rest(p plan, k kind, run []figures) error {
 
 // watch takes the CPU time of the nodes while the load runs.
 func (all nodes) watch(p plan, k kind, round int) ([]figures, error) {
-	begun := uint64(max(20, p.rate) * float64(k.each*p.size)) // a second of load: all members have been introduced
+	begun := uint64(max(10, k.rate) * float64(k.each*p.size)) // a second of load: all members have been introduced
 	if err := all.until("the load has begun", func(a answer) bool { return a.Sent >= begun }); err != nil {
 		return nil, err
 	}
@@ -208,6 +219,7 @@ func (all nodes) watch(p plan, k kind, round int) ([]figures, error) {
 			return nil, fmt.Errorf("node %d has delivered nothing", i+1)
 		}
 		run[i].perSecond = deliveries / length.Seconds()
+		run[i].writes = float64(a.Writes-b.Writes) / deliveries
 		run[i].cpu = float64((a.CPU - b.CPU).Nanoseconds()) / 1e3 / deliveries
 		if s := a.Cluster; s.Dropped+s.Missed+s.Overflowed+s.Unsent+s.Repeated > 0 {
 			return nil, fmt.Errorf("node %d: %+v", i+1, s)
