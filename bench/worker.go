@@ -310,6 +310,32 @@ func (w *worker) lastOne() {
 	}
 }
 
+const (
+	closeTogether = 512             // connections of a worker are closed; then it waits until the server has closed the last of them, too
+	closeWait     = 5 * time.Second // at the longest; a server that takes longer is not waited for again
+)
+
+// lastWord ends what is sent on a connection, and throws away what still comes. It reports whether the peer has ended it as well by then.
+func lastWord(fd int, buf []byte, within time.Duration) bool {
+	if unix.Shutdown(fd, unix.SHUT_WR) != nil {
+		return true // it has failed
+	}
+	for until := time.Now().Add(within); ; {
+		n, errno := read(fd, buf)
+		switch {
+		case n == 0, errno != 0 && errno != unix.EAGAIN && errno != unix.EINTR:
+			return true
+		case n > 0:
+			continue
+		}
+		left := time.Until(until)
+		if left <= 0 {
+			return false
+		}
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left/time.Millisecond)+1)
+	}
+}
+
 // hangUp closes the descriptor.
 func (w *worker) hangUp(c *conn) {
 	if c.state == closed {
@@ -332,13 +358,19 @@ func (w *worker) hangUp(c *conn) {
 	c.gen++
 }
 
+// finish closes all connections, so that the server keeps pace: whoever closes a million in one moment has more packets on their way than any queue
+// holds, and the kernel forgets what it was to send again.
 func (w *worker) finish() {
 	now := w.run.now()
 	w.rec.roll(now, w.run.end.Load())
 	w.over = true
+	patient := true // the server closes what we have closed
 	for i := range w.conns {
 		c := &w.conns[i]
 		if c.state == open {
+			if patient && (i+1)%closeTogether == 0 && c.tls == nil && c.ws == nil {
+				patient = lastWord(c.fd, w.in, closeWait)
+			}
 			w.hangUp(c)
 			w.load.ended(w, c, now)
 		}

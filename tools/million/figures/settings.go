@@ -31,6 +31,7 @@ func Settings(conns int) []Setting {
 		{Name: "net.ipv4.tcp_max_syn_backlog", Value: "65535", Why: "handshakes under way"},
 		{Name: "net.ipv4.ip_local_port_range", Value: "1024 65535", Why: "the client's ports, for each of its addresses"},
 		{Name: "net.ipv4.tcp_max_tw_buckets", Value: both, Why: "connections that the client has closed, for 60 s"},
+		{Name: "net.ipv4.tcp_max_orphans", Value: both, Why: "connections that the client has closed and the server has not heard of: beyond it the kernel forgets some, and the server keeps them"},
 		{Name: "net.core.netdev_max_backlog", Value: queue, Why: "packets of the loopback that wait for a processor: beyond it they are lost, and what is lost when all clients close is sent again for minutes"},
 	}
 }
