@@ -33,6 +33,7 @@ func TestLastWord(t *testing.T) {
 			_ = c.Close()
 		}, late, false},
 		"resets": {func(c net.Conn) {
+			_, _ = c.Read(make([]byte, 1)) // the client is connected
 			_ = c.(*net.TCPConn).SetLinger(0)
 			_ = c.Close()
 		}, 10 * time.Second, true},
@@ -58,6 +59,11 @@ func TestLastWord(t *testing.T) {
 			fd := int(file.Fd())
 			if err := unix.SetNonblock(fd, true); err != nil { // Fd has made it wait
 				t.Fatal(err)
+			}
+			if name == "resets" {
+				if _, err := c.Write([]byte("x")); err != nil {
+					t.Fatal(err)
+				}
 			}
 			began := time.Now()
 			if got := lastWord(fd, make([]byte, 4096), k.within); got != k.want {
