@@ -114,8 +114,9 @@ type Options struct {
 	// UserTimeout is how long sent bytes may stay unacknowledged, or a peer may keep its window shut while the kernel holds bytes for it,
 	// before TCP gives the connection up (TCP_USER_TIMEOUT, Linux only). Linux lets it override the count of probes. Default: what the
 	// keep-alive takes to notice, KeepAlive + KeepAliveCount * KeepAliveInterval (30 s), or longer if KeepAlive is: 9/8 of the time to the
-	// last probe and a second, as the kernel's timers may be an eighth late (687 s if KeepAlive is 10 minutes). Off: the kernel's
-	// retransmission limit, about 15 minutes.
+	// last probe and a second, as the kernel's timers may be an eighth late (687 s if KeepAlive is 10 minutes). A
+	// shorter one also ends a session whose peer is silent for the first probe that is not answered. Off: the kernel's retransmission limit,
+	// about 15 minutes.
 	UserTimeout time.Duration
 
 	// SendBuffer is the kernel's send buffer per connection in bytes (SO_SNDBUF; Linux doubles it for its own accounting and caps it at
