@@ -358,8 +358,8 @@ func (w *worker) hangUp(c *conn) {
 	c.gen++
 }
 
-// finish closes all connections, so that the server keeps pace: whoever closes a million in one moment has more packets on their way than any queue
-// holds, and the kernel forgets what it was to send again.
+// finish closes all connections, so that the server keeps pace: a million that are closed in one moment are more packets than any queue
+// holds, and some are not sent again.
 func (w *worker) finish() {
 	now := w.run.now()
 	w.rec.roll(now, w.run.end.Load())

@@ -61,17 +61,8 @@ func TestWhoIsProbed(t *testing.T) {
 
 // While the watchdog rests, sessions read the clock.
 func TestRestingProberTellsNoTime(t *testing.T) {
-	e, err := New(Options{Loops: 1, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := newLoop(e, 0, e.options.limits())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(l.Close)
-	e.loops = append(e.loops, l)
-	p := newProber(e)
+	e := newDog(t, 1).engine
+	l, p := e.loops[0], newProber(e)
 	recent := func() time.Duration { return time.Duration(l.shared.Recent.Load()) }
 	p.look(time.Minute)
 	if recent() != time.Minute {

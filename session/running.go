@@ -47,7 +47,7 @@ func (r *running) StirredBy(stir func()) { r.stir = stir }
 // Rest is called by the observer, after StirredBy: it will not look again until it is stirred, by the next callback. It returns false if
 // a callback runs, or has begun since Calls was that many: then nobody stirs. Any goroutine.
 //
-// Nothing is missed: whoever takes the mark away gets it, with the bit in it, by the same atomic exchange.
+// Nothing is missed: the callback that takes the mark away gets it, with the bit in it, by the same atomic exchange.
 func (r *running) Rest(calls uint64) bool {
 	return r.mark.CompareAndSwap(calls<<8, calls<<8|resting) || r.mark.Load() == calls<<8|resting
 }
