@@ -71,7 +71,7 @@ ARGS  ?=
 million:
 	go run ./tools/million -conns $(CONNS) $(ARGS)
 
-# make measure-cluster   what crossing nodes costs: CPU per delivery on one node and on three, latency, claims, memory per key. Six minutes.
+# make measure-cluster   what crossing nodes costs: CPU per delivery on one node and on three, latency, claims, memory per key. Seven minutes.
 measure-cluster:
 	go run ./cluster/measure
 

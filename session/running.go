@@ -17,7 +17,7 @@ type Scratch struct {
 // NewScratch returns scratch memory of about 88 KiB. The first session with a layer adds 152 KiB.
 func NewScratch() *Scratch { return &Scratch{send: sendqueue.MakeScratch()} }
 
-// running shows other goroutines what the one with this scratch memory runs. That costs each callback two atomic stores, and three if it is
+// running shows other goroutines what the one with this scratch memory runs. That costs each callback two atomic exchanges, and a store if it is
 // another session's than the last. Observers read the clock themselves. An observer that finds nothing going on may rest: then the next
 // callback stirs it.
 type running struct {

@@ -97,6 +97,10 @@ func TestSettings(t *testing.T) {
 				t.Errorf("%d connections: %s is %s, want %s", n, s.Name, s.Value, values[i])
 			}
 		}
+		all := Settings(n)
+		if s, want := all[len(all)-1], map[int]string{1_000: "1000", 1_000_000: "250000"}[n]; s.Name != "net.core.netdev_max_backlog" || s.Value != want {
+			t.Errorf("%d connections: %s is %s, want %s", n, s.Name, s.Value, want)
+		}
 	}
 }
 

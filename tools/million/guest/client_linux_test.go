@@ -2,8 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/servercore-go/servercore/tools/million/figures"
 )
@@ -57,5 +60,20 @@ func TestTail(t *testing.T) {
 	got := tail(log)
 	if !strings.HasSuffix(got, "early\nlevel=ERROR msg=last") || strings.Count(got, "\n") != 11 {
 		t.Errorf("%q", got)
+	}
+}
+
+// A page that does not answer in time ends no phase; a server that has ended does.
+func TestLateIsNotGone(t *testing.T) {
+	quit := make(chan struct{})
+	page := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-quit }))
+	s := &server{url: page.URL + "/", http: http.Client{Timeout: 10 * time.Millisecond}}
+	if _, err := s.scrape(t.Context()); !isLate(err) {
+		t.Errorf("no answer in time is taken for the end: %v", err)
+	}
+	close(quit)
+	page.Close()
+	if _, err := s.scrape(t.Context()); err == nil || isLate(err) {
+		t.Errorf("a server that is gone is taken for late: %v", err)
 	}
 }

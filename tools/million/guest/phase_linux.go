@@ -100,9 +100,12 @@ func (p *phase) watch(ctx context.Context) error {
 			return errors.New("not all sessions were closed in time, or the server did not tell of it")
 		}
 		m, err := p.server.scrape(all)
-		if err != nil { // a machine that is too busy for it may answer the next one
+		if isLate(err) { // a machine that is too busy for it may answer the next one
 			fmt.Printf("million: %6.1f s  the server does not tell its numbers: %v\n", time.Since(p.began).Seconds(), err)
 			continue
+		}
+		if err != nil {
+			return err
 		}
 		if p.step(all, p.mark(m)) {
 			return nil

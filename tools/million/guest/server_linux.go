@@ -18,8 +18,8 @@ const (
 	serverLog = "/tmp/server.log"
 	token     = "million" // of the pages; nobody else is in the machine
 	// keepAlive is the server's -keep-alive: longer than a phase, so that no client is asked whether it is there. Timers of minutes fire late, up to an
-	// eighth of their time, and all those of many seconds at once: with 10 minutes the kernel asked 24,000 clients in one moment, and its
-	// queue of packets for the same machine holds 1,000.
+	// eighth of their time, and all those of many seconds at once: with 10 minutes those of 16 s, some 24,000 clients here, are asked in
+	// one moment, and the queue of packets for the same machine holds 1,000 by default.
 	keepAlive = "2h"
 )
 
@@ -76,6 +76,12 @@ func (s *server) scrape(ctx context.Context) (metrics, error) {
 	}
 	defer body.Close()
 	return parseMetrics(body)
+}
+
+// isLate reports whether err is that a server, which may be there, has not answered in time.
+func isLate(err error) bool {
+	var late interface{ Timeout() bool }
+	return errors.As(err, &late) && late.Timeout()
 }
 
 // collect has the server's garbage collector run once.
