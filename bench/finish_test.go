@@ -1,7 +1,9 @@
 package bench
 
 import (
+	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,5 +78,28 @@ func TestLastWord(t *testing.T) {
 			_ = c.Close()
 			<-served
 		})
+	}
+}
+
+// The end of a run does not close all connections at once: now and then it waits until the server has closed one.
+func TestFinishKeepsPace(t *testing.T) {
+	const late = 300 * time.Millisecond
+	var mu sync.Mutex
+	var first, last time.Time // when the server has heard of the end of a connection
+	p := short(Idle, peer(t, func(_ int, c *net.TCPConn) {
+		_, _ = io.Copy(io.Discard, c)
+		mu.Lock()
+		if last = time.Now(); first.IsZero() {
+			first = last
+		}
+		mu.Unlock()
+		time.Sleep(late)
+	}))
+	p.Conns, p.Threads = 2*closeTogether+10, 1
+	wantErrors(t, carryOut(t, p), nil)
+	mu.Lock()
+	defer mu.Unlock()
+	if between := last.Sub(first); between < late { // two waits; the server may have heard of the first end late
+		t.Errorf("%d connections were closed within %v, want %v or more", p.Conns, between, late)
 	}
 }

@@ -5,6 +5,7 @@ var inBench = []mutant{
 	{"a byte that is wrong in the body goes unnoticed", "bench/verify.go", "	if !p.same(b[n:n+m], v.id, v.seq, v.off) {", "	if !p.same(b[n:n+m], v.id, v.seq, v.off) && v.off == 0 {", "./bench TestFlippedByte"},
 	{"who closes many connections does not wait for the server", "bench/worker.go", "		if left <= 0 {\n			return false\n		}\n", "		if left > 0 {\n			return true\n		}\n", "./bench TestLastWord"},
 	{"who closes many connections takes a late answer for the end", "bench/worker.go", "		case n > 0:\n			continue\n		}\n		left", "		case n > 0:\n			return true\n		}\n		left", "./bench TestLastWord"},
+	{"all connections are closed at once", "bench/worker.go", "	patient := true ", "	patient := false ", "./bench TestFinishKeepsPace"},
 	{"a message that comes twice counts as right", "bench/verify.go", "	v.again = seq < v.next\n", "	v.again = false\n", "./bench TestRepeatedMessage|TestShiftedStream"},
 	{"a message that was skipped is not lost", "bench/verify.go", "		w.lost, v.next = int(seq-v.next), seq\n", "		v.next = seq\n", "./bench TestDroppedMessage"},
 	{"another stream's message counts as right", "bench/receive.go", "	if v.wrong > 0 {\n", "	if v.wrong > 1 {\n", "./bench TestForeignBytes"},
