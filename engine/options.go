@@ -113,8 +113,8 @@ type Options struct {
 
 	// UserTimeout is how long sent bytes may stay unacknowledged, or a peer may keep its window shut while the kernel holds bytes for it,
 	// before TCP gives the connection up (TCP_USER_TIMEOUT, Linux only). Linux lets it override the count of probes. Default: what the
-	// keep-alive takes to notice, KeepAlive + KeepAliveCount * KeepAliveInterval (30 s), or longer if KeepAlive is: 9/8 of the time to the
-	// last probe and a second, as the kernel's timers may be an eighth late (687 s if KeepAlive is 10 minutes). A
+	// keep-alive takes to notice, KeepAlive + KeepAliveCount * KeepAliveInterval (30 s), or longer if KeepAlive is: 8/7 of the time to the
+	// last probe, as the kernel's timers may be an eighth late (697 s if KeepAlive is 10 minutes). A
 	// shorter one also ends a session whose peer is silent for the first probe that is not answered. Off: the kernel's retransmission limit,
 	// about 15 minutes.
 	UserTimeout time.Duration
@@ -264,10 +264,10 @@ func (o Options) withDefaults() (Options, error) {
 // vanishTime is the time of silence after which TCP gives up a peer that answers no probe: long enough that KeepAliveCount of them have been sent and had
 // their time. Linux looks at TCP_USER_TIMEOUT where it would send the next probe (tcp_keepalive_timer), and its timers are late by up to an
 // eighth of their time (kernel/time/timer.c, granularity of the wheel's levels): with 10 minutes and 3 x 5 s the first look may come after 675 s, so that a
-// limit of 615 s would end a session for the first probe that is lost. A second is for a machine that is busy.
+// limit of 615 s would end a session for the first probe that is lost. (That eighth is 8/63 at most; a seventh leaves room for a machine that is busy.)
 func (o Options) vanishTime() time.Duration {
 	last := o.KeepAlive + time.Duration(o.KeepAliveCount-1)*o.KeepAliveInterval
-	return max(last+o.KeepAliveInterval, last+last/8+time.Second)
+	return max(last+o.KeepAliveInterval, last+last/7)
 }
 
 const (
