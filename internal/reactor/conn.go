@@ -23,7 +23,7 @@ var (
 //
 // What the last look at the socket found is kept in flags, because events tell of changes only (R1):
 //
-//	readable   set by an event, and whenever nobody has looked; cleared when there was nothing more to read
+//	readable   set by an event, and when reading is switched; cleared when there was nothing more to read
 //	shortRead  what a read that brings less than it might have says
 //	sendSpace  what is known of the kernel's buffer
 //
@@ -75,7 +75,8 @@ func (l *Loop[C]) NewConn(fd int) *Conn[C] {
 }
 
 // Open opens a connection that was registered: OnOpen is called, then after, if it is not nil, also when OnOpen has ended its goroutine.
-// Then comes what the peer has sent already, without an event: OnTraffic and the others.
+// What the peer has sent already follows: an event tells of it, that of Register or one that came before Open and was noted. So a
+// connection whose peer has sent nothing yet, as most have when they are accepted, is not read in vain.
 func (l *Loop[C]) Open(c *Conn[C], after func()) {
 	l.enlist(c)
 	if s := c.executor.strand; s != nil {
@@ -91,7 +92,6 @@ func (c *Conn[C]) open(after func()) {
 	if after != nil {
 		defer after()
 	}
-	c.readable = true
 	c.executor.loop.handler.OnOpen(c)
 }
 

@@ -335,6 +335,32 @@ func TestOpenFollowedByTraffic(t *testing.T) {
 	}
 }
 
+// Open itself reads nothing: what has come is told of by the event of Register, and most connections have sent nothing when they are accepted.
+func TestOpenDoesNotRead(t *testing.T) {
+	o := running(t)
+	client, fd := tcp(t)
+	write(t, client, "early")
+	s, got := newSide(), make(chan string, 1)
+	s.traffic = func(_ *Conn[*side], data []byte) { got <- string(data) }
+	if n := ask(o, func() int {
+		c := o.NewConn(fd)
+		c.Context = s
+		for c.Received() < len("early") {
+			time.Sleep(time.Millisecond)
+		}
+		if err := o.Register(c); err != nil {
+			t.Error(err)
+		}
+		o.Open(c, nil)
+		return len(got)
+	}); n != 0 {
+		t.Error("the connection was read before an event told of it")
+	}
+	if data := receive(t, got); data != "early" {
+		t.Errorf("%q was brought", data)
+	}
+}
+
 // Accept takes a connection that waits, and does not wait for one.
 func TestAccept(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
