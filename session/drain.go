@@ -12,8 +12,8 @@ func (s *Session) startDrain() (ran bool) {
 			s.startLayeredDrain(r.layered)
 		}
 	}
+	r := s.ensureRare() // what the peer takes is measured, without a deadline too
 	if d := s.loop.Limits.Drain; d > 0 {
-		r := s.ensureRare()
 		r.startMeasuring()
 		r.endAt = s.conn.Now() + d
 	}
@@ -26,7 +26,7 @@ func (s *Session) advanceDrain() (over bool) {
 	switch {
 	case s.lingering:
 		over = s.peerEnded()
-	case s.peerFIN && !s.finSent && s.layered() == nil && s.conn.Unsent() == 0: // close(2) sends FIN too
+	case s.needsNoDrain():
 		over = true
 	case !s.finSent && !s.sendFIN():
 		over = true
@@ -40,6 +40,12 @@ func (s *Session) advanceDrain() (over bool) {
 		s.finish(false)
 	}
 	return over
+}
+
+// needsNoDrain reports that nothing is left to wait for once the queue is empty: the peer has finished and has acknowledged everything. close(2) sends
+// FIN too.
+func (s *Session) needsNoDrain() bool {
+	return s.peerFIN && !s.finSent && s.layered() == nil && s.conn.Unsent() == 0
 }
 
 // startLinger begins the wait for the peer's FIN. Without it, input on its way would turn into a reset that destroys our last bytes before the

@@ -24,7 +24,7 @@ func (s *Session) DisconnectWith(reason error) {
 	reason = checkReason(reason)
 	s.mu.Lock()
 	s.open, s.ending = false, true
-	if s.ensureRare().reason == nil {
+	if s.reason() == nil {
 		s.recordReason(reason)
 	}
 	s.mu.Unlock()
@@ -63,16 +63,29 @@ func (s *Session) decideEnd(reason error) {
 // recordReason notes why the session ends. The first reason stands. One more is added: what then kept the session from ending in good order;
 // and a failure of the handler is always added. The caller holds mu.
 func (s *Session) recordReason(reason error) {
-	r := s.ensureRare()
-	switch {
-	case r.reason == nil:
-		r.reason = reason
+	switch first := s.reason(); {
+	case first == nil && reason == ErrPeerClosed:
+		s.left = true
 
-	case !errors.Is(r.reason, reason):
-		_, twice := r.reason.(*chain)
-		failed := errors.Is(reason, ErrPanic) && !errors.Is(r.reason, ErrPanic)
+	case first == nil:
+		s.ensureRare().reason = reason
+
+	case !errors.Is(first, reason):
+		_, twice := first.(*chain)
+		failed := errors.Is(reason, ErrPanic) && !errors.Is(first, ErrPanic)
 		if !twice || failed {
-			r.reason = &chain{r.reason, reason}
+			s.ensureRare().reason = &chain{first, reason}
 		}
 	}
+}
+
+// reason returns what was recorded. The commonest reason needs no rare part. The caller holds mu.
+func (s *Session) reason() error {
+	if r := s.rare.Load(); r != nil && r.reason != nil {
+		return r.reason
+	}
+	if s.left {
+		return ErrPeerClosed
+	}
+	return nil
 }

@@ -11,7 +11,7 @@ import (
 // rare is what few sessions need. It is allocated for those that use it, so that an idle session fits 192 bytes.
 type rare struct {
 	// Under mu.
-	reason     error  // why the session ends
+	reason     error  // why the session ends, see Session.reason
 	endReason  error  // of Driver.End: why it is to end, once no callback runs
 	tasks      *tasks // nil for a session without Post, AfterFunc and AtEnd
 	closeWrite bool   // CloseWrite was called

@@ -34,27 +34,31 @@ func TestFirstReasonStands(t *testing.T) {
 			c.Serve(testkit.Reset)
 		}},
 	}
-	for i, first := range ways {
-		for j, second := range ways {
-			t.Run(fmt.Sprintf("%d, then %d", i, j), func(t *testing.T) {
-				h := &testkit.Handler{}
-				l, c := connect(t, session.Limits{Linger: time.Second}, h)
-				first.do(h, c)
-				if !errors.Is(h.Err(), first.reason) {
-					t.Fatalf("Err %v, want %v", h.Err(), first.reason)
-				}
-				if !c.Closed {
-					second.do(h, c)
-				}
-				l.Advance(time.Hour)
-				if !errors.Is(h.Err(), first.reason) || !errors.Is(c.Driver.Reason(), first.reason) {
-					t.Errorf("Err became %v, Reason %v, was %v", h.Err(), c.Driver.Reason(), first.reason)
-				}
-				if !c.Ended || h.Over != 1 {
-					t.Errorf("done %t, %d OnDisconnected", c.Ended, h.Over)
-				}
-			})
-		}
+	for k := range 2 * len(ways) * len(ways) {
+		waits, first, second := k%2 == 1, ways[k/2/len(ways)], ways[k/2%len(ways)]
+		t.Run(fmt.Sprintf("%d, then %d, bytes wait %t", k/2/len(ways), k/2%len(ways), waits), func(t *testing.T) {
+			h := &testkit.Handler{}
+			l, c := connect(t, session.Limits{Drain: time.Second, Linger: time.Second}, h)
+			if waits { // the session outlives its first reason
+				c.Kernel = 4
+				mustSend(t, h, "12345678")
+				l.Run()
+			}
+			first.do(h, c)
+			if !errors.Is(h.Err(), first.reason) {
+				t.Fatalf("Err %v, want %v", h.Err(), first.reason)
+			}
+			if !c.Closed {
+				second.do(h, c)
+			}
+			l.Advance(time.Hour)
+			if !errors.Is(h.Err(), first.reason) || !errors.Is(c.Driver.Reason(), first.reason) {
+				t.Errorf("Err became %v, Reason %v, was %v", h.Err(), c.Driver.Reason(), first.reason)
+			}
+			if !c.Ended || h.Over != 1 {
+				t.Errorf("done %t, %d OnDisconnected", c.Ended, h.Over)
+			}
+		})
 	}
 }
 

@@ -51,6 +51,7 @@ type Session struct {
 	lingering   bool   // the peer has acknowledged all of it; only its FIN is waited for
 	receivedAny bool   // a first byte was received
 	retryWrite  bool   // blocked for want of kernel memory: no event will come
+	left        bool   // the session ends because its peer has closed, see reason; any goroutine, under mu
 	arrived     uint32 // bytes received and not yet in totals
 	delivered   uint32 // messages delivered and not yet in totals
 
@@ -132,10 +133,7 @@ func (s *Session) Request() *http.Request {
 func (s *Session) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r := s.rare.Load(); r != nil {
-		return r.reason
-	}
-	return nil
+	return s.reason()
 }
 
 // Pending returns how many bytes were accepted by Send and not yet taken by the kernel. With a framer it is the payload of the packets that

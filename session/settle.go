@@ -65,7 +65,7 @@ func (s *Session) look(postsFirst bool) (v view) {
 	defer s.mu.Unlock()
 	s.noteInput()
 	if r != nil && r.endReason != nil {
-		if s.open, s.ending = false, true; r.reason == nil {
+		if s.open, s.ending = false, true; s.reason() == nil {
 			s.recordReason(r.endReason)
 		}
 		r.endReason = nil
@@ -143,8 +143,14 @@ func (s *Session) conclude(v view) (ran bool) {
 		s.finish(false)
 		return false
 	}
-	if v.ending && s.phase == phaseOpen && s.startDrain() {
-		return true
+	if v.ending && s.phase == phaseOpen {
+		if v.size == 0 && s.needsNoDrain() {
+			s.finish(false)
+			return false
+		}
+		if s.startDrain() {
+			return true
+		}
 	}
 	switch {
 	case v.size > 0:

@@ -26,7 +26,7 @@ func (s *Session) sever(err error, unread int) {
 	}
 	s.mu.Lock()
 	s.open, s.blocked = false, false
-	known := r.reason != nil && errors.Is(r.reason, ErrPeerReset) && errors.Is(r.reason, err)
+	known := errors.Is(s.reason(), ErrPeerReset) && errors.Is(s.reason(), err)
 	if inOrder := s.onlyWordIsOut() && r.layered.peerDone; !known && !inOrder {
 		s.recordReason(PeerReset(err))
 	}

@@ -1,6 +1,7 @@
 package echoserver
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"strings"
@@ -46,12 +47,19 @@ type conn struct {
 }
 
 func (c *conn) OnConnected(remote net.Addr) {
-	c.log.Debug("connected", "session", c.ID(), "remote", remote)
+	if c.debugs() {
+		c.log.Debug("connected", "session", c.ID(), "remote", remote)
+	}
 }
 
 func (c *conn) OnDisconnected(remote net.Addr) {
-	c.log.Debug("disconnected", "session", c.ID(), "remote", remote, "err", c.Err())
+	if c.debugs() {
+		c.log.Debug("disconnected", "session", c.ID(), "remote", remote, "err", c.Err())
+	}
 }
+
+// debugs reports whether a record of level debug is kept: one that is not would cost as much as the session's own memory.
+func (c *conn) debugs() bool { return c.log.Enabled(context.Background(), slog.LevelDebug) }
 
 // An echoSession sends back what it receives. It needs no flow control: the engine stops reading from a client that does not read.
 type echoSession struct{ conn }

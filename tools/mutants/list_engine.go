@@ -103,6 +103,8 @@ var inEngine = []mutant{
 		"	if s.armed == 0 || at < s.armed {\n", "	if s.armed == 0 {\n", "./engine TestOffloadTimers"},
 	{"a connection that is closed stays in the wheel", "internal/reactor/conn.go",
 		"	l.wheel.Disarm(c)\n	l.forget(c)\n", "	l.forget(c)\n", "./internal/reactor TestClosedConnectionIsForgotten"},
+	{"a connection is read before anything is known to have come", "internal/reactor/conn.go",
+		"	c.open(after)\n	c.pump()\n", "	c.open(after)\n	c.readable = true\n	c.pump()\n", "./internal/reactor TestOpenDoesNotRead"},
 	{"a reset by a session on a worker is a FIN", "internal/reactor/strand.go",
 		"		c.giveUp(what&byReset != 0)\n", "		c.giveUp(false)\n", ". TestContract/tcp4/E3_Abort_resets_at_once"},
 	{"Working is not counted down after a Goexit", "internal/reactor/workers.go",
