@@ -87,9 +87,10 @@ trials:
 cluster-trials:
 	go test -count=1 -timeout 1h -v ./cluster/trials -scale 1
 
-# make crowd             a million sessions without sockets in one process: bytes for each, collections, a Broadcast to all, a sweep of deadlines
+# make crowd             a million sessions without sockets in one process: bytes for each, collections, a Broadcast to all, a sweep of deadlines; then
+#                        what the collector does beside them, by GOGC and GOMEMLIMIT
 crowd:
-	go test -run '^$$' -bench '^BenchmarkMillion$$' -benchtime 1x -timeout 10m ./engine
+	go test -run '^$$' -bench '^BenchmarkMillion' -benchtime 1x -timeout 10m ./engine
 
 # make perf              the working tree beside BASE (HEAD) and gnet, 11 rounds: which rows moved by more than their noise; an hour on a quiet
 #                        machine with two cores, or ROWS=echo-64x64,churn. bench/peers/README.md says how to read it.

@@ -2,10 +2,12 @@ package engine
 
 import (
 	"errors"
+	"math"
 	"net"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"slices"
 	"testing"
 	"time"
 	"unsafe"
@@ -126,8 +128,8 @@ const (
 	crowdMessage = "sixty-four bytes that each of the sessions gets, and sends on....."
 )
 
-// measureCrowd makes n sessions and takes them through what a server does with its idle ones.
-func measureCrowd(tb testing.TB, n int) (f crowdFigures) {
+// makeCrowd makes n sessions, who come within ten seconds and have a message echoed each.
+func makeCrowd(tb testing.TB, n int) *crowd {
 	if a, b := unsafe.Sizeof(crowdConn{}), unsafe.Sizeof(conn{}); a != b {
 		tb.Fatalf("the connection of the test has %d bytes, the reactor's %d", a, b)
 	}
@@ -135,13 +137,10 @@ func measureCrowd(tb testing.TB, n int) (f crowdFigures) {
 	cr.wheel.Gather(reactor.GatherTicks, func() time.Duration { return cr.now })
 	limits := session.Limits{SendLimit: 1 << 20, PauseAbove: 1 << 18, Idle: crowdIdle, Write: 10 * time.Second, Drain: 10 * time.Second, Linger: 2 * time.Second}
 	loop := session.NewLoop(limits)
-	before := liveHeap()
-
-	began := time.Now()
 	local := net.Addr(&net.TCPAddr{IP: net.IP{192, 0, 2, 1}, Port: 7777})
 	p := []byte(crowdMessage)
 	for i := range n {
-		cr.pass(time.Second + time.Duration(i)*10*time.Second/time.Duration(n)) // they come within ten seconds
+		cr.pass(time.Second + time.Duration(i)*10*time.Second/time.Duration(n))
 		c := &crowdConn{crowd: cr}
 		ip := net.IP{10, byte(i >> 16), byte(i >> 8), byte(i)}
 		if i%2 == 1 {
@@ -156,10 +155,18 @@ func measureCrowd(tb testing.TB, n int) (f crowdFigures) {
 		d.Connected()
 		d.Receive(p)
 	}
-	f.connect = time.Since(began)
 	if cr.wrote != n*len(p) {
 		tb.Fatalf("%d bytes were echoed, want %d", cr.wrote, n*len(p))
 	}
+	return cr
+}
+
+// measureCrowd makes n sessions and takes them through what a server does with its idle ones.
+func measureCrowd(tb testing.TB, n int) (f crowdFigures) {
+	before := liveHeap()
+	began, p := time.Now(), []byte(crowdMessage)
+	cr := makeCrowd(tb, n)
+	f.connect = time.Since(began)
 	idle := liveHeap()
 	f.heap = float64(idle-before) / float64(n)
 	f.mark, f.pause = measureCollection()
@@ -257,4 +264,70 @@ func BenchmarkMillion(b *testing.B) {
 		b.ReportMetric(f.sweep.Seconds()*1000, "ms/sweep-70s")
 		b.ReportMetric(float64(f.wakeUps), "wakeups/70s")
 	}
+}
+
+// BenchmarkMillionCollected is what the collector does while a million sessions are held and the application allocates 4 GiB besides, in pieces of 1 KiB that
+// nobody keeps, with settings of GOGC and GOMEMLIMIT: make crowd.
+func BenchmarkMillionCollected(b *testing.B) {
+	const n, garbage, piece = 1_000_000, 4 << 30, 1 << 10
+	cr := makeCrowd(b, n)
+	live := liveHeap()
+	defer debug.SetMemoryLimit(math.MaxInt64)
+	defer debug.SetGCPercent(100)
+	for _, set := range []struct {
+		name    string
+		percent int
+		room    float64 // between what lives and the limit, as a share of what lives; 0 for no limit
+	}{
+		{"GOGC=15", 15, 0}, {"GOGC=50", 50, 0}, {"GOGC=100", 100, 0}, {"GOGC=400", 400, 0},
+		{"GOGC=off,GOMEMLIMIT=live+25%", -1, 0.25}, {"GOGC=100,GOMEMLIMIT=live+25%", 100, 0.25}, {"GOGC=off,GOMEMLIMIT=live+100%", -1, 1},
+	} {
+		b.Run(set.name, func(b *testing.B) {
+			debug.SetGCPercent(set.percent)
+			debug.SetMemoryLimit(math.MaxInt64)
+			debug.FreeOSMemory()
+			if set.room > 0 {
+				debug.SetMemoryLimit(int64(memoryInUse()) + int64(set.room*float64(live)))
+			}
+			for b.Loop() {
+				cpu, collections, most := collectorTime(), collected(), uint64(0)
+				for i := range garbage / piece {
+					kept = make([]byte, piece)
+					if i%(1<<10) == 0 {
+						most = max(most, memoryInUse())
+					}
+				}
+				b.ReportMetric(float64(collected()-collections), "collections")
+				b.ReportMetric((collectorTime()-cpu).Seconds()*1000, "ms/gc-cpu")
+				b.ReportMetric(float64(most)/(1<<20), "MiB/most-memory")
+				var stats debug.GCStats
+				debug.ReadGCStats(&stats)
+				b.ReportMetric(float64(slices.Max(stats.Pause[:max(1, min(len(stats.Pause), int(collected()-collections)))]).Microseconds()), "µs/longest-pause")
+			}
+		})
+	}
+	runtime.KeepAlive(cr)
+}
+
+var kept []byte // what was allocated last
+
+// collectorTime returns the processor time of the collector so far, without what it has done on processors that were idle.
+func collectorTime() time.Duration {
+	s := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/cpu/classes/gc/mark/idle:cpu-seconds"}}
+	metrics.Read(s)
+	return time.Duration((s[0].Value.Float64() - s[1].Value.Float64()) * 1e9)
+}
+
+// collected returns how many collections there were.
+func collected() uint64 {
+	s := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64()
+}
+
+// memoryInUse returns the bytes that Go has of the system, as GOMEMLIMIT counts them.
+func memoryInUse() uint64 {
+	s := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64() - s[1].Value.Uint64()
 }

@@ -27,8 +27,8 @@ var (
 //	shortRead  what a read that brings less than it might have says
 //	sendSpace  what is known of the kernel's buffer
 //
-// A connection that brings much, or waits to write, is not served when an event tells of it but in a turn, so that those that have
-// little are served between one piece and the next (R4).
+// Connections that bring much, or wait to write, are served for BulkTime when events tell of them, and in turns from then on, so that those that
+// have little are served in between (R4).
 type Conn[C any] struct {
 	Context C // the owner's, set before Open
 

@@ -27,7 +27,7 @@
 //
 // gnet's Poller.Polling calls Loop.event with a descriptor. Loop.table has its connection. Conn.event notes what the event says
 // (note), then acts on it (look): Conn.pump reads until the socket is empty, and calls OnTraffic for each read, at last OnClose. If the
-// connection has brought much it is put off to a turn instead.
+// connection has brought much it may be put off to a turn instead.
 //
 // The loop also makes turns: for an event of its waker, which Wake signals, and of a listener. A turn accepts, does the
 // owner's own work (OnTurn), resumes connections that were put off (OnResume), serves connections that were woken (OnWake), and visits

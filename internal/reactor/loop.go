@@ -68,6 +68,7 @@ type Loop[C any] struct {
 	timer      *time.Timer
 	timerAt    time.Duration // when the timer fires, 0 if it is not set
 	again      []*Conn[C]    // connections for a later turn
+	bulkUntil  time.Duration // until when bulky connections are served without one, see takesBulk; 0 if none was since the last turn, 1 in a turn
 	executor   executor[C]   // of the connections that are not offloaded
 	served     int           // events since the last yield
 	progress   progress[C]   // of the turn that runs

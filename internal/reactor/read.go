@@ -27,7 +27,7 @@ func (c *Conn[C]) event(e event) {
 	case c.index == notOpen:
 		c.executor.loop.handler.OnReady(c)
 		return
-	case c.bulky || c.sendSpace == reported:
+	case (c.bulky || c.sendSpace == reported) && !c.mayGoOn():
 		c.executor.loop.later(c)
 	}
 	if !c.waiting {
@@ -68,6 +68,9 @@ func (c *Conn[C]) lookForReset() {
 	}
 }
 
+// mayGoOn reports whether a connection that brings much, or waits to write, may be served now, and not in a turn.
+func (c *Conn[C]) mayGoOn() bool { return c.executor.strand == nil && c.executor.loop.takesBulk() }
+
 // pump reads what is there; what is left after a read that brought much waits for another turn. A read that brings less than
 // it might have has emptied the socket: whatever comes after it is another event. That does not hold before urgent data, behind
 // which there may be more, and behind the last byte, where the end is to be read; an event says so beforehand. Nor for
@@ -75,7 +78,7 @@ func (c *Conn[C]) lookForReset() {
 func (c *Conn[C]) pump() {
 	handler, s := c.executor.loop.handler, c.executor.scratch
 	for i := 0; c.readable && !c.paused && !c.finished && !c.closed; {
-		if i == PumpReads || i > 0 && c.bulky {
+		if i == PumpReads || i > 0 && c.bulky && !c.mayGoOn() {
 			c.Again()
 			return
 		}

@@ -15,6 +15,9 @@ const (
 	// TurnTime is how long a turn serves the owner's work, connections that were put off, and deadlines, each of the three.
 	TurnTime = 500 * time.Microsecond
 
+	// BulkTime is how long connections that bring much are served between two turns, among the events of the others.
+	BulkTime = TurnTime / 2
+
 	// TurnWakes is how many connections of the mailbox a turn serves: some two milliseconds of short writes. It serves fewer when
 	// TurnBytes are written, or when WakeTime has passed: the clock is read once for WakeLooks connections.
 	TurnWakes = 256
@@ -44,7 +47,8 @@ func (l *Loop[C]) turn() {
 	l.woken.Store(false) // before anything is looked at (R3)
 	l.answerPings()
 	p := &l.progress
-	p.more = true // should the goroutine end
+	l.bulkUntil = 1 // in a turn, one piece of each
+	p.more = true   // should the goroutine end
 	p.more = l.handler.OnTurn(l.Now() + TurnTime)
 	l.resumeAgain()
 	l.serveMailbox()
@@ -53,6 +57,7 @@ func (l *Loop[C]) turn() {
 	if rest || len(l.ready) > 0 || l.mailbox.Load() != nil {
 		l.Wake()
 	}
+	l.bulkUntil = 0
 	l.timerAt = 0
 	if at, ok := l.wheel.Next(); ok {
 		l.setTimer(at)
@@ -60,6 +65,16 @@ func (l *Loop[C]) turn() {
 	if rest {
 		runtime.Gosched() // see yield
 	}
+}
+
+// takesBulk reports whether connections that bring much may be served now, among the events of the others: for BulkTime after the first of them since the
+// last turn. After that they wait for a turn. A turn costs an event of its own, which would be one for each batch of events (docs/decisions/0015-turns.md).
+func (l *Loop[C]) takesBulk() bool {
+	now := l.Now()
+	if l.bulkUntil == 0 {
+		l.bulkUntil = now + BulkTime
+	}
+	return now < l.bulkUntil
 }
 
 // later has c resumed when the connections that wait have had their turn: in this turn if there is time left, or the next, after the

@@ -105,6 +105,8 @@ var inEngine = []mutant{
 		"	l.wheel.Disarm(c)\n	l.forget(c)\n", "	l.forget(c)\n", "./internal/reactor TestClosedConnectionIsForgotten"},
 	{"a connection is read before anything is known to have come", "internal/reactor/conn.go",
 		"	c.open(after)\n	c.pump()\n", "	c.open(after)\n	c.readable = true\n	c.pump()\n", "./internal/reactor TestOpenDoesNotRead"},
+	{"connections that bring much go before the others without end", "internal/reactor/turn.go",
+		"	return now < l.bulkUntil\n", "	return true\n", "./internal/reactor TestBulkLeavesRoomForEvents"},
 	{"a reset by a session on a worker is a FIN", "internal/reactor/strand.go",
 		"		c.giveUp(what&byReset != 0)\n", "		c.giveUp(false)\n", ". TestContract/tcp4/E3_Abort_resets_at_once"},
 	{"Working is not counted down after a Goexit", "internal/reactor/workers.go",
