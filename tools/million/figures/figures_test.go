@@ -57,6 +57,7 @@ func TestTables(t *testing.T) {
 	unfinished := held(50_000)
 	unfinished.Complete, unfinished.Opened = false, Mark{}
 	all := []*Result{{Phase: Fanout, Conns: 5000, Client: Client{Rounds: 1, Round: 1.25}}, unfinished, held(5000)}
+	all[0].Machine.Revision, all[2].Machine.Revision = "new", "old"
 	slices.SortFunc(all, Compare)
 	if all[0].Conns != 5000 || all[0].Phase != Idle || all[2].Phase != Fanout {
 		t.Fatalf("the order is %v, %v, %v", *all[0], *all[1], *all[2])
@@ -72,6 +73,7 @@ func TestTables(t *testing.T) {
 		"| to the last subscriber, the longest, s | 1.25 |",
 		"| TCP | 2.00 | 2400 | 4800 |",
 		"| `fs.nr_open` |",
+		"idle with 5,000 connections was measured on", "commit old;", "fanout with 5,000 connections was measured on", "commit new;",
 	} {
 		if !strings.Contains(text, line) {
 			t.Errorf("no %q in:\n%s", line, text)

@@ -47,6 +47,11 @@ func Tables(all []*Result) string {
 	}
 	b.WriteString(slabTable(largest))
 	b.WriteString(settingsTable(largest))
+	for _, r := range all { // each may be of another day, and of another revision
+		m := &r.Machine
+		fmt.Fprintf(&b, "\n%s with %s connections was measured on %s with %s (%s), %d processors, Linux %s, %s, commit %s; %s outside.\n",
+			r.Phase, count(r.Conns), r.Started, m.Emulator, m.Accel, m.CPUs, m.Kernel, m.Go, m.Revision, m.Host)
+	}
 	return b.String()
 }
 
@@ -256,9 +261,6 @@ func settingsTable(r *Result) string {
 	for _, s := range r.Settings {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", s.Name, s.Before, s.Value, s.Why)
 	}
-	m := &r.Machine
-	fmt.Fprintf(&b, "\nMeasured on %s with %s (%s), %d processors, Linux %s, %s, commit %s; %s outside.\n",
-		r.Started, m.Emulator, m.Accel, m.CPUs, m.Kernel, m.Go, m.Revision, m.Host)
 	return b.String()
 }
 
