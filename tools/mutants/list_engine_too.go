@@ -49,9 +49,9 @@ var inEngineToo = []mutant{
 
 	// Connections, places, the log, the end.
 	{"a session that brings much is read until nothing is left", "internal/reactor/read.go",
-		"		if i == PumpReads || i > 0 && c.bulky {\n", "		if i < 0 {\n", "./internal/reactor TestEndlessInputIsReadInPieces"},
+		"		if i == PumpReads || i > 0 && c.bulky && !c.mayGoOn() {\n", "		if i < 0 {\n", "./internal/reactor TestEndlessInputIsReadInPieces"},
 	{"a session that brings much is served when an event tells of it", "internal/reactor/read.go",
-		"	case c.bulky || c.sendSpace == reported:\n", "	case c.sendSpace == reported:\n", "./internal/reactor TestBulkLeavesRoomForEvents"},
+		"	case (c.bulky || c.sendSpace == reported) && !c.mayGoOn():\n", "	case c.sendSpace == reported:\n", "./internal/reactor TestBulkLeavesRoomForEvents"},
 	{"that the kernel has room again is forgotten", "internal/reactor/read.go",
 		"	if c.sendSpace == exhausted && (e.writable || e.hangup) {", "	if c.sendSpace == exhausted && e.hangup {", ". TestContract/tcp4/(S7_an_echo_of_a_client_that|E1_Disconnect_delivers_what_was_accepted)"},
 	{"a paused session does not notice the end", "internal/reactor/read.go",
