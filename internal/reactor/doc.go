@@ -54,7 +54,7 @@
 //   - R2: OnClose(nil) comes after all bytes that came before the FIN, and once. The connection takes bytes from then on.
 //   - R3: A loop that was woken makes a turn after whatever was published before Wake; a loop at rest is woken once, however many ask.
 //   - R4: Nothing that happens at once keeps the events of others waiting: each part of a turn is bounded in time, number or
-//     bytes; a connection is read in pieces, and one that brings much in turns.
+//     bytes; a connection is read in pieces, and those that bring much have BulkTime among the others, then turns.
 //   - R5: runtime.Goexit in a handler's method costs that call: another goroutine carries on, and no event, wake-up or deadline is lost.
 //   - R6: The methods for one connection never run at the same time, also on workers, and each sees what the one before has done.
 //
