@@ -165,6 +165,7 @@ func testTalks(t *testing.T, b *chromium.Browser) {
 	anna.Type("welcome, carl \U0001f44b")
 	nc.want("anna: welcome, carl \U0001f44b")
 	before := []string{"hello, ben", "ben: hi, <b>anna</b> & all", "carl: greetings from a terminal", "welcome, carl \U0001f44b"}
+	anna.sees("welcome, carl \U0001f44b") // her own line comes back too, no sooner than to others
 	equal(t, "anna", anna.lines(), before...)
 
 	// Connections are lost, the server knows the history.
@@ -194,6 +195,7 @@ func testTalks(t *testing.T, b *chromium.Browser) {
 
 	// Who comes now gets the history of the server; another room begins empty.
 	dora := visit(b, url+"#lobby", "dora")
+	dora.sees("anna: still here?")
 	equal(t, "dora", dora.lines(), "anna: still here?")
 	dora.Type("/join kitchen")
 	dora.Wait("location.hash === '#kitchen'")
@@ -226,6 +228,7 @@ func testTLS(t *testing.T, b *chromium.Browser) {
 	anna.Wait(rows + ".some((row) => row.endsWith('is now carl'))")
 	anna.Type("over wss")
 	nc.want("anna: over wss")
+	anna.sees("over wss")
 	var socketURL string
 	anna.Eval("socket.url", &socketURL)
 	if !strings.HasPrefix(socketURL, "wss://127.0.0.1:") {
