@@ -24,6 +24,7 @@ type tab struct{ *chromium.Tab }
 func visit(b *chromium.Browser, address, name string) tab {
 	p := tab{b.Profile().Open("http://"+address, 800, 600)}
 	p.online()
+	p.Wait("document.activeElement === document.querySelector('#text')") // one types into it: the page asks for that, and Chromium takes a moment
 	p.Type("/name " + name)
 	p.Wait(fmt.Sprintf("document.querySelector('#me').textContent === %q", name))
 	return p

@@ -31,12 +31,17 @@ type tab struct{ *chromium.Tab }
 func visit(b *chromium.Browser, url, name string) tab {
 	p := tab{b.Profile().Open(url, wideScreen, 800)}
 	p.online()
+	p.focused()
 	p.Type("/name " + name)
 	p.Wait(fmt.Sprintf("document.querySelector('#me').textContent === %q", name))
 	return p
 }
 
-func (p tab) online()         { p.Wait("document.querySelector('#status').textContent === 'connected'") }
+func (p tab) online() { p.Wait("document.querySelector('#status').textContent === 'connected'") }
+
+// focused waits until one types into the page's text: it asks for that itself, and Chromium takes a moment.
+func (p tab) focused() { p.Wait("document.activeElement === document.querySelector('#text')") }
+
 func (p tab) sees(row string) { p.Wait(fmt.Sprintf("%s.includes(%q)", rows, row)) }
 
 // rows are the rows of the log: notices, and lines with the name in front if they are of others.
@@ -222,6 +227,7 @@ func testTLS(t *testing.T, b *chromium.Browser) {
 	profile.TrustAll()
 	anna := tab{profile.Open(url, wideScreen, 800)}
 	anna.online()
+	anna.focused()
 	anna.Type("/name anna")
 	nc := startNetcat(t, s.Lines.Addr())
 	nc.say("/name carl")
