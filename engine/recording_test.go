@@ -116,6 +116,26 @@ func TestRecordEcho(t *testing.T) {
 	})
 }
 
+// V3, L5: a session that ends just when its peer has reset the connection, before an event tells of that, has the reset as its second reason, and in
+// the recording.
+func TestRecordResetAtTheEnd(t *testing.T) {
+	kit.OnLoops(t, func(t *testing.T, loops int) {
+		w, recorded := startRecording(t, record.Options{})
+		s := kit.Serve(t, "tcp", engine.Options{Loops: loops}, kit.Hooks{Recv: kit.Echo}, engine.Record(w))
+		c, p := s.Connect()
+		kit.Exchange(t, c, "hello")
+		p.Run(t, func() {
+			kit.Reset(t, c) // on loopback it has come when close(2) returns; the loop, which is here, has not looked
+			p.Disconnect()
+		})
+		kit.WantError(t, "reason", kit.AwaitEnd(t, p), session.ErrDisconnected, session.ErrPeerReset, syscall.ECONNRESET)
+		kit.Must(t, s.Shutdown(t.Context()))
+		if got := ending(t, recorded()[p.ID()]); got != "client reset;" {
+			t.Errorf("recorded: %s", got)
+		}
+	})
+}
+
 // V3: above TLS what is recorded is what the application gets and sends, with WebSocket its frames and the upgrade.
 func TestRecordLayers(t *testing.T) {
 	server, client := certificate(t)

@@ -44,7 +44,7 @@ type Kind uint8
 const (
 	Data     Kind = iota // bytes
 	Finished             // FIN: nothing follows from this side
-	Reset                // the connection was reset from this side
+	Reset                // the connection was reset from this side, or, from the peer's, has failed: it is silent, or cannot be reached any more
 )
 
 // String returns "data", "finished" or "reset".

@@ -1,12 +1,10 @@
 package record
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -22,7 +20,7 @@ type Stream struct {
 	acked      [2]uint32         // what each side has acknowledged last
 	finished   [2]bool           // FIN was sent
 	waitingFIN bool              // the peer's FIN is to be recorded at the end
-	reset      bool              // by the peer
+	broken     bool              // the connection takes nothing more
 	over       bool
 	packets    uint16
 
@@ -149,9 +147,9 @@ func (s *Stream) fin(d direction, comment string) {
 	s.finished[d] = true
 }
 
-// PeerFinished records the peer's FIN: nothing more comes.
+// PeerFinished records the peer's FIN: nothing more comes. After Broken it says so of the reset, and is not recorded.
 func (s *Stream) PeerFinished() {
-	if !s.over && !s.finished[in] {
+	if !s.over && !s.finished[in] && !s.broken {
 		s.fin(in, "")
 	}
 }
@@ -166,10 +164,9 @@ func (s *Stream) Finished() {
 	}
 }
 
-// Broken notes why the connection has failed. Bytes may still come that were received before. If it was a reset, Closed records that.
-func (s *Stream) Broken(err error) {
-	s.reset = s.reset || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-}
+// Broken notes that the connection has failed. Bytes may still come that were received before. Closed records it as the peer's reset, also where
+// the peer is silent or cannot be reached: neither side has finished. What has broken the connection is told by the reason that Closed gets.
+func (s *Stream) Broken(err error) { s.broken = true }
 
 // Closed records the end. reset says that we have reset the connection. reason is why the session has ended, for the comment; nil for none.
 func (s *Stream) Closed(reset bool, reason error) {
@@ -184,7 +181,7 @@ func (s *Stream) Closed(reset bool, reason error) {
 		comment = cut(comment + ": " + reason.Error())
 	}
 	switch {
-	case s.reset:
+	case s.broken:
 		s.put(in, tcpRST|tcpACK, time.Time{}, comment)
 	case reset:
 		s.put(out, tcpRST|tcpACK, time.Time{}, comment)

@@ -307,6 +307,50 @@ func scriptOf(t *testing.T, c *config, at time.Time, all []record.Event) *script
 	return sc
 }
 
+// A recording that ends with the shutdown of its server, in the middle of the games, differs in nothing: the server played against is not shut down.
+func TestRecordedShutdown(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "game.pcapng")
+	w, err := record.Create(path, record.Options{})
+	must(t, err)
+	e, err := engine.New(engine.Options{LingerTimeout: 50 * time.Millisecond})
+	must(t, err)
+	l, err := e.Listen("tcp", "127.0.0.1:0", func() session.Handler { return new(hero) }, engine.Framed(framing), engine.Record(w))
+	must(t, err)
+	must(t, e.Start())
+	const clients = 3 // one that ends after the server, one that resets, one that stays
+	var conns [clients]net.Conn
+	for i := range conns {
+		conns[i], err = net.Dial("tcp", l.Addr().String())
+		must(t, err)
+		defer conns[i].Close()
+		move, _ := framing.Append(nil, []byte{1, byte(i)})
+		_, err = conns[i].Write(move)
+		must(t, err)
+		_, err = io.ReadFull(conns[i], make([]byte, 11+16))
+		must(t, err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- e.Shutdown(t.Context()) }()
+	for i, c := range conns {
+		if n, err := c.Read(make([]byte, 1)); err != io.EOF {
+			t.Fatalf("%d, %v: want the server's FIN", n, err)
+		}
+		switch i {
+		case 1:
+			must(t, c.(*net.TCPConn).SetLinger(0))
+			fallthrough
+		case 0:
+			must(t, c.Close())
+		}
+	}
+	must(t, <-ended)
+	must(t, w.Close())
+	for _, how := range [][]string{{}, {"-lockstep"}, {"-frame", "length4"}} {
+		code, out, said := replay(t, append(how, path, "-addr", game(t, nil), "-speed", "0", "-wait", "20s")...)
+		want(t, code, exitSame, out+said, "no difference", "3 sessions")
+	}
+}
+
 // A client that had waited for the server's end waits for it again, at any speed: who ends first decides what the server does.
 func TestClientWaitsForTheEnd(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

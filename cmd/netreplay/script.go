@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/servercore-go/servercore/record"
+	"github.com/servercore-go/servercore/session"
 )
 
 // events are what the sides of a session did, in order: session.Events of a recording. They stay in the file, and are read again by each player.
@@ -23,6 +24,7 @@ type script struct {
 	sends   int  // bytes that the client sent
 	answers int  // bytes that the server sent
 	resets  bool // the client has reset the connection, at last
+	stopped bool // the recorded server was shut down: its end answers nothing, and is not waited for
 }
 
 // step is something that the client did.
@@ -50,7 +52,7 @@ func (s *script) steps() iter.Seq2[step, error] {
 			case e.Kind == record.Data:
 				answered += len(e.Data)
 			default:
-				over = true
+				over = !s.stopped
 			}
 		}
 	}
@@ -119,7 +121,7 @@ func (c *config) scripts(r *record.Recording) (all []*script, left leftOut, err 
 // newScript reads the events of a session once. It reports recorded answers that are no messages of -frame. What the end has cut is not looked
 // at.
 func (c *config) newScript(s *record.Session, all events, began time.Time) (*script, error) {
-	sc := &script{session: s, events: all, began: began, since: s.Since.Sub(began)}
+	sc := &script{session: s, events: all, began: began, since: s.Since.Sub(began), stopped: strings.HasPrefix(s.Reason, session.ErrShutdown.Error())}
 	var rest []byte // of the answers: what is not a whole message
 	for e, err := range all {
 		switch {
@@ -141,7 +143,9 @@ func (c *config) newScript(s *record.Session, all events, began time.Time) (*scr
 			}
 			rest = append(rest[:0], rest[whole:]...)
 		case e.Kind == record.Finished:
-			sc.end = max(sc.end, finished)
+			if !sc.stopped {
+				sc.end = max(sc.end, finished)
+			}
 		default:
 			sc.end = wasReset
 		}

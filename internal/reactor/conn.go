@@ -162,8 +162,8 @@ func (c *Conn[C]) Write(bufs [][]byte) (int, error) {
 	}
 }
 
-// CloseWrite sends FIN.
-func (c *Conn[C]) CloseWrite() error { return unix.Shutdown(int(c.fd), unix.SHUT_WR) }
+// CloseWrite sends FIN. An error means that the connection is broken, and is what has broken it.
+func (c *Conn[C]) CloseWrite() error { return closeWrite(int(c.fd)) }
 
 // Unread reports whether received bytes, a FIN or a reset wait in the kernel. It asks by poll(2), which leaves a reset to be found by
 // the next read: MSG_PEEK would take the error away, and what follows would look like a FIN. Any goroutine, before Close.

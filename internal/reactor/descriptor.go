@@ -29,8 +29,8 @@ func (s Socket) Write(m *WriteMemory, bufs [][]byte) (int, error) {
 	}
 }
 
-// CloseWrite sends FIN.
-func (s Socket) CloseWrite() error { return unix.Shutdown(int(s), unix.SHUT_WR) }
+// CloseWrite is Conn.CloseWrite.
+func (s Socket) CloseWrite() error { return closeWrite(int(s)) }
 
 // Unread is Conn.Unread.
 func (s Socket) Unread() bool { return (&Conn[struct{}]{fd: int32(s)}).Unread() }

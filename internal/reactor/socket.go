@@ -37,6 +37,18 @@ func socketError(fd int) error {
 	return nil
 }
 
+// closeWrite sends FIN. shutdown(2) knows of a broken connection only that it is not connected any more: why is in the socket's pending error.
+func closeWrite(fd int) error {
+	err := unix.Shutdown(fd, unix.SHUT_WR)
+	if err != unix.ENOTCONN {
+		return err
+	}
+	if why := socketError(fd); why != nil {
+		return why
+	}
+	return err
+}
+
 // closeSocket closes a descriptor; reset discards what the kernel still holds and tells the peer so.
 func closeSocket(fd int, reset bool) {
 	if reset {

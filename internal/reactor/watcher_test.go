@@ -62,6 +62,28 @@ func TestWatcherUnused(t *testing.T) {
 	}
 }
 
+// A FIN for a peer that has reset the connection fails with the reset: shutdown(2) says only that nothing is connected.
+func TestCloseWriteAfterReset(t *testing.T) {
+	for name, closeWrite := range map[string]func(fd int) error{
+		"Socket": func(fd int) error { return Socket(fd).CloseWrite() },
+		"Conn":   func(fd int) error { return (&Conn[*side]{fd: int32(fd)}).CloseWrite() },
+	} {
+		client, fd := tcp(t)
+		if err := client.(*net.TCPConn).SetLinger(0); err != nil {
+			t.Fatal(err)
+		}
+		_ = client.Close()
+		eventually(t, "the reset has come", func() bool { return pollsBroken(fd) })
+		if err := closeWrite(fd); err != unix.ECONNRESET {
+			t.Errorf("%s: %v, want a reset", name, err)
+		}
+		if err := closeWrite(fd); err != unix.ENOTCONN {
+			t.Errorf("%s again: %v, the reset was told", name, err)
+		}
+		Socket(fd).Close()
+	}
+}
+
 // What is discarded by ResetOnClose is told to the peer.
 func TestSocketResetOnClose(t *testing.T) {
 	client, fd := tcp(t)

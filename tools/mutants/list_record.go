@@ -20,5 +20,10 @@ var inRecord = []mutant{
 	{"a file that has changed is believed", "record/events.go", "	if s.order.Uint32(block) != blockPacket || ", "	if false && s.order.Uint32(block) != blockPacket || false && ", "./record TestFileChanges"},
 	{"compared answers stay in memory", "cmd/netreplay/answers.go", "		a.from += n\n", "		a.from += n\n		a.b = append(make([]byte, 0, cap(a.b)+n), a.b...)\n", "./cmd/netreplay TestAnswersStayInTheFile"},
 	{"a difference in the last byte is missed", "cmd/netreplay/compare.go", "	if len(a) != len(b) {\n", "	if len(a) > len(b)+1 {\n", "./cmd/netreplay TestDiffers"},
+	{"a reset that shutdown(2) meets is no reset", "internal/reactor/socket.go", "	if err != unix.ENOTCONN {\n", "	if err != nil || err == nil {\n", "./internal/reactor TestCloseWriteAfterReset"},
+	{"a broken connection has finished", "record/stream.go", "	case s.broken:\n", "	case s.broken && s.over:\n", "./record TestEnds"},
+	{"the EOF of a reset is a FIN", "record/stream.go", " && !s.broken {\n", " {\n", "./record TestEnds"},
+	{"the end of a shutdown is waited for before the client's", "cmd/netreplay/script.go", "over = !s.stopped", "over = true", "./cmd/netreplay TestRecordedShutdown"},
+	{"the end of a shutdown is waited for", "cmd/netreplay/script.go", "			if !sc.stopped {\n", "			if !sc.stopped || sc.stopped {\n", "./cmd/netreplay TestRecordedShutdown"},
 	{"a client ends before it has its answers", "cmd/netreplay/play.go", "p.lockstep || s.kind != record.Data", "p.lockstep", "./cmd/netreplay TestClientWaitsForTheEnd"},
 }
