@@ -42,6 +42,7 @@ const (
 	checksum   = "internal/checksum"
 	wsclient   = "internal/wsconn"
 	chromium   = "internal/chromium"
+	freeport   = "internal/freeport"
 	systemd    = "github.com/coreos/go-systemd/v22/"
 	deflate    = "github.com/klauspost/compress/flate"
 	tomlFile   = "github.com/pelletier/go-toml/v2"
@@ -49,14 +50,14 @@ const (
 
 var rooms = []room{
 	{dir: ".", tests: []string{"engine", "enginetest", "session", "frame", checksum, wsclient, "layer/websocket"}},
-	{dir: "cmd", may: []string{"engine", "session", "bench", "record", "frame", echoserver, sys}, tests: []string{"pool", testkit}},
-	{dir: "examples", may: []string{"engine", "session", "frame", "pool", "record", "examples/internal/chat", "examples/internal/game"}, tests: []string{chromium, "internal/freeport"}},
+	{dir: "cmd", may: []string{"engine", "session", "bench", "record", "frame", echoserver, sys}, tests: []string{"pool", freeport, testkit}},
+	{dir: "examples", may: []string{"engine", "session", "frame", "pool", "record", "examples/internal/chat", "examples/internal/game"}, tests: []string{chromium, freeport}},
 	{dir: "examples/ongnet", may: []string{"ongnet", "session", gnet}}, // all of gnet: here and in ongnet only
 	{dir: "ongnet", may: []string{"engine", "session", "internal/asynclog", "internal/reactor", gnet, gnet + "/pkg/", sys}, tests: []string{"enginetest", "internal/"}},
 	{dir: "docs", tests: []string{"engine", "session", "frame", "pool", "record"}}, // the code of the guide: test files only
 	{dir: "engine", may: []string{"layer", "layer/", "session", "pool", "frame", "record", "internal/", sys}, tests: []string{gnet + "/pkg/logging"}},
 	{dir: "enginetest", may: []string{"engine", "session", "pool", "frame", enginekit}},
-	{dir: enginekit, may: []string{"engine", "session", "pool", sys}}, // for tests, and for enginetest
+	{dir: enginekit, may: []string{"engine", "session", "pool", freeport, sys}}, // for tests, and for enginetest
 	{dir: "session", may: []string{"pool", "frame", budget, sendqueue, reassembly, "internal/histogram", "internal/tokenbucket"}, tests: []string{"session", testkit, checksum},
 		// It opens no socket and asks no operating system: the loop does.
 		not: []string{"syscall", "os/exec", "os/signal", "net/rpc", "net/smtp"}}, // net/http is for the type of Session.Request
@@ -91,7 +92,7 @@ var rooms = []room{
 	{dir: wsclient, may: []string{"layer/websocket"}},   // a client for tests
 	{dir: chromium, may: []string{"engine", "session"}}, // a browser for tests
 	{dir: testkit, may: append([]string{"session", "pool", "frame", sys}, testLibraries...), tests: []string{"internal/"}},
-	{dir: "bench", may: []string{sys, histogram}, tests: []string{"bench"}}, // nothing of ours: it can load any server
+	{dir: "bench", may: []string{sys, histogram}, tests: []string{"bench", freeport}}, // nothing of ours: it can load any server
 	{dir: "trials", may: []string{"engine", "session", "pool", "frame", "bench", "layer/websocket", "internal/", sys}},
 }
 

@@ -12,15 +12,21 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/internal/freeport"
 )
 
 // listenBoth returns listeners on one port of both loopback addresses.
 func listenBoth(t *testing.T) (v4, v6 net.Listener, port int) {
 	t.Helper()
 	for range 20 {
-		v4, err := net.Listen("tcp4", "127.0.0.1:0")
+		addr, err := freeport.Addr("127.0.0.1") // tests close one of the two, and nobody must be given that port then
 		if err != nil {
 			t.Fatal(err)
+		}
+		v4, err := net.Listen("tcp4", addr)
+		if err != nil {
+			continue
 		}
 		port := v4.Addr().(*net.TCPAddr).Port
 		if v6, err := net.Listen("tcp6", fmt.Sprintf("[::1]:%d", port)); err == nil {

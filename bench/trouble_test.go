@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/servercore-go/servercore/internal/freeport"
 )
 
 // Each fault of a server is reported by its kind, and by no other.
@@ -188,12 +190,11 @@ func TestReset(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, free, err := freeport.Refusing()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
-	l.Close()
+	defer func() { _ = free() }()
 	for _, mode := range []Mode{Echo, Churn, Ramp} {
 		p := short(mode, addr)
 		p.ConnectRate = 1000

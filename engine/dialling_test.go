@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -165,25 +164,23 @@ func TestDialFirstByteTimeout(t *testing.T) {
 // T6: what cannot be dialled is an error that says why, and there is no callback.
 func TestDialErrors(t *testing.T) {
 	kit.OnNetworks(t, func(t *testing.T, network string, loops int) {
-		l := kit.Listen(t, network)
-		kit.Must(t, l.Close())
+		addr, want := kit.NoServer(t, network)
 		c := kit.Dialler(t, engine.Options{Loops: loops}, kit.Hooks{})
-		_, err := c.Dial(t.Context(), network, l.Addr().String(), c.New)
-		want := map[string]error{"tcp": syscall.ECONNREFUSED, "unix": syscall.ENOENT}[network]
+		_, err := c.Dial(t.Context(), network, addr, c.New)
 		kit.WantError(t, "Dial", err, want)
-		if op := new(net.OpError); !errors.As(err, &op) || !strings.Contains(err.Error(), l.Addr().String()) {
-			t.Errorf("%v, want a net.OpError that names %v", err, l.Addr())
+		if op := new(net.OpError); !errors.As(err, &op) || !strings.Contains(err.Error(), addr) {
+			t.Errorf("%v, want a net.OpError that names %v", err, addr)
 		}
-		if _, err := c.Dial(t.Context(), network, l.Addr().String(), nil); err == nil || !strings.Contains(err.Error(), "factory") {
+		if _, err := c.Dial(t.Context(), network, addr, nil); err == nil || !strings.Contains(err.Error(), "factory") {
 			t.Errorf("nil factory: %v", err)
 		}
 		//lint:ignore SA1012 it is what is tested
-		if _, err := c.Dial(nil, network, l.Addr().String(), c.New); err == nil || !strings.Contains(err.Error(), "context") {
+		if _, err := c.Dial(nil, network, addr, c.New); err == nil || !strings.Contains(err.Error(), "context") {
 			t.Errorf("nil context: %v", err)
 		}
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err = c.Dial(gone, network, l.Addr().String(), c.New)
+		_, err = c.Dial(gone, network, addr, c.New)
 		kit.WantError(t, "Dial with a context that has ended", err, context.Canceled)
 		if st := c.Stats(); st.DialErrors != 2 || st.Sessions != 0 || st.Refused.Sum() != 0 {
 			t.Errorf("stats: %+v", st)

@@ -28,7 +28,8 @@ func TestReconnectThroughARestart(t *testing.T) {
 	kit.OnNetworks(t, func(t *testing.T, network string, loops int) {
 		const sessions = 20
 		c := kit.Dialler(t, engine.Options{Loops: loops}, kit.Hooks{})
-		s := kit.Serve(t, network, engine.Options{Loops: loops}, kit.Hooks{})
+		s := kit.Prepare(t, network, kit.FixedAddress(t, network), engine.Options{Loops: loops}, kit.Hooks{})
+		kit.Must(t, s.Start())
 		a := s.Listener.Addr()
 		old := make(map[*kit.Session]bool)
 		for range sessions {
@@ -151,10 +152,9 @@ func TestReconnectFactoryFails(t *testing.T) {
 // Dial's own attempt is the only one until there was a session.
 func TestReconnectNotTheFirst(t *testing.T) {
 	kit.NoLeaks(t)
-	l := kit.Listen(t, "tcp")
-	kit.Must(t, l.Close())
+	addr, _ := kit.NoServer(t, "tcp")
 	c := kit.Dialler(t, engine.Options{}, kit.Hooks{})
-	if _, err := c.Dial(t.Context(), "tcp", l.Addr().String(), c.New, engine.Reconnect(soon)); err == nil {
+	if _, err := c.Dial(t.Context(), "tcp", addr, c.New, engine.Reconnect(soon)); err == nil {
 		t.Error("Dial to nobody succeeds")
 	}
 	kit.Must(t, c.Close())

@@ -40,6 +40,7 @@ type Variant struct {
 
 	// Address returns an address to listen on, a new one for each call. Default: a free port of the loopback, or a path in a new folder.
 	Address func(t testing.TB) string
+	fixed   func(t testing.TB) string // the default's addresses that nobody else is given when a server has ended; nil for another Address
 
 	// Loops is the number of event loops. Default: 1.
 	Loops int

@@ -28,11 +28,22 @@ func (v *Variant) fillIn() {
 	if v.Address == nil {
 		network := v.Network
 		v.Address = func(t testing.TB) string { return kit.FreeAddress(t, network) }
+		v.fixed = func(t testing.TB) string { return kit.FixedAddress(t, network) }
 	}
 	v.Loops = max(v.Loops, 1)
 	if v.New == nil {
 		v.New = v.newEngine
 	}
+}
+
+// atFixedAddress returns the variant with addresses that nobody else is given when the server has ended, if they are ours to choose.
+func (v *Variant) atFixedAddress() *Variant {
+	if v.fixed == nil {
+		return v
+	}
+	at := *v
+	at.Address = v.fixed
+	return &at
 }
 
 // newEngine is the default of New.

@@ -19,7 +19,7 @@ import (
 // E4: Shutdown delivers what was accepted and returns nil; the address is free again.
 func shutdownDrains(t testing.TB, v *Variant) {
 	reply := kit.Pattern(4 << 20)
-	s := v.serve(t, engine.Options{SendLimit: len(reply) + 1024}, kit.Hooks{})
+	s := v.atFixedAddress().serve(t, engine.Options{SendLimit: len(reply) + 1024}, kit.Hooks{})
 	const clients = 10
 	results := make(chan error, clients)
 	for range clients {

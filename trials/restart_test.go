@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/servercore-go/servercore/engine"
+	"github.com/servercore-go/servercore/internal/freeport"
 )
 
 var (
@@ -107,7 +108,12 @@ func first[T any](list []T, n int) []T { return list[:min(n, len(list))] }
 func TestT39KilledAndRestarted(t *testing.T) {
 	rounds, n := scaled(20, 3), 50
 	var knew, back []time.Duration
-	o := begin(t, "T39", how{alone: true})
+	addr, err := freeport.Addr("127.0.0.1") // nobody is given its port while the server is down
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := begin(t, "T39 "+addr, how{alone: true})
+	o.name = "T39"
 	for range rounds {
 		ends := make([]int64, n)
 		var load, talking sync.WaitGroup

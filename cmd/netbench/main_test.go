@@ -71,12 +71,6 @@ const brief = " -conns 2 -warmup 0 -duration 100ms -addr "
 
 func TestExitCodes(t *testing.T) {
 	good, bad := echo(t, false), echo(t, true)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := l.Addr().String()
-	l.Close()
 	for _, tt := range []struct {
 		line           string
 		code           int
@@ -90,7 +84,7 @@ func TestExitCodes(t *testing.T) {
 		{"echo" + brief + bad, exitErrors, "ERRORS   ", ""},
 		{"echo -quiet" + brief + good, exitOK, "", ""},
 		{"echo -quiet" + brief + bad, exitErrors, "", ""},
-		{"echo" + brief + nobody, exitFault, "", "connection refused"},
+		{"echo" + brief + refusing(t), exitFault, "", "connection refused"},
 		{"fanout -timeout 100ms" + brief + good, exitFault, "", "not a broadcast server"},
 		{"echo -json /nonexistent/x" + brief + good, exitFault, "", "/nonexistent/x"},
 		{"echo -html /nonexistent/x" + brief + good, exitFault, "", "/nonexistent/x"},

@@ -3,23 +3,24 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/servercore-go/servercore/internal/freeport"
 )
 
 // refusing is an address that nobody listens on.
 func refusing(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, free, err := freeport.Refusing()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(func() { _ = free() })
+	return addr
 }
 
 // earlier makes files that an earlier run has left.

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/internal/freeport"
 )
 
 // FreeAddress returns an address to listen on: a free port of the loopback, or a path of its own.
@@ -30,6 +32,29 @@ func FreeAddress(t testing.TB, network string) string {
 		return "[::1]:0"
 	}
 	return "127.0.0.1:0"
+}
+
+// FixedAddress is FreeAddress for one where another server listens when the first has ended: nobody is given its port in between.
+func FixedAddress(t testing.TB, network string) string {
+	t.Helper()
+	if network != "tcp" {
+		return FreeAddress(t, network)
+	}
+	addr, err := freeport.Addr("127.0.0.1")
+	Must(t, err)
+	return addr
+}
+
+// NoServer returns an address at which nobody listens, and the error of those who connect to it.
+func NoServer(t testing.TB, network string) (addr string, refusal error) {
+	t.Helper()
+	if network == "unix" {
+		return FreeAddress(t, network), syscall.ENOENT
+	}
+	addr, free, err := freeport.Refusing()
+	Must(t, err)
+	t.Cleanup(func() { _ = free() })
+	return addr, syscall.ECONNREFUSED
 }
 
 // Dial connects to an address. A connection that was reset before the dial has returned, by a session that was ended in OnConnected, is
@@ -73,7 +98,7 @@ func (resetConn) Close() error                     { return nil }
 // Listen returns a listener of package net, for what an engine would never do.
 func Listen(t testing.TB, network string) net.Listener {
 	t.Helper()
-	l, err := net.Listen(network, FreeAddress(t, network))
+	l, err := net.Listen(network, FixedAddress(t, network))
 	Must(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	return l

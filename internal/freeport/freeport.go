@@ -1,12 +1,15 @@
-// Package freeport finds ports for programs that have to be told where to listen, in tests and measurements.
+// Package freeport finds ports for programs that have to be told where to listen, or where nobody does, in tests and measurements.
 package freeport
 
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // The ports that are tried. Those of clients and of listeners on port 0 are higher (net.ipv4.ip_local_port_range is 32,768 to 60,999 by default), so
@@ -36,4 +39,26 @@ func Addr(host string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("freeport: no port from %d to %d is free at %q", first, last, host)
+}
+
+// Refusing returns an address of the loopback at which connections are refused until free is called. A socket has it that does not listen, so that no
+// other program is given the port meanwhile: one that a listener had, and closed, is the next one's who asks, as a listener or for a connection.
+func Refusing() (addr string, free func() error, err error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return "", nil, os.NewSyscallError("socket", err)
+	}
+	unix.CloseOnExec(fd)
+	host := [4]byte{127, 0, 0, 1}
+	err = unix.Bind(fd, &unix.SockaddrInet4{Addr: host})
+	var at unix.Sockaddr
+	if err == nil {
+		at, err = unix.Getsockname(fd)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return "", nil, os.NewSyscallError("bind", err)
+	}
+	port := at.(*unix.SockaddrInet4).Port
+	return netip.AddrPortFrom(netip.AddrFrom4(host), uint16(port)).String(), func() error { return unix.Close(fd) }, nil
 }

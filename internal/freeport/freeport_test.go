@@ -1,7 +1,9 @@
 package freeport
 
 import (
+	"errors"
 	"net"
+	"syscall"
 	"testing"
 )
 
@@ -46,4 +48,28 @@ func TestTaken(t *testing.T) {
 	if again, err := Addr("127.0.0.1"); err != nil || again == addr {
 		t.Errorf("%s, %v: want another than %s", again, err, addr)
 	}
+}
+
+// Nobody is served at a refusing address, and nobody else is given it, until it is free.
+func TestRefusing(t *testing.T) {
+	addr, free, err := Refusing()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := net.Dial("tcp", addr); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("Dial: %v, want it refused", err)
+		}
+		if _, err := net.Listen("tcp", addr); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("Listen: %v, want that it is in use", err)
+		}
+	}
+	if err := free(); err != nil {
+		t.Error(err)
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
 }

@@ -155,7 +155,7 @@ func TestBrowser(t *testing.T) {
 
 // Two tabs and nc talk. The server is restarted, and connections are lost: each page comes back by itself, and has each line once.
 func testTalks(t *testing.T, b *chromium.Browser) {
-	s := start(t, "127.0.0.1:0", false)
+	s := start(t, fixed(t), false)
 	url := PageURL(s.Web.Addr(), false)
 	anna, ben := visit(b, url, "anna"), visit(b, url, "ben")
 	anna.Type("hello, ben")
@@ -218,7 +218,7 @@ func testTalks(t *testing.T, b *chromium.Browser) {
 
 // With a certificate that nobody has signed, the page is refused until the user trusts it. Then it talks by wss.
 func testTLS(t *testing.T, b *chromium.Browser) {
-	s := start(t, "127.0.0.1:0", true)
+	s := start(t, fixed(t), true)
 	url := PageURL(s.Web.Addr(), true)
 	if problem := b.Profile().Visit(url); !strings.Contains(problem, "ERR_CERT_AUTHORITY_INVALID") {
 		t.Errorf("without trust: %q", problem)
@@ -248,7 +248,7 @@ func testTLS(t *testing.T, b *chromium.Browser) {
 
 // How it looks, on a wide screen and on a phone, in light and in dark.
 func testLooks(t *testing.T, b *chromium.Browser) {
-	s := start(t, "127.0.0.1:0", false)
+	s := start(t, fixed(t), false)
 	url := PageURL(s.Web.Addr(), false)
 	anna := visit(b, url, "anna")
 	said := []string{"Welcome! This is the lobby; /join ROOM goes elsewhere.", "Does anybody see this on a phone?",

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/servercore-go/servercore/engine"
+	"github.com/servercore-go/servercore/internal/freeport"
 )
 
 type client struct {
@@ -41,10 +42,20 @@ func (c *client) want(line string) {
 	}
 }
 
+// fixed is an address for a server that is started again: nobody is given its port in between, in which the browser makes connections.
+func fixed(t *testing.T) string {
+	t.Helper()
+	addr, err := freeport.Addr("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr
+}
+
 // start starts a server, and ends it with the test.
 func start(t *testing.T, web string, secure bool, both ...engine.Option) *Server {
 	t.Helper()
-	s, err := New(Options{Lines: "127.0.0.1:0", Web: web, SelfSigned: secure, Listen: both})
+	s, err := New(Options{Lines: fixed(t), Web: web, SelfSigned: secure, Listen: both})
 	if err != nil {
 		t.Fatal(err)
 	}
