@@ -290,7 +290,7 @@ func TestAnotherEnd(t *testing.T) {
 	}()
 	code, out, _ := replay(t, path, "-addr", l.Addr().String(), "-speed", "0", "-wait", "300ms")
 	close(stay)
-	want(t, code, exitDifferent, out, "the server has not ended the session within 300ms")
+	want(t, code, exitDifferent, out, "the server has not ended the session within 300ms, as the recorded one has (session: disconnected)")
 }
 
 // scriptOf makes a script of events.

@@ -203,7 +203,11 @@ func (p *player) awaitOver(ctx context.Context) (why string) {
 		case <-p.moved:
 			t.Reset(p.wait)
 		case <-t.C:
-			return fmt.Sprintf("the server has not ended the session within %v", p.wait)
+			why := fmt.Sprintf("the server has not ended the session within %v", p.wait)
+			if reason := p.script.session.Reason; reason != "" { // it may have waited itself, longer than -wait
+				why += fmt.Sprintf(", as the recorded one has (%s)", reason)
+			}
+			return why
 		case <-ctx.Done():
 			return "interrupted"
 		}
