@@ -200,10 +200,12 @@ func (w *webSocketOption) layer(h Handshake, below tlsLayer) *websocket.Layer {
 		}
 		return l
 	}
-	remote := h.Remote
+	if w.options.Check == nil {
+		return w.server.Layer(nil) // Session.Request does what is missing
+	}
 	return w.server.Layer(func(r *http.Request) {
-		if remote != nil {
-			r.RemoteAddr = remote.String()
+		if h.Remote != nil {
+			r.RemoteAddr = h.Remote.String()
 		}
 		if below != nil {
 			state := below.ConnectionState()

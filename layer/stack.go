@@ -288,10 +288,12 @@ func (s *Stacked) Text() bool {
 	return ok && t.Text()
 }
 
-// Request returns the request of the upgrade, nil if the layer above has none.
-func (s *Stacked) Request() *http.Request {
-	if r, ok := s.above.(interface{ Request() *http.Request }); ok {
-		return r.Request()
+// Request returns the request of the upgrade, nil if the layer above has none. See websocket.Layer.Request for prepare.
+func (s *Stacked) Request(prepare func(*http.Request)) *http.Request {
+	if r, ok := s.above.(interface {
+		Request(func(*http.Request)) *http.Request
+	}); ok {
+		return r.Request(prepare)
 	}
 	return nil
 }

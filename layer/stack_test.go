@@ -295,7 +295,7 @@ func TestStackKeepsWhatFollowsTheHandshake(t *testing.T) {
 		"Sec-WebSocket-Version: 13\r\n\r\n"
 	c.send(s, append(append([]byte(request), message(0x81, true, "text")...), message(0x82, true, "binary")...))
 	run(s, c, func() bool { return s.l.Established() })
-	if len(s.got) != 0 || !s.more || !strings.HasPrefix(string(both.Request().Host), "localhost") {
+	if len(s.got) != 0 || !s.more || !strings.HasPrefix(string(both.Request(nil).Host), "localhost") {
 		t.Fatalf("got %q, more %v", s.got, s.more)
 	}
 	run(s, c, func() bool { return len(s.got) == 2 })

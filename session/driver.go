@@ -218,7 +218,7 @@ func (d *Driver) End(reason error) {
 		return
 	}
 	s.mu.Lock()
-	s.ensureRare().endReason = reason
+	s.ensureRare().endReason = &reason
 	s.mu.Unlock()
 	s.schedule()
 }
@@ -227,4 +227,4 @@ func (d *Driver) End(reason error) {
 func (d *Driver) Kill(reason error) { (*Session)(d).abort(reason) }
 
 // LimitRecv sets the rate at which the session receives. It is called after Bind and before Connected.
-func (d *Driver) LimitRecv(r *Rate) { (*Session)(d).ensureRare().rated = newRated(r) }
+func (d *Driver) LimitRecv(r *Rate) { (*Session)(d).ensureExtras().rated = newRated(r) }

@@ -12,7 +12,7 @@ import (
 type rare struct {
 	// Under mu.
 	reason     error  // why the session ends, see Session.reason
-	endReason  error  // of Driver.End: why it is to end, once no callback runs
+	endReason  *error // of Driver.End: why it is to end, once no callback runs; nil for no end
 	tasks      *tasks // nil for a session without Post, AfterFunc and AtEnd
 	closeWrite bool   // CloseWrite was called
 	stashFIN   bool   // the loop's own: the peer's FIN, which waits behind the input that was kept
@@ -25,8 +25,7 @@ type rare struct {
 
 	framed  *framed  // fixed before OnConnected, nil for plain bytes
 	layered *layered // likewise, nil without a layer
-	rated   *rated   // likewise, nil without a rate
-	tap     *tapped  // likewise, nil without
+	extras  *extras  // likewise, nil without any of them
 	slow    atomic.Pointer[slow]
 
 	// Under mu and that of the group they lead to (I9).
@@ -35,6 +34,37 @@ type rare struct {
 	// The loop's own.
 	stash *pool.Buffer // input that came in while reading was being stopped
 	progress
+}
+
+// extras are what even few of these have. Fixed before OnConnected.
+type extras struct {
+	rated *rated // nil without a rate
+	tap   Tap    // nil without
+}
+
+// ensureExtras returns them, and makes them if there are none. Before OnConnected.
+func (s *Session) ensureExtras() *extras {
+	r := s.ensureRare()
+	if r.extras == nil {
+		r.extras = new(extras)
+	}
+	return r.extras
+}
+
+// rated returns what LimitRecv has set, nil for a session without a rate.
+func (r *rare) rated() *rated {
+	if r.extras == nil {
+		return nil
+	}
+	return r.extras.rated
+}
+
+// tap returns what UseTap has set, nil without.
+func (r *rare) tap() Tap {
+	if r.extras == nil {
+		return nil
+	}
+	return r.extras.tap
 }
 
 // ensureRare returns the rare part, and makes it if there is none. Any goroutine.

@@ -39,7 +39,7 @@ func newRated(r *Rate) *rated {
 // rated returns what LimitRecv has set, nil for a session without a rate.
 func (s *Session) rated() *rated {
 	if r := s.rare.Load(); r != nil {
-		return r.rated
+		return r.rated()
 	}
 	return nil
 }

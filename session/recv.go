@@ -148,8 +148,8 @@ func (s *Session) deliverStash(r *rare) {
 		if !s.loop.Limits.unbounded() {
 			part = part[:min(len(part), max(s.loop.Limits.SendLimit-s.Pending(), 1))]
 		}
-		if r.rated != nil && !r.rated.End { // with End it was paused, and pays later
-			part = part[:min(len(part), r.rated.allowance())]
+		if rate := r.rated(); rate != nil && !rate.End { // with End it was paused, and pays later
+			part = part[:min(len(part), rate.allowance())]
 		}
 		r.delivered += int32(len(part))
 		s.deliver(part, nil)

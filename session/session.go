@@ -120,10 +120,21 @@ func (s *Session) Request() *http.Request {
 	if l == nil {
 		return nil
 	}
-	if r, ok := l.layer.(interface{ Request() *http.Request }); ok {
-		return r.Request()
+	r, ok := l.layer.(interface {
+		Request(prepare func(*http.Request)) *http.Request
+	})
+	if !ok {
+		return nil
 	}
-	return nil
+	return r.Request(s.prepareRequest)
+}
+
+// prepareRequest sets what the bytes of a request do not tell.
+func (s *Session) prepareRequest(r *http.Request) {
+	if remote := s.peerAddr(); remote != nil {
+		r.RemoteAddr = remote.String()
+	}
+	r.TLS = s.TLS()
 }
 
 // Err returns nil until the session begins to end, and then the first reason recorded. See the Err variables for what it can match.

@@ -66,7 +66,7 @@ func (s *Session) look(postsFirst bool) (v view) {
 	s.noteInput()
 	if r != nil && r.endReason != nil {
 		if s.open, s.ending = false, true; s.reason() == nil {
-			s.recordReason(r.endReason)
+			s.recordReason(*r.endReason)
 		}
 		r.endReason = nil
 	}

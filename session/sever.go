@@ -13,8 +13,8 @@ import (
 func (s *Session) sever(err error, unread int) {
 	r := s.ensureRare()
 	r.unread = int32(min(unread, math.MaxInt32))
-	if r.tap != nil {
-		r.tap.Broken(err)
+	if t := r.tap(); t != nil {
+		t.Broken(err)
 	}
 	if s.severed {
 		return

@@ -24,15 +24,12 @@ type Tap interface {
 }
 
 // UseTap has the session tell t what passes. It is called after Bind and before Connected.
-func (d *Driver) UseTap(t Tap) { (*Session)(d).ensureRare().tap = &tapped{t} }
-
-// tapped is a Tap in one word.
-type tapped struct{ Tap }
+func (d *Driver) UseTap(t Tap) { (*Session)(d).ensureExtras().tap = t }
 
 // tap returns what UseTap has set, nil without. The loop's own.
 func (s *Session) tap() Tap {
-	if r := s.rare.Load(); r != nil && r.tap != nil {
-		return r.tap.Tap
+	if r := s.rare.Load(); r != nil {
+		return r.tap()
 	}
 	return nil
 }

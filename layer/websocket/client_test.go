@@ -103,7 +103,7 @@ func TestClientAnswer(t *testing.T) {
 			in := strings.Replace(good, tt.old, tt.new, 1)
 			used, err := openAll(t, l, in+"\x82\x00", c)
 			if tt.status == -1 {
-				if err != nil || used != len(in) || l.Subprotocol() != tt.protocol || l.Compressed() != tt.compressed || l.Request() != nil || !l.IsIdle() {
+				if err != nil || used != len(in) || l.Subprotocol() != tt.protocol || l.Compressed() != tt.compressed || l.Request(nil) != nil || !l.IsIdle() {
 					t.Errorf("%s, %s: %v, used %d of %d, %q, %v", tt.name, c.name, err, used, len(in), l.Subprotocol(), l.Compressed())
 				}
 				continue

@@ -19,7 +19,7 @@ const maxHead = 16 << 10
 type handshake struct {
 	head    *pool.Buffer // what has come of the header, nil if nothing
 	out     []byte       // what Own is to bring
-	prepare func(*http.Request)
+	prepare func(*http.Request) // before Options.Check
 	dial    *dial // a client's, nil for a server's
 
 	notUpgrade *http.Request // of a request that is not an upgrade, with the bytes it was read from
@@ -132,15 +132,14 @@ func (l *Layer) openRequest(head []byte) error {
 	if hasBody {
 		return l.refuse(refusef(http.StatusBadRequest, "an upgrade has no body"))
 	}
-	prepare := l.handshake.prepare
-	if prepare != nil && l.config.Check != nil {
+	if prepare := l.handshake.prepare; prepare != nil && l.config.Check != nil {
 		prepare(r)
 	}
 	if refused := l.accept(r); refused != nil {
 		return l.refuse(refused)
 	}
 	if l.config.Check == nil { // nobody has seen r
-		l.asked = &asked{head: string(head), prepare: prepare}
+		l.asked = &asked{head: string(head)}
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ type Layer struct {
 	handshake   *handshake    // nil once its last byte has been given to Own
 	asked       *asked        // the upgrade's request, a server's only; fixed once it is established
 	work        *work         // what is under way; nil for an idle layer
-	failure     error         // the last word of Open, which it repeats
+	failure     *error        // the last word of Open, which it repeats; nil before
 	at          time.Duration // when Expire has something to do; see keepalive.go
 	pings       uint32        // how many were made; the last one's payload
 	peerCode    uint16        // of the peer's close frame, codeNone if that had none, 0 before
@@ -95,12 +95,13 @@ func (l *Layer) Compressed() bool { return l.compression() }
 // goroutine once the layer is established, also after Drop, and returns the same request each time.
 //
 // Without Options.Check, what is kept of the request is its header as it came, until the first call parses it again: the request then is the
-// largest part of an idle layer's memory. A caller that has no use for it calls ForgetRequest.
-func (l *Layer) Request() *http.Request {
+// largest part of an idle layer's memory. A caller that has no use for it calls ForgetRequest. prepare is given what was parsed before anybody sees it,
+// to set its RemoteAddr and TLS, by several goroutines at once if they are the first ones; nil for none. A request that Check saw was prepared for that.
+func (l *Layer) Request(prepare func(*http.Request)) *http.Request {
 	if l.asked == nil {
 		return nil
 	}
-	return l.asked.get()
+	return l.asked.get(prepare)
 }
 
 // ForgetRequest drops the request. It is not for several goroutines.

@@ -12,7 +12,7 @@ func (l *Layer) Open(dst, in []byte) (data []byte, used int, more bool, err erro
 	dst = dst[:len(dst):len(dst)]
 	if l.failure != nil {
 		l.rest()
-		return nil, len(in), false, l.failure
+		return nil, len(in), false, *l.failure
 	}
 	if !l.is(established) {
 		for used < len(in) && err == nil && !l.is(established) {
@@ -20,7 +20,9 @@ func (l *Layer) Open(dst, in []byte) (data []byte, used int, more bool, err erro
 			n, err = l.openHandshake(in[used:])
 			used += n
 		}
-		l.failure = err
+		if err != nil {
+			l.remember(err)
+		}
 		return nil, used, false, err
 	}
 	for used < len(in) {
@@ -40,9 +42,12 @@ func (l *Layer) Open(dst, in []byte) (data []byte, used int, more bool, err erro
 	return nil, used, false, nil
 }
 
+// remember keeps what Open repeats from now on.
+func (l *Layer) remember(err error) { l.failure = &err }
+
 // fail ends receiving.
 func (l *Layer) fail(err error) {
-	l.failure = err
+	l.remember(err)
 	if w := l.work; w != nil {
 		l.release()
 		w.message.drop()

@@ -116,9 +116,8 @@ func NewServer(o Options) (*Server, error) {
 	return &Server{c}, nil
 }
 
-// Layer returns the layer of one accepted connection. It waits for the upgrade. prepare is given the request before anybody sees it, to set its
-// RemoteAddr and TLS; nil for none. It runs inside Open, before Options.Check, and without that inside Layer.Request, on any goroutine and on
-// several at once.
+// Layer returns the layer of one accepted connection. It waits for the upgrade. prepare is given the request before Options.Check sees it, inside Open,
+// to set its RemoteAddr and TLS; nil for none. Without Check, Layer.Request has one for that.
 func (s *Server) Layer(prepare func(*http.Request)) *Layer {
 	return &Layer{config: s.config, bits: noBits, handshake: &handshake{prepare: prepare}}
 }

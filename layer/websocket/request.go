@@ -9,13 +9,12 @@ import (
 // asked is the request of an upgrade that was accepted. A parsed request has some 1.5 KB, most of which is its header's map, and few applications
 // look at it after the upgrade: so what is kept is the header as it came, which is parsed again for the first caller of Layer.Request.
 type asked struct {
-	head    string              // with the empty line; "" if the request was there from the beginning
-	prepare func(*http.Request) // as Server.Layer was given, nil for none
+	head    string // with the empty line; "" if the request was there from the beginning
 	request atomic.Pointer[http.Request]
 }
 
 // get returns the request, the same each time. Any goroutine.
-func (a *asked) get() *http.Request {
+func (a *asked) get(prepare func(*http.Request)) *http.Request {
 	if r := a.request.Load(); r != nil {
 		return r
 	}
@@ -23,8 +22,8 @@ func (a *asked) get() *http.Request {
 	if err != nil { // it was parsed before
 		return nil
 	}
-	if a.prepare != nil {
-		a.prepare(r)
+	if prepare != nil {
+		prepare(r)
 	}
 	a.request.CompareAndSwap(nil, r)
 	return a.request.Load()

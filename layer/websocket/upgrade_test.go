@@ -149,7 +149,7 @@ func TestUpgrade(t *testing.T) {
 			var refused *websocket.HandshakeError
 			switch {
 			case tt.status == 101:
-				if err != nil || !l.Established() || used != len(tt.request) || l.Request().Host == "" || l.Pending() || !l.IsIdle() {
+				if err != nil || !l.Established() || used != len(tt.request) || l.Request(nil).Host == "" || l.Pending() || !l.IsIdle() {
 					t.Errorf("%s, %s: %v, established %v, used %d", tt.name, c.name, err, l.Established(), used)
 				}
 			case l.Established() || !errors.Is(err, session.ErrHandshake) || !errors.As(err, &refused) || refused.Status != tt.status:
@@ -208,10 +208,10 @@ func TestPrepareAndRequest(t *testing.T) {
 	if _, err := openAll(t, l, request("Cookie: a=b"), cuts(0)[0]); err != nil {
 		t.Fatal(err)
 	}
-	if r := l.Request(); r != checked || r.URL.Path != "/chat" || r.Header.Get("Cookie") != "a=b" {
+	if r := l.Request(nil); r != checked || r.URL.Path != "/chat" || r.Header.Get("Cookie") != "a=b" {
 		t.Errorf("request %v", r)
 	}
-	if l.ForgetRequest(); l.Request() != nil {
+	if l.ForgetRequest(); l.Request(nil) != nil {
 		t.Error("the request is still there")
 	}
 }
@@ -222,18 +222,19 @@ func TestRequestIsMadeOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := s.Layer(func(r *http.Request) { r.RemoteAddr = "peer" })
+	l := s.Layer(nil)
+	prepare := func(r *http.Request) { r.RemoteAddr = "peer" }
 	if _, err := openAll(t, l, request("Cookie: a=b"), cuts(0)[0]); err != nil {
 		t.Fatal(err)
 	}
 	var readers sync.WaitGroup
 	got := make([]*http.Request, 8)
 	for i := range got {
-		readers.Go(func() { got[i] = l.Request() })
+		readers.Go(func() { got[i] = l.Request(prepare) })
 	}
 	l.Drop() // while they read
 	readers.Wait()
-	for _, r := range append(got, l.Request()) {
+	for _, r := range append(got, l.Request(nil)) {
 		if r == nil || r != got[0] || r.RemoteAddr != "peer" || r.URL.Path != "/chat" || r.Header.Get("Cookie") != "a=b" || r.Body != http.NoBody {
 			t.Fatalf("request %+v", r)
 		}

@@ -2,8 +2,8 @@ package main
 
 // inSession has the mistakes that the simulator of package session finds.
 var inSession = []mutant{
-	{"the engine's end cuts into a callback", "session/driver.go", "	s.ensureRare().endReason = reason\n	s.mu.Unlock()\n",
-		"	s.ensureRare().endReason, s.open = reason, false\n	s.mu.Unlock()\n", simulator},
+	{"the engine's end cuts into a callback", "session/driver.go", "	s.ensureRare().endReason = &reason\n	s.mu.Unlock()\n",
+		"	s.ensureRare().endReason, s.open = &reason, false\n	s.mu.Unlock()\n", simulator},
 	{"the engine's end is forgotten", "session/settle.go", "	if r != nil && r.endReason != nil {\n", "	if r != nil && r.endReason != nil && s.severed {\n", simulator},
 	{"a wake-up is lost: the loop looks first and lets others ask then", "session/settle.go",
 		"	for {\n		s.wakeup.release()\n",
