@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -102,6 +103,51 @@ func TestWebSocket(t *testing.T) {
 			}
 		}
 	})
+}
+
+// C3: the request is complete for Check, and for whoever asks the session first, several at once; it is the same one ever after, and after the end.
+func TestWebSocketRequest(t *testing.T) {
+	server, client := certificate(t)
+	for _, secure := range []*tls.Config{nil, client} {
+		for _, checks := range []bool{false, true} {
+			seen := make(chan *http.Request, 1)
+			w := engine.WebSocketOptions{}
+			if checks {
+				w.Check = func(r *http.Request) error {
+					if r.RemoteAddr == "" || (r.TLS != nil) != (secure != nil) {
+						t.Errorf("TLS %v: Check gets %q, TLS %v", secure != nil, r.RemoteAddr, r.TLS)
+					}
+					seen <- r
+					return nil
+				}
+			}
+			opts := []engine.Option{engine.WebSocket(w)}
+			if secure != nil {
+				opts = append(opts, engine.TLS(server))
+			}
+			s := kit.Serve(t, "tcp", engine.Options{}, kit.Hooks{}, opts...)
+			raw := s.Client()
+			c, err := webSocket(t, raw, secure, websocket.Options{}, "/chat", nil)
+			kit.Must(t, err)
+			p := kit.Await(t, s.Arrivals, "OnConnected")
+			var askers sync.WaitGroup
+			got := make([]*http.Request, 8)
+			for i := range got {
+				askers.Go(func() { got[i] = p.Request() })
+			}
+			askers.Wait()
+			_ = c.Close()
+			_ = kit.AwaitEnd(t, p)
+			for _, r := range append(got, p.Request()) {
+				if r == nil || r != got[0] || r.RemoteAddr != raw.LocalAddr().String() || (r.TLS != nil) != (secure != nil) {
+					t.Fatalf("TLS %v, Check %v: %+v", secure != nil, checks, r)
+				}
+			}
+			if checks && <-seen != got[0] {
+				t.Error("Check and the session have two requests")
+			}
+		}
+	}
 }
 
 // isClose reports whether err has that close frame.

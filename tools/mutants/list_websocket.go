@@ -57,6 +57,7 @@ var inWebsocket = []mutant{
 	{"a client takes a compressor with context", "layer/websocket/extension.go", "ok = ok && d.noServerContext && d.clientBits == 0", "ok = ok && d.clientBits == 0", "./layer/websocket TestClientAnswer"},
 	{"a line's end in a header of a client is sent", "layer/websocket/client.go", "strings.ContainsAny(value, \"\\r\\n\\x00\")", "strings.ContainsAny(value, \"\\x00\")", "./layer/websocket TestClientRefusesWhatItCannotSend"},
 	{"the error of Check is told to the client", "layer/websocket/upgrade.go", "	if r.text == \"\" {\n", "	if r.text == \"\" {\n		r.text = err.Error()\n	}\n	if r.text == \"\" {\n", "./layer/websocket TestUpgrade"},
-	{"the request of a session lacks its peer", "session/session.go", "		r.RemoteAddr = remote.String()\n", "		_ = remote\n", "./engine TestWebSocket"},
-	{"the request of a session lacks its TLS", "session/session.go", "	r.TLS = s.TLS()\n", "", "./engine TestWebSocket"},
+	{"the request of a session lacks its peer", "session/session.go", "		r.RemoteAddr = remote.String()\n", "		_ = remote\n", "./engine TestWebSocketRequest"},
+	{"the request that Check gets lacks its peer", "engine/websocket.go", "			r.RemoteAddr = h.Remote.String()\n", "			_ = h.Remote\n", "./engine TestWebSocketRequest"},
+	{"the request of a session lacks its TLS", "session/session.go", "	r.TLS = s.TLS()\n", "", "./engine TestWebSocketRequest"},
 }
