@@ -17,10 +17,10 @@ const maxHead = 16 << 10
 
 // handshake is what a layer has until the upgrade is done and its own bytes are out.
 type handshake struct {
-	head    *pool.Buffer // what has come of the header, nil if nothing
-	out     []byte       // what Own is to bring
+	head    *pool.Buffer        // what has come of the header, nil if nothing
+	out     []byte              // what Own is to bring
 	prepare func(*http.Request) // before Options.Check
-	dial    *dial // a client's, nil for a server's
+	dial    *dial               // a client's, nil for a server's
 
 	notUpgrade *http.Request // of a request that is not an upgrade, with the bytes it was read from
 	raw        []byte
