@@ -105,7 +105,7 @@ func TestWebSocket(t *testing.T) {
 	})
 }
 
-// C3: the request is complete for Check, and for whoever asks the session first, several at once; it is the same one ever after, and after the end.
+// C3: the request is complete for Check, and for those who ask the session first, several at once; it is the same one ever after, and after the end.
 func TestWebSocketRequest(t *testing.T) {
 	server, client := certificate(t)
 	for _, secure := range []*tls.Config{nil, client} {
