@@ -262,7 +262,7 @@ func TestEnds(t *testing.T) {
 			s.Closed(false, nil)
 		}, "client data 3; client reset 0"},
 		"a broken network":   {func(s *Stream) { s.Broken(syscall.ETIMEDOUT); s.Closed(false, nil) }, "client reset 0"},
-		"and the EOF of it":  {func(s *Stream) { s.Broken(syscall.EPIPE); s.PeerFinished(); s.Closed(false, nil) }, "client reset 0"},
+		"a FIN and a reset":  {func(s *Stream) { s.PeerFinishedLater(); s.Broken(syscall.ECONNRESET); s.Closed(false, nil) }, "client finished 0; client reset 0"},
 		"the peer first":     {func(s *Stream) { s.PeerFinished(); s.PeerFinished(); s.Closed(false, nil) }, "client finished 0; server finished 0"},
 		"we first":           {func(s *Stream) { s.Finished(); s.PeerFinished(); s.Closed(false, nil) }, "server finished 0; client finished 0"},
 		"we alone":           {func(s *Stream) { s.Finished(); s.Closed(false, nil) }, "server finished 0"},

@@ -147,9 +147,9 @@ func (s *Stream) fin(d direction, comment string) {
 	s.finished[d] = true
 }
 
-// PeerFinished records the peer's FIN: nothing more comes. After Broken it is what a failed connection reads as, and is not recorded.
+// PeerFinished records the peer's FIN: nothing more comes.
 func (s *Stream) PeerFinished() {
-	if !s.over && !s.finished[in] && !s.broken {
+	if !s.over && !s.finished[in] {
 		s.fin(in, "")
 	}
 }

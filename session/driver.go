@@ -149,7 +149,7 @@ func (d *Driver) PeerClosed(err error) {
 		return
 	}
 	s.wakeup.hold()
-	if t := s.tap(); t != nil && err == nil {
+	if t := s.tap(); t != nil && err == nil && !s.severed {
 		t.PeerFinished()
 	}
 	switch l := s.layered(); {

@@ -10,7 +10,7 @@ type Tap interface {
 	// Sent tells that the kernel has taken the first n bytes of bufs. They are the caller's again when it returns.
 	Sent(bufs [][]byte, n int)
 
-	// PeerFinished tells of the peer's FIN.
+	// PeerFinished tells of the peer's FIN. It is not called after Broken: a failed connection reads as one whose peer has finished.
 	PeerFinished()
 
 	// Finished tells that our FIN is sent.

@@ -78,6 +78,13 @@ func TestTap(t *testing.T) {
 			l.Run()
 			c.PeerReset(errors.New("gone"))
 		}, "last", "broken: gone; closed, reset false, true"},
+		"broken, and read to its end": {func(h *testkit.Handler, l *testkit.Loop, c *testkit.Conn) {
+			h.PauseRecv()
+			l.Run()
+			c.PeerWrite([]byte("lost")) // it waits in the kernel, so the session goes on
+			l.Inside(func() { c.Driver.Broken(errors.New("gone")) })
+			l.Inside(func() { c.Driver.PeerClosed(nil) })
+		}, "", "broken: gone; closed, reset false, true"},
 	} {
 		h, p := &testkit.Handler{}, new(tap)
 		l := newLoop(t, session.Limits{Drain: time.Second, Linger: time.Second})

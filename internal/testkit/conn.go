@@ -205,7 +205,7 @@ func (c *Conn) PeerWrite(p []byte) { c.unread = append(c.unread, p...) }
 // PeerFIN makes the peer send FIN.
 func (c *Conn) PeerFIN() { c.fin = true }
 
-// PeerReset makes the peer reset the connection. Writes fail with err, and so do reads after the bytes that have arrived. As with a
+// PeerReset makes the peer reset the connection. Writes and CloseWrite fail with err, and so do reads after the bytes that have arrived. As with a
 // socket, the first call that fails takes the error: later reads find the end of the stream.
 func (c *Conn) PeerReset(err error) {
 	c.broken = err

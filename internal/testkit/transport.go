@@ -153,6 +153,10 @@ func (c *Conn) CloseWrite() error {
 		c.Loop.fault("CloseWrite twice")
 	}
 	c.FINSent = true
+	if err := c.broken; err != nil {
+		c.broken, c.fin = nil, true
+		return err
+	}
 	return c.Trouble
 }
 

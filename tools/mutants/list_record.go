@@ -22,7 +22,7 @@ var inRecord = []mutant{
 	{"a difference in the last byte is missed", "cmd/netreplay/compare.go", "	if len(a) != len(b) {\n", "	if len(a) > len(b)+1 {\n", "./cmd/netreplay TestDiffers"},
 	{"a reset that shutdown(2) meets is no reset", "internal/reactor/socket.go", "	if err != unix.ENOTCONN {\n", "	if err != nil || err == nil {\n", "./internal/reactor TestCloseWriteAfterReset"},
 	{"a broken connection has finished", "record/stream.go", "	case s.broken:\n", "	case s.broken && s.over:\n", "./record TestEnds"},
-	{"the EOF of a reset is a FIN", "record/stream.go", " && !s.broken {\n", " {\n", "./record TestEnds"},
+	{"the EOF of a reset is a FIN", "session/driver.go", "err == nil && !s.severed {\n", "err == nil {\n", "./session TestTap"},
 	{"the end of a shutdown is waited for before the client's", "cmd/netreplay/script.go", "over = !s.stopped", "over = true", "./cmd/netreplay TestRecordedShutdown"},
 	{"the end of a shutdown is waited for", "cmd/netreplay/script.go", "			if !sc.stopped {\n", "			if !sc.stopped || sc.stopped {\n", "./cmd/netreplay TestRecordedShutdown"},
 	{"a client ends before it has its answers", "cmd/netreplay/play.go", "p.lockstep || s.kind != record.Data", "p.lockstep", "./cmd/netreplay TestClientWaitsForTheEnd"},
