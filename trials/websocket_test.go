@@ -128,6 +128,8 @@ func (r rough) end() (code int, others int) {
 			return 0, others
 		case first == 0x88 && len(payload) >= 2:
 			return int(binary.BigEndian.Uint16(payload)), others
+		case first == 0x88:
+			return 1005, others // RFC 6455, section 7.4.1: a close frame without a code
 		}
 		others++
 	}
