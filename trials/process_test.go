@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/servercore-go/servercore/internal/sigstop"
 )
 
 // role is the environment variable that makes this program one of the processes of a trial.
@@ -138,9 +140,13 @@ func heard[T any](p *process, what string) (v T) {
 	return v
 }
 
-// signal sends the process a signal.
+// signal sends the process a signal. With SIGSTOP it has stopped then.
 func (p *process) signal(s syscall.Signal) {
 	p.t.Helper()
+	if s == syscall.SIGSTOP {
+		must(p.t, sigstop.Stop(p.pid))
+		return
+	}
 	must(p.t, syscall.Kill(p.pid, s))
 }
 

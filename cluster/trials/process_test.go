@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/servercore-go/servercore/internal/sigstop"
 )
 
 // patience bounds every wait. Only a hang meets it.
@@ -94,8 +96,13 @@ func (x *process) kill() {
 	<-x.exited
 }
 
+// signal sends the process a signal. With SIGSTOP it has stopped then.
 func (x *process) signal(s syscall.Signal) {
 	x.t.Helper()
+	if s == syscall.SIGSTOP {
+		must(x.t, sigstop.Stop(x.cmd.Process.Pid))
+		return
+	}
 	must(x.t, x.cmd.Process.Signal(s))
 }
 

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/servercore-go/servercore/internal/sigstop"
 )
 
 // gone reports whether no process has this process ID, not even a zombie.
@@ -48,6 +50,14 @@ func holdSuccessor(t *testing.T, env ...string) *held {
 	h.next = waitChild(t, cmd.Process.Pid)
 	e.want("RELOADING=1\n(.|\n)*")
 	return h
+}
+
+// stop stops the old process, every thread of it.
+func (h *held) stop() {
+	h.t.Helper()
+	if err := sigstop.Stop(h.cmd.Process.Pid); err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 // goOn lets the successor start.
@@ -104,7 +114,7 @@ func TestPredecessorDiesEarly(t *testing.T) {
 // If the old process dies after the new one listens and before it releases it, the new one serves in its place.
 func TestPredecessorDiesInTheHandOver(t *testing.T) {
 	h := holdSuccessor(t)
-	h.signal(syscall.SIGSTOP) // it does not hear that the new one accepts
+	h.stop() // it does not hear that the new one accepts
 	h.goOn()
 	h.out.wait(t, "listening on ", 2)
 	c := h.dial()
@@ -204,7 +214,7 @@ func (e *ear) wantSilence() {
 // A signal to stop that comes when the new process already accepts ends its sessions in order too.
 func TestStopDuringTheHandOver(t *testing.T) {
 	h := holdSuccessor(t)
-	h.signal(syscall.SIGSTOP)
+	h.stop()
 	h.goOn()
 	h.out.wait(t, "listening on ", 2)
 	c := h.dial()
@@ -283,7 +293,7 @@ func TestSuccessorIsTooSlow(t *testing.T) {
 // A restart succeeds also if the old process is stopped (SIGSTOP) while the new one begins to accept.
 func TestStoppedDuringTheHandOver(t *testing.T) {
 	h := holdSuccessor(t, shortTimes+"=3s")
-	h.signal(syscall.SIGSTOP)
+	h.stop()
 	late := time.After(3 * time.Second) // more than it has for its start
 	h.goOn()
 	h.out.wait(t, "listening on ", 2)

@@ -8,7 +8,7 @@ import (
 // A new process that is refused when it already accepts is not killed: it drains its sessions and logs why.
 func TestRefusedSuccessorDrains(t *testing.T) {
 	h := holdSuccessor(t)
-	h.signal(syscall.SIGSTOP)
+	h.stop()
 	h.goOn()
 	h.out.wait(t, "listening on ", 2)
 	c := h.dial()
