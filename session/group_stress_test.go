@@ -47,6 +47,7 @@ func TestGroupStress(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var all []*member
+	var born atomic.Int64 // sessions
 	var place [slots]atomic.Pointer[member]
 	connect := func(slot int) { // on the loop
 		x := &member{h: &testkit.Handler{Quiet: true}}
@@ -71,6 +72,7 @@ func TestGroupStress(t *testing.T) {
 		mu.Lock()
 		all = append(all, x)
 		mu.Unlock()
+		born.Add(1)
 		c.Connected()
 		place[slot].Store(x)
 	}
@@ -87,7 +89,7 @@ func TestGroupStress(t *testing.T) {
 	for speaker := range speakers {
 		speaking.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(speaker), 9))
-			for range rounds {
+			for round := 0; round < rounds || born.Load() < stressed*slots; round++ {
 				x := place[r.IntN(slots)].Load()
 				g := &groups[r.IntN(rooms)]
 				switch n := r.IntN(1000); {
@@ -190,7 +192,7 @@ func TestGroupStress(t *testing.T) {
 			delivered += len(taken)
 		}
 	}
-	if delivered > reached || delivered == 0 || skipped == 0 || len(all) < 2*slots {
+	if delivered > reached || delivered == 0 || skipped == 0 || len(all) < stressed*slots {
 		t.Errorf("%d sessions, %d messages accepted, %d delivered, %d skipped", len(all), reached, delivered, skipped)
 	}
 	sent, dropped := 0, 0

@@ -77,6 +77,7 @@ func TestStressLayered(t *testing.T) {
 		loops[i] = newLoop(t, session.Limits{SendLimit: 64 << 10, PauseAbove: 16 << 10, Write: time.Minute, Drain: time.Minute, Linger: time.Minute})
 	}
 	var all [2][]*layeredStress
+	var born atomic.Int64 // sessions
 	var place [slots]atomic.Pointer[layeredStress]
 	connect := func(slot int) {
 		k := layeredKinds[slot/2]
@@ -93,6 +94,7 @@ func TestStressLayered(t *testing.T) {
 		c.Kernel = 1 + 3000*slot
 		c.Chunk = 100
 		all[slot%2] = append(all[slot%2], x)
+		born.Add(1)
 		place[slot].Store(x) // others may know it before it has its layer
 		c.Driver.UseLayer(x.ofSession(), false)
 		c.Connected()
@@ -109,7 +111,7 @@ func TestStressLayered(t *testing.T) {
 	for sender := range stressSenders {
 		senders.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(sender), 11))
-			for number := range uint32(rounds) {
+			for number := uint32(0); number < uint32(rounds) || born.Load() < stressed*slots; number++ {
 				x := place[r.IntN(slots)].Load()
 				switch n := r.IntN(1000); {
 				case n < 700:
@@ -203,7 +205,7 @@ func TestStressLayered(t *testing.T) {
 		}
 		sessions, sum = sessions+len(all[i]), sum+sent
 	}
-	if sessions < 2*slots || sum == 0 || probes == 0 {
+	if sessions < stressed*slots || sum == 0 || probes == 0 {
 		t.Errorf("%d sessions, %d bytes, %d probes answered: no stress", sessions, sum, probes)
 	}
 	t.Logf("%d sessions, %d bytes sent, %d probes answered", sessions, sum, probes)

@@ -17,6 +17,10 @@ import (
 
 const stressSenders = 6
 
+// stressed is how many sessions each place of a stress has at least. The goroutines that disturb go on until then: on a busy machine they may be done
+// before the loops have had a turn.
+const stressed = 4
+
 // stressSession is a session under fire. Each message names its sender and its number and has a body made of it.
 type stressSession struct {
 	h *testkit.Handler
@@ -81,6 +85,7 @@ func TestStress(t *testing.T) {
 	}
 	l := newLoop(t, session.Limits{SendLimit: 64 << 10, PauseAbove: 16 << 10, Write: time.Minute, Drain: time.Minute, Linger: time.Minute})
 	var all []*stressSession
+	var born atomic.Int64 // sessions
 	var place [slots]atomic.Pointer[stressSession]
 	connect := func(slot int) {
 		x := &stressSession{orderly: true}
@@ -99,6 +104,7 @@ func TestStress(t *testing.T) {
 		c.Kernel = 1 + 5000*slot
 		c.Take = x.take
 		all = append(all, x)
+		born.Add(1)
 		place[slot].Store(x) // others may know it before OnConnected
 		c.Connected()
 	}
@@ -112,7 +118,7 @@ func TestStress(t *testing.T) {
 	for sender := range stressSenders {
 		senders.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(sender), 7))
-			for number := range uint32(rounds) {
+			for number := uint32(0); number < uint32(rounds) || born.Load() < stressed*slots; number++ {
 				x := place[r.IntN(slots)].Load()
 				switch n := r.IntN(1000); {
 				case n < 700:
@@ -243,7 +249,7 @@ func TestStress(t *testing.T) {
 	if dropped := int(k.BytesDropped.Load()); sent+dropped != accepted || int(k.BytesOut.Load()) != sent {
 		t.Errorf("accepted %d, sent %d (%d), dropped %d", accepted, sent, k.BytesOut.Load(), dropped)
 	}
-	if len(all) < 2*slots || sent == 0 {
+	if len(all) < stressed*slots || sent == 0 {
 		t.Errorf("%d sessions, %d bytes: no stress", len(all), sent)
 	}
 	t.Logf("%d sessions, %d bytes accepted, %d sent, %d wake-ups", len(all), accepted, sent, l.Wakeups())
