@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/servercore-go/servercore/internal/freeport"
 )
 
 func TestMain(m *testing.M) {
@@ -37,12 +39,10 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// descriptors returns the open ones, each with what it is, as far as the system tells. The poller of Go's runtime opens some of its own and keeps them,
-// so one listener is opened before the first look.
+// descriptors returns the open ones, each with what it is, as far as the system tells. The poller of Go's runtime and freeport
+// open some of their own and keep them, so a port is asked for before the first look.
 func descriptors() map[string]string {
-	if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
-		l.Close()
-	}
+	_, _ = freeport.Addr("127.0.0.1")
 	open := make(map[string]string)
 	names, _ := os.ReadDir("/dev/fd")
 	for _, n := range names {

@@ -69,6 +69,7 @@ func WantError(t testing.TB, what string, err error, targets ...error) {
 // the same time.
 func NoLeaks(t testing.TB) {
 	t.Helper()
+	FreeAddress(t, "tcp") // the first call opens a descriptor, which stays
 	descriptors, goroutines := OpenDescriptors(t), goroutines()
 	t.Cleanup(func() {
 		if t.Failed() {

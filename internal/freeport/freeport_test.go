@@ -2,9 +2,13 @@ package freeport
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"strconv"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Each call returns another address, at which a program can listen, below what the system gives.
@@ -30,9 +34,6 @@ func TestAddr(t *testing.T) {
 
 // A port on which somebody listens is left out.
 func TestTaken(t *testing.T) {
-	given.Lock()
-	before := given.port
-	given.Unlock()
 	addr, err := Addr("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
@@ -43,10 +44,48 @@ func TestTaken(t *testing.T) {
 	}
 	defer l.Close()
 	given.Lock()
-	given.port = before
+	given.next--
 	given.Unlock()
 	if again, err := Addr("127.0.0.1"); err != nil || again == addr {
 		t.Errorf("%s, %v: want another than %s", again, err, addr)
+	}
+}
+
+// The ports of a block come around, but for the one that says whose block it is.
+func TestBlockComesAround(t *testing.T) {
+	seen := make(map[string]int)
+	for range 2 * (blockSize - 1) {
+		addr, err := Addr("127.0.0.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[addr]++
+	}
+	given.Lock()
+	defer given.Unlock()
+	if n := seen[fmt.Sprint("127.0.0.1:", given.block)]; n != 0 || given.block == 0 || (given.block-first)%blockSize != 0 {
+		t.Errorf("the block's own port %d was given %d times", given.block, n)
+	}
+	for addr, n := range seen {
+		if _, port, _ := net.SplitHostPort(addr); n > 2 || port < strconv.Itoa(given.block) || port >= strconv.Itoa(given.block+blockSize) {
+			t.Errorf("%s was given %d times, of the block from %d", addr, n, given.block)
+		}
+	}
+}
+
+// Nobody else has a block that is reserved. When none is left, one is shared. (Below the blocks of tests that run meanwhile.)
+func TestReserve(t *testing.T) {
+	const from, blocks = first - 3*blockSize, 3
+	seen := make(map[int]bool)
+	for i := range blocks + 1 {
+		block, fd := reserve(from, blocks)
+		if fd >= 0 {
+			defer unix.Close(fd)
+		}
+		if (fd < 0) != (i == blocks) || seen[block] != (i == blocks) || block < from || block >= first || (block-from)%blockSize != 0 {
+			t.Errorf("%d: block %d, descriptor %d, after %v", i, block, fd, seen)
+		}
+		seen[block] = true
 	}
 }
 
