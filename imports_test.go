@@ -82,7 +82,7 @@ var rooms = []room{
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io", "log/slog"}},
 	{dir: "internal/watchdog", // decisions about times: no clock, no log
 		not: []string{"net", "os", "syscall", "os/exec", "os/signal", "net/http", "net/rpc", "net/smtp", "io", "log/slog"}},
-	{dir: echoserver, may: []string{"engine", "session", "pool", "record", "internal/unixpath", sys, systemd, tomlFile}, tests: []string{testkit, wsclient, "layer/websocket"}}, // a command's inside
+	{dir: echoserver, may: []string{"engine", "session", "pool", "record", "internal/unixpath", sys, systemd, tomlFile}, tests: []string{testkit, wsclient, "internal/sigstop", "layer/websocket"}}, // a command's inside
 	{dir: budget, may: []string{"pool"}, tests: []string{budget}},
 	{dir: sendqueue, may: []string{"pool", budget}, tests: []string{sendqueue}},
 	{dir: reassembly, may: []string{"pool", "frame"}, tests: []string{reassembly}},
