@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -61,11 +62,15 @@ func reserve(from, blocks int) (block, fd int) {
 
 // bind returns a socket that has the port of the loopback, 0 for any, and does not listen.
 func bind(port int) (fd int, err error) {
+	syscall.ForkLock.RLock() // a child begun in between would keep the port
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err == nil {
+		unix.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	unix.CloseOnExec(fd)
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		_ = unix.Close(fd)
 		return -1, os.NewSyscallError("bind", err)
