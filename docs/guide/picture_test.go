@@ -63,6 +63,7 @@ var beside = map[string]string{
 	"internal/chromium":   "for tests",
 	"internal/enginekit":  "for tests",
 	"internal/freeport":   "for tests and measurements",
+	"internal/sigstop":    "for tests",
 	"internal/testkit":    "for tests",
 	"internal/wsconn":     "a client for tests",
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,18 +47,20 @@ func TestWebSocketEcho(t *testing.T) {
 			t.Parallel()
 			c := dialWS(t, r.mustLaunch(t, s, find(t, "ws-echo-64x64")))
 			messages := [][]byte{noise(1), noise(64), noise(125), noise(126), noise(4096), noise(1<<16 - 1), noise(1 << 16), noise(300_000)}
-			go func() {
+			var writing sync.WaitGroup
+			writing.Go(func() {
 				for range 3 { // all under way at once
 					for _, m := range messages {
 						c.WriteMessage(websocket.BinaryMessage, m)
 					}
 				}
-			}()
+			})
 			for range 3 {
 				for _, m := range messages {
 					expect(t, c, websocket.BinaryMessage, m)
 				}
 			}
+			writing.Wait() // a connection has one writer
 			testFragments(t, c)
 		})
 	}
