@@ -12,8 +12,14 @@ import (
 // MaxKey is how many bytes a key may have.
 const MaxKey = 256
 
-// maxWaiting is how many Sends may wait for a claim to be granted.
+// maxWaiting is how many Sends may wait for a claim to be granted. All that wait together have QueueLimit bytes at most.
 const maxWaiting = 1024
+
+// errReleased is what a Claim returns that Release has taken back.
+var errReleased = errors.New("cluster: Release has taken the claim back")
+
+// errWaiting is what a Send returns that would have to wait for a claim together with too many others.
+var errWaiting = fmt.Errorf("%w: too many messages wait for the claim; nothing was delivered", ErrUnavailable)
 
 // claim is a claim of a session of this node. The cluster's mu guards it.
 type claim struct {
@@ -23,18 +29,25 @@ type claim struct {
 	granted bool
 	over    bool
 	result  chan error // has the outcome of Claim
-	waiting []func()   // Sends, called when the claim is granted or over
+	waiting map[*waiter]struct{}
 }
 
-// grant tells that the claim holds.
-func (cl *claim) grant() {
+// waiter is a Send that waits until a claim is granted or over.
+type waiter struct {
+	claim   *claim
+	size    int // bytes
+	decided chan struct{}
+}
+
+// grant tells that the claim holds. The caller holds mu.
+func (c *Cluster) grant(cl *claim) {
 	cl.granted = true
 	cl.result <- nil
-	cl.decide()
+	c.decide(cl)
 }
 
-// finish tells that the claim is over. The caller has dropped it.
-func (cl *claim) finish(err error) {
+// finish tells that the claim is over. The caller holds mu and has dropped it.
+func (c *Cluster) finish(cl *claim, err error) {
 	if cl.over {
 		return
 	}
@@ -42,14 +55,25 @@ func (cl *claim) finish(err error) {
 	if !cl.granted {
 		cl.result <- err
 	}
-	cl.decide()
+	c.decide(cl)
 }
 
-func (cl *claim) decide() {
-	waiting := cl.waiting
+// decide has those go on that wait for the claim.
+func (c *Cluster) decide(cl *claim) {
+	for w := range cl.waiting {
+		close(w.decided)
+		c.waiting -= w.size
+	}
 	cl.waiting = nil
-	for _, f := range waiting {
-		f()
+}
+
+// giveUp ends a wait before that.
+func (c *Cluster) giveUp(w *waiter) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, waits := w.claim.waiting[w]; waits {
+		delete(w.claim.waiting, w)
+		c.waiting -= w.size
 	}
 }
 
@@ -73,7 +97,7 @@ func (c *Cluster) drop(cl *claim) {
 // matches ctx's; then, or if the bus is lost meanwhile, the session that held the key may have been ended already, so that nobody holds it.
 //
 // Errors match ErrUnavailable (at once, if the bus is gone), ErrReplaced, ErrDraining, ErrTooLarge, ErrClosed, session.ErrClosed if the
-// session has ended, or ctx's. It panics if h is nil.
+// session has ended, or ctx's; none of these if Release has taken the claim back meanwhile. It panics if h is nil.
 func (c *Cluster) Claim(ctx context.Context, key string, h session.Handler) error {
 	if h == nil {
 		panic("cluster: Claim for a nil handler")
@@ -105,8 +129,9 @@ func (c *Cluster) Claim(ctx context.Context, key string, h session.Handler) erro
 	}
 	c.machine.Release(key, cl.ticket)
 	c.drop(cl)
-	cl.finish(ctx.Err())
+	c.finish(cl, ctx.Err())
 	<-cl.result
+	c.rest(c.sessions[cl.session])
 	c.wake()
 	return fmt.Errorf("cluster: the claim was not acknowledged by all nodes: %w", ctx.Err())
 }
@@ -152,7 +177,8 @@ func (c *Cluster) Release(key string, h session.Handler) {
 	cl := t.claims[key]
 	c.machine.Release(key, cl.ticket)
 	c.drop(cl)
-	cl.finish(session.ErrClosed)
+	c.finish(cl, errReleased)
+	c.rest(t)
 	c.wake()
 }
 
@@ -163,9 +189,8 @@ func (c *Cluster) Holder(key string) NodeID {
 	return c.machine.Holder(key).Node
 }
 
-// hand gives p to the session of this node that holds the key. If its claim is not granted yet it returns a channel that is closed when
-// that is decided.
-func (c *Cluster) hand(key string, p []byte) (wait <-chan struct{}, err error) {
+// hand gives p to the session of this node that holds the key. If its claim is not granted yet it returns what to wait for.
+func (c *Cluster) hand(key string, p []byte) (wait *waiter, err error) {
 	c.mu.Lock()
 	ticket, _ := c.machine.Own(key)
 	cl := c.claims[ticket]
@@ -174,12 +199,15 @@ func (c *Cluster) hand(key string, p []byte) (wait <-chan struct{}, err error) {
 		err = ErrClosed
 	case cl == nil:
 		err = ErrNoHolder
-	case !cl.granted && len(cl.waiting) >= maxWaiting:
-		err = fmt.Errorf("%w: too many messages wait for the claim", ErrUnavailable)
+	case !cl.granted && (len(cl.waiting) >= maxWaiting || c.waiting+len(p)+itemOverhead > c.options.QueueLimit):
+		err = errWaiting
 	case !cl.granted:
-		decided := make(chan struct{})
-		cl.waiting = append(cl.waiting, func() { close(decided) })
-		wait = decided
+		wait = &waiter{cl, len(p) + itemOverhead, make(chan struct{})}
+		if cl.waiting == nil {
+			cl.waiting = make(map[*waiter]struct{})
+		}
+		cl.waiting[wait] = struct{}{}
+		c.waiting += wait.size
 	}
 	c.mu.Unlock()
 	if wait != nil || err != nil {

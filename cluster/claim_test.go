@@ -318,11 +318,147 @@ func TestClose(t *testing.T) {
 	if u.Err() != nil {
 		t.Errorf("the session has ended: %v", u.Err())
 	}
+	_, length := nodes[0].Room("r").Len(ctx(t))
+	_, members := nodes[0].Room("r").Members(ctx(t))
 	for what, err := range map[string]error{
 		"Claim": nodes[0].Claim(ctx(t), "k", u), "Send": nodes[0].Send(ctx(t), "k", nil), "Broadcast": nodes[0].Room("r").Broadcast(nil),
+		"Len": length, "Members": members, "Watch": nodes[0].Room("r").Watch(ctx(t), nil), "Drain": nodes[0].Drain(ctx(t), nil),
 	} {
-		if !errors.Is(err, ErrClosed) && !errors.Is(err, ErrUnavailable) {
-			t.Errorf("%s: %v", what, err)
+		want(t, what, err, ErrClosed)
+	}
+	if addr := nodes[0].RouteAddr(); addr != nil {
+		t.Errorf("RouteAddr: %v", addr)
+	}
+}
+
+// Close of the node that a Send waits on.
+func TestCloseWhileSendWaits(t *testing.T) {
+	nodes := three(t)
+	nodes[2].crash() // nothing is granted until that is known
+	go func() { _ = nodes[1].Claim(context.Background(), "k", nodes[1].connect()) }()
+	eventually(t, "the claim is known", func() bool { return nodes[0].Holder("k") == nodes[1].ID() })
+	sent := make(chan error, 1)
+	go func() { sent <- nodes[0].Send(ctx(t), "k", []byte("?\n")) }()
+	eventually(t, "it waits", func() bool {
+		nodes[1].mu.Lock()
+		defer nodes[1].mu.Unlock()
+		return nodes[1].waiting > 0
+	})
+	must(t, nodes[0].Close())
+	want(t, "Send", await(t, sent, "Send returns"), ErrClosed)
+}
+
+// Release takes a claim back that waits. Its Claim says so, and not that the session has ended.
+func TestReleaseOfAWaitingClaim(t *testing.T) {
+	nodes := three(t)
+	nodes[2].crash()
+	u := nodes[0].connect()
+	claimed := make(chan error, 1)
+	go func() { claimed <- nodes[0].Claim(ctx(t), "k", u) }()
+	eventually(t, "the claim is entered", func() bool { return nodes[0].Holder("k") != 0 })
+	nodes[0].Release("k", u)
+	if err := await(t, claimed, "Claim returns"); err != errReleased || u.Err() != nil {
+		t.Errorf("Claim: %v; the session: %v", err, u.Err())
+	}
+}
+
+// A Send whose ctx ends while the claim is not granted, here and from elsewhere: it is ErrUnavailable and ctx's error.
+func TestSendGivesUpOnTheClaim(t *testing.T) {
+	nodes := three(t)
+	nodes[2].crash()
+	go func() { _ = nodes[0].Claim(context.Background(), "k", nodes[0].connect()) }()
+	for _, n := range nodes[:2] {
+		eventually(t, "the claim is known", func() bool { return n.Holder("k") == nodes[0].ID() })
+		short, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		err := n.Send(short, "k", []byte("?\n"))
+		want(t, "Send", err, ErrUnavailable)
+		want(t, "Send", err, context.DeadlineExceeded)
+		want(t, "Send when ctx has ended", n.Send(short, "k", nil), context.DeadlineExceeded)
+		cancel()
+	}
+}
+
+// NATS waits for a write that is stuck; a Send does not.
+func TestSendBesideAStuckWrite(t *testing.T) {
+	s := natsServer(t, server.Options{})
+	p := newProxy(t, s.Addr().String())
+	const failAfter = 2 * patience // a write is given up after half of it
+	a, b := open(t, Options{URL: "nats://" + p.address(), FailAfter: failAfter}), open(t, Options{URL: s.ClientURL(), FailAfter: failAfter})
+	know(t, a, b)
+	must(t, b.Claim(ctx(t), "k", b.connect()))
+	eventually(t, "the claim is known", func() bool { return a.Holder("k") == b.ID() })
+	u := a.connect()
+	p.stall()
+	stuck := func() bool { // the writer has its batch, and writes nothing of it
+		before := a.Stats().Published
+		time.Sleep(50 * time.Millisecond)
+		return a.Stats().Published == before && before < 200
+	}
+	for range 200 {
+		_ = a.Room("r").Broadcast(make([]byte, 64<<10), u)
+	}
+	eventually(t, "a write is stuck", stuck)
+	short, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	returned := make(chan error, 1)
+	go func() { returned <- a.Send(short, "k", []byte("?\n")) }()
+	select {
+	case err := <-returned:
+		want(t, "Send", err, context.DeadlineExceeded)
+	case <-time.After(patience / 2): // far less than the write takes
+		t.Error("Send waits for the write")
+	}
+	p.cut()
+}
+
+// What waits for claims is bounded in bytes, wherever it comes from, and so is what waits to be looked at.
+func TestWaitingSendsAreBounded(t *testing.T) {
+	s := natsServer(t, server.Options{})
+	o := Options{URL: s.ClientURL(), QueueLimit: 1 << 20, FailAfter: 2 * patience} // the claim is not granted
+	a, b, c := open(t, o), open(t, o), open(t, o)
+	know(t, a, b, c)
+	c.crash()
+	go func() { _ = b.Claim(context.Background(), "k", b.connect()) }()
+	eventually(t, "the claim is known", func() bool { return a.Holder("k") == b.ID() })
+	waiting, cancel := context.WithCancel(context.Background())
+	p := make([]byte, 256<<10)
+	refused := make(chan error, 10)
+	var sending sync.WaitGroup
+	for range cap(refused) {
+		sending.Go(func() { refused <- b.Send(waiting, "k", p) })
+	}
+	for range cap(refused) - 3 { // so many may wait
+		want(t, "Send", await(t, refused, "the others are refused"), errWaiting)
+	}
+	err := a.Send(ctx(t), "k", p)
+	want(t, "Send of another node", err, errWaiting)
+	want(t, "Send of another node", err, ErrUnavailable)
+	b.mu.Lock()
+	if b.waiting > o.QueueLimit || b.waiting < 3*len(p) {
+		t.Errorf("%d bytes wait", b.waiting)
+	}
+	b.mu.Unlock()
+	cancel()
+	sending.Wait()
+	eventually(t, "nobody waits", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.waiting == 0
+	})
+
+	b.mu.Lock() // as while a large log is applied
+	request := append([]byte{1, 'k'}, p...)
+	for range 100 {
+		if err := a.bus.Publish(a.prefix+".s."+b.ID().String(), request); err != nil {
+			t.Error(err)
 		}
 	}
+	eventually(t, "the rest is dropped", func() bool {
+		n, err := b.asked.Dropped()
+		return err == nil && n > 90
+	})
+	if _, bytes, err := b.asked.Pending(); err != nil || bytes > o.QueueLimit {
+		t.Errorf("%d bytes wait, %v", bytes, err)
+	}
+	b.mu.Unlock()
 }

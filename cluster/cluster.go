@@ -41,12 +41,13 @@ type Cluster struct {
 	woken   chan struct{} // for the writer
 	control chan *nats.Msg
 	arrived chan *nats.Msg // of all rooms
-	asked   chan *nats.Msg // Sends of other nodes
 	done    chan struct{}
+	written chan struct{} // closed when the writer has ended
 	running sync.WaitGroup
 
 	subscribed sync.Map             // subject -> *Room
 	own        []*nats.Subscription // what each node has, made by Open
+	asked      *nats.Subscription   // one of them: the Sends of other nodes
 
 	// mu guards the group below. A session's and a group's locks may be taken under it. It is not held while anything is written to the
 	// bus.
@@ -55,7 +56,9 @@ type Cluster struct {
 	draining bool
 	machine  *replica.Machine
 	sessions map[*session.Session]*tracked
+	busy     int               // of sessions, those in a room or with a key
 	claims   map[uint64]*claim // by ticket
+	waiting  int               // bytes of Sends that wait for a claim
 	rooms    map[string]*roomRef
 	dirty    []*Room // whose subscription may have to change
 	gone     map[NodeID]chan struct{}
@@ -76,8 +79,8 @@ func Open(o Options) (*Cluster, error) {
 	_, _ = rand.Read(id[:])
 	c := &Cluster{
 		id: NodeID(binary.BigEndian.Uint64(id[:]) | 1), options: o, began: time.Now(), prefix: "sc." + o.Name,
-		woken: make(chan struct{}, 1), done: make(chan struct{}),
-		control: make(chan *nats.Msg, 4096), arrived: make(chan *nats.Msg, 8192), asked: make(chan *nats.Msg, 4096),
+		woken: make(chan struct{}, 1), done: make(chan struct{}), written: make(chan struct{}),
+		control: make(chan *nats.Msg, 4096), arrived: make(chan *nats.Msg, 8192),
 		sessions: make(map[*session.Session]*tracked), claims: make(map[uint64]*claim),
 		rooms: make(map[string]*roomRef), gone: make(map[NodeID]chan struct{}),
 	}
@@ -115,7 +118,7 @@ func (c *Cluster) begin() {
 	up := c.bus.IsConnected()
 	c.machine.SetUp(false, c.now())
 	c.machine.SetUp(up, c.now())
-	c.payload.Store(c.bus.MaxPayload())
+	c.measure(c.bus.MaxPayload())
 	c.up.Store(up)
 	c.mu.Unlock()
 	for _, run := range []func(){c.tick, c.write, c.readControl, c.readRooms, c.deliver, c.readAsked} {
@@ -124,19 +127,33 @@ func (c *Cluster) begin() {
 	c.wake()
 }
 
+// minPayload is the least that the bus may take in one message: twice a change with a room of the longest name and the largest value, and what a
+// heartbeat to a hundred nodes has.
+const minPayload = 4 << 10
+
+// measure notes what the bus takes in one message. The caller holds mu.
+func (c *Cluster) measure(most int64) {
+	c.payload.Store(most)
+	c.machine.SetPartSize(int(min(64<<10, most/2)))
+}
+
 // subscribe makes the subscriptions that each node has.
 func (c *Cluster) subscribe() error {
-	for subject, to := range map[string]chan *nats.Msg{
-		c.prefix + ".all":                c.control,
-		c.prefix + ".n." + c.id.String(): c.control,
-		c.prefix + ".s." + c.id.String(): c.asked,
-	} {
-		sub, err := c.bus.ChanSubscribe(subject, to)
+	for _, subject := range []string{c.prefix + ".all", c.prefix + ".n." + c.id.String()} {
+		sub, err := c.bus.ChanSubscribe(subject, c.control)
 		if err != nil {
 			return fmt.Errorf("cluster: subscribing to %s: %w", subject, err)
 		}
 		c.own = append(c.own, sub)
 	}
+	var err error
+	if c.asked, err = c.bus.SubscribeSync(c.prefix + ".s." + c.id.String()); err == nil {
+		err = c.asked.SetPendingLimits(maxAsked, max(c.options.QueueLimit, 1))
+	}
+	if err != nil {
+		return fmt.Errorf("cluster: subscribing to what is sent to keys: %w", err)
+	}
+	c.own = append(c.own, c.asked)
 	if err := c.bus.FlushTimeout(2 * time.Second); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
@@ -167,22 +184,30 @@ func (c *Cluster) Close() error {
 	}
 	c.closed = true
 	for _, cl := range c.claims {
-		cl.finish(ErrClosed)
+		c.finish(cl, ErrClosed)
 	}
 	for s := range c.sessions {
 		c.forget(s)
 	}
+	for _, ref := range c.rooms {
+		if r := ref.strong; r != nil && r.intercept.Swap(nil) != nil {
+			ref.use(r, -1) // the room refers to this cluster, and the function to whatever it likes
+		}
+	}
+	close(c.done) // before those: a Send has ErrClosed
 	for _, gone := range c.gone {
 		close(gone)
 	}
 	clear(c.gone)
-	c.machine.End()
-	messages := c.machine.Messages()
 	c.mu.Unlock()
-	close(c.done)
 	c.in.close()
 	c.out.close()
 	if c.up.Load() {
+		<-c.written // no message may follow Bye
+		c.mu.Lock()
+		c.machine.End()
+		messages := c.machine.Messages()
+		c.mu.Unlock()
 		c.publish(messages)
 		_ = c.bus.FlushTimeout(time.Second)
 	}
@@ -201,12 +226,15 @@ func (c *Cluster) Close() error {
 func (c *Cluster) ID() NodeID { return c.id }
 
 // RouteAddr returns the address that other embedded nodes connect to: what Embedded.Listen was, with the real port. It is nil if there is
-// none.
+// none, and after Close.
 func (c *Cluster) RouteAddr() net.Addr {
 	if c.server == nil || !c.routed {
 		return nil
 	}
-	return c.server.ClusterAddr()
+	if addr := c.server.ClusterAddr(); addr != nil {
+		return addr
+	}
+	return nil // it is closed
 }
 
 // Nodes returns the nodes that are up, this one included, and whether each is draining.
@@ -264,8 +292,21 @@ func (c *Cluster) isIsolated() bool {
 	return !c.machine.Alone()
 }
 
+// isClosed reports whether Close was called.
+func (c *Cluster) isClosed() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // check returns why others cannot be reached now, if they cannot.
 func (c *Cluster) check() error {
+	if c.isClosed() {
+		return ErrClosed
+	}
 	if !c.up.Load() || c.isIsolated() {
 		return ErrUnavailable
 	}
@@ -281,6 +322,7 @@ func (c *Cluster) readControl() {
 		case raw := <-c.control:
 			msg, err := replica.Decode(raw.Data)
 			if err != nil {
+				c.stats.malformed.Add(1)
 				c.limited.warn(c.options.Logger, "A message of another node is not understood.", err)
 				continue
 			}
@@ -303,19 +345,20 @@ func (c *Cluster) handleEvents() {
 		switch e.What {
 		case replica.Granted:
 			if cl := c.claims[e.Ticket]; cl != nil {
-				cl.grant()
+				c.grant(cl)
 			}
 		case replica.Replaced:
 			if cl := c.claims[e.Ticket]; cl != nil {
 				c.drop(cl)
 				cl.session.DisconnectWith(ErrReplaced)
-				cl.finish(ErrReplaced)
+				c.finish(cl, ErrReplaced)
 				c.stats.replaced.Add(1)
 			}
 		case replica.Failed:
 			if cl := c.claims[e.Ticket]; cl != nil {
 				c.drop(cl)
-				cl.finish(ErrUnavailable)
+				c.finish(cl, ErrUnavailable)
+				c.rest(c.sessions[cl.session])
 			}
 		case replica.Changed:
 			if ref := c.rooms[e.Key]; ref != nil {

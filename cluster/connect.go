@@ -49,7 +49,7 @@ func (c *Cluster) connect(password string) (*nats.Conn, error) {
 	if err != nil {
 		return nil, connectError(o.URL, err)
 	}
-	if err := checkVersion(nc); err != nil {
+	if err := checkServer(nc); err != nil {
 		nc.Close()
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func connectError(list string, err error) error {
 		return fmt.Errorf("%w: TLS with NATS at %s fails (Options.TLS): %w", ErrRefused, at, err)
 	case errors.Is(err, nats.ErrNoEchoNotSupported):
 		return fmt.Errorf("%w: 2.2 is needed, at %s: %w", ErrVersion, at, err)
-	case errors.Is(err, nats.ErrNoServers):
+	case errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrTimeout), errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%w: no NATS server answers at %s: %w", ErrUnavailable, at, err)
 	}
 	return fmt.Errorf("cluster: connecting to NATS at %s: %w", at, err)
@@ -101,20 +101,23 @@ func isTLS(err error) bool {
 		errors.As(err, &alert) && alert.Op == "remote error"
 }
 
-// checkVersion wants what Send needs: to be told that nobody listens.
-func checkVersion(nc *nats.Conn) error {
+// checkServer wants what Send needs, to be told that nobody listens, and room for what nodes say to one another.
+func checkServer(nc *nats.Conn) error {
 	version := nc.ConnectedServerVersion()
 	var major, minor int
 	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil || major < 2 || major == 2 && minor < 2 || !nc.HeadersSupported() {
 		return fmt.Errorf("%w: %s has version %q, and 2.2 with headers is needed", ErrVersion, nc.ConnectedAddr(), version)
+	}
+	if most := nc.MaxPayload(); most < minPayload {
+		return wrong("URL", "the server at %s takes messages of %d bytes, and %d are needed; raise its max_payload", nc.ConnectedAddr(), most, minPayload)
 	}
 	return nil
 }
 
 // busLost is called when the connection is gone.
 func (c *Cluster) busLost(err error) {
-	c.up.Store(false)
 	c.mu.Lock()
+	c.up.Store(false) // under mu, as begin and busBack set it
 	if !c.closed {
 		c.machine.SetUp(false, c.now())
 		c.handleEvents()
@@ -126,12 +129,13 @@ func (c *Cluster) busLost(err error) {
 
 // busBack is called when there is a connection again. Subscriptions are made anew by then.
 func (c *Cluster) busBack() {
-	c.payload.Store(c.bus.MaxPayload())
+	most := c.bus.MaxPayload() // which may wait for a write, so not under mu
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return
 	}
+	c.measure(most)
 	c.machine.SetUp(true, c.now())
 	c.handleEvents()
 	c.up.Store(true)

@@ -24,9 +24,11 @@ func (c *Cluster) Drain(ctx context.Context, tell func(h session.Handler)) error
 	}
 	c.draining = true
 	c.machine.Drain()
-	handlers := make([]session.Handler, 0, len(c.sessions))
+	handlers := make([]session.Handler, 0, c.busy)
 	for _, t := range c.sessions {
-		handlers = append(handlers, t.handler)
+		if t.busy {
+			handlers = append(handlers, t.handler)
+		}
 	}
 	c.mu.Unlock()
 	c.wake()
@@ -36,7 +38,7 @@ func (c *Cluster) Drain(ctx context.Context, tell func(h session.Handler)) error
 		}
 	}
 	c.mu.Lock()
-	if len(c.sessions) == 0 {
+	if c.busy == 0 {
 		c.mu.Unlock()
 		return nil
 	}

@@ -26,7 +26,7 @@ func startEmbedded(e *Embedded, failAfter time.Duration, log *slog.Logger) (s *s
 		NoSigs: true, NoLog: true, NoSystemAccount: true, DontListen: true,
 		WriteDeadline: failAfter, StoreDir: e.Dir,
 	}
-	watch := &serverLog{log: log}
+	watch := &serverLog{log: log, routes: e.Routes}
 	if e.networked() {
 		// The listener for routes is ready only after one for clients is. Nobody knows the password of that one.
 		password = rand.Text()
@@ -145,7 +145,8 @@ func awaitRoute(s *server.Server, e *Embedded, watch *serverLog) error {
 
 // serverLog is the server's logger. It hands warnings and errors on, and remembers why this node was refused.
 type serverLog struct {
-	log *slog.Logger
+	log    *slog.Logger
+	routes []string
 
 	mu      sync.Mutex
 	refused error
@@ -171,7 +172,7 @@ func (l *serverLog) note(level slog.Level, format string, v []any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.refused == nil {
-		l.refused = refusal(text)
+		l.refused = l.refusal(text)
 	}
 	l.absent = l.absent || strings.HasPrefix(text, "Error trying to connect to route")
 	if l.said == nil || len(l.said) > 100 {
@@ -184,6 +185,18 @@ func (l *serverLog) note(level slog.Level, format string, v []any) {
 		l.said[format] = now
 		l.log.Log(context.Background(), level, "The embedded NATS server reports: "+text)
 	}
+}
+
+// refusal is what a line means for this node. Lines about connections that others have made are not about it: they begin with an
+// address that is in no route.
+func (l *serverLog) refusal(text string) error {
+	if at, _, is := strings.Cut(text, " - rid:"); is {
+		_, port, _ := net.SplitHostPort(at)
+		if !slices.ContainsFunc(l.routes, func(r string) bool { return strings.HasSuffix(r, ":"+port) }) {
+			return nil
+		}
+	}
+	return refusal(text)
 }
 
 // refusal says what a line of the server's log means for the operator, nil if it is no refusal.
@@ -206,7 +219,7 @@ func (l *serverLog) Noticef(format string, v ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.refused == nil {
-		l.refused = refusal(fmt.Sprintf(format, v...))
+		l.refused = l.refusal(fmt.Sprintf(format, v...))
 	}
 }
 

@@ -15,6 +15,9 @@ func (r *Room) Intercept(f func(p []byte, except ...session.Handler)) {
 	c := r.cluster
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return
+	}
 	var next *func(p []byte, except ...session.Handler)
 	if f != nil {
 		next = &f

@@ -231,11 +231,12 @@ type proxy struct {
 	listener net.Listener
 	running  sync.WaitGroup
 
-	mu      sync.Mutex
-	to      string
-	open    bool
-	stalled chan struct{} // what comes waits until it is closed, if it is not nil
-	conns   map[net.Conn]struct{}
+	mu        sync.Mutex
+	to        string
+	open      bool
+	stalled   chan struct{} // what comes waits until it is closed, if it is not nil
+	perSecond int           // bytes that pass each way, 0 for any number
+	conns     map[net.Conn]struct{}
 }
 
 func newProxy(t testing.TB, to string) *proxy {
@@ -311,7 +312,16 @@ type gate struct {
 }
 
 func (g gate) Read(b []byte) (int, error) {
+	g.p.mu.Lock()
+	perSecond := g.p.perSecond
+	g.p.mu.Unlock()
+	if perSecond > 0 {
+		b = b[:min(len(b), perSecond/100)]
+	}
 	n, err := g.Conn.Read(b)
+	if perSecond > 0 {
+		time.Sleep(time.Duration(n) * time.Second / time.Duration(perSecond))
+	}
 	g.p.mu.Lock()
 	stalled := g.p.stalled
 	g.p.mu.Unlock()

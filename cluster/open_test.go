@@ -97,6 +97,49 @@ func TestOpenRefusedByAnotherNode(t *testing.T) {
 	}
 }
 
+// N5: who is refused by this node, or only looks whether somebody listens, does not keep it from starting.
+func TestOpenBesideStrangers(t *testing.T) {
+	ours := certificates(t)
+	for name, e := range map[string]*Embedded{
+		"a probe":                {},
+		"another secret":         {Cluster: "one", Secret: "wrong", TLS: ours},
+		"another cluster":        {Cluster: "two", Secret: "right", TLS: ours},
+		"another's certificates": {Cluster: "one", Secret: "right", TLS: certificates(t)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			listen, nobody := freePort(t), freePort(t)
+			if e.Cluster == "" {
+				stop := make(chan struct{})
+				var probing sync.WaitGroup
+				probing.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						case <-time.After(5 * time.Millisecond):
+						}
+						if c, err := net.Dial("tcp", listen); err == nil {
+							fmt.Fprint(c, "GET / HTTP/1.0\r\n\r\n")
+							c.Close()
+						}
+					}
+				})
+				defer probing.Wait()
+				defer close(stop)
+			} else {
+				e.Routes = []string{listen} // nobody is there yet
+				open(t, Options{Embedded: e})
+			}
+			for range 2 {
+				n, err := Open(Options{Embedded: &Embedded{Cluster: "one", Secret: "right", TLS: ours, Listen: listen, Routes: []string{nobody}}, Logger: quiet})
+				must(t, err)
+				must(t, n.Close())
+			}
+		})
+	}
+}
+
 // N5: a node that takes its time to refuse us has a route to us until then. Open does not take that for acceptance.
 func TestOpenRefusedLate(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -130,6 +173,28 @@ func refuseLate(conn net.Conn, port int) {
 	}
 	<-time.After(100 * time.Millisecond)
 	fmt.Fprint(conn, "-ERR 'Authorization Violation'\r\n")
+}
+
+// A NATS server that says nothing, and one that takes less in a message than nodes have to say.
+func TestOpenServerOfNoUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	for url, what := range map[string]struct {
+		is   error
+		says string
+	}{
+		"nats://" + l.Addr().String():                               {ErrUnavailable, l.Addr().String()},
+		natsServer(t, server.Options{MaxPayload: 1000}).ClientURL(): {ErrOptions, "max_payload"},
+	} {
+		c, err := Open(Options{URL: url, Logger: quiet})
+		if err == nil {
+			c.Close()
+		}
+		if want(t, url, err, what.is); err == nil || !strings.Contains(err.Error(), what.says) {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
 }
 
 // A server outside, with each kind of credentials, right and wrong. No error has a password in it.

@@ -7,6 +7,10 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
+	"weak"
+
+	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/servercore-go/servercore/session"
 )
@@ -79,6 +83,90 @@ func TestRoomsAreGarbage(t *testing.T) {
 		t.Error("the room with a member has been forgotten")
 	}
 	u.end(t)
+}
+
+// A closed cluster is garbage, also if a room of it had a function of Intercept that nobody has taken away.
+func TestClosedClustersAreGarbage(t *testing.T) {
+	closed := func() weak.Pointer[Cluster] {
+		c, err := Open(Options{Logger: quiet})
+		must(t, err)
+		c.Room("r").Intercept(func([]byte, ...session.Handler) {})
+		must(t, c.Close())
+		c.Room("r").Intercept(func([]byte, ...session.Handler) {}) // nothing any more
+		return weak.Make(c)
+	}()
+	eventually(t, "it is collected", func() bool {
+		runtime.GC()
+		return closed.Value() == nil
+	})
+}
+
+// The others do not take a node for up again that has ended while it had much to say.
+func TestByeIsTheLastWord(t *testing.T) {
+	s := natsServer(t, server.Options{})
+	a := open(t, Options{URL: s.ClientURL(), FailAfter: patience})
+	for range 3 {
+		b := open(t, Options{URL: s.ClientURL(), FailAfter: patience})
+		know(t, a, b)
+		u := b.connect()
+		const rooms = 3000
+		for i := range rooms {
+			b.Room(fmt.Sprint("room", i)).Join(u)
+		}
+		eventually(t, "all is known", func() bool { return a.Stats().KnownMembers == rooms })
+		u.Disconnect()
+		await(t, u.ended, "the session has ended")
+		must(t, b.Close())
+		eventually(t, "it is known to be gone", func() bool { return len(a.Nodes()) == 1 && a.Stats().KnownMembers == 0 })
+		must(t, a.Claim(ctx(t), "k", a.connect())) // nothing is waited for
+		if n := len(a.Nodes()); n != 1 {
+			t.Fatalf("%d nodes are up", n)
+		}
+	}
+}
+
+// A session counts while it is in a room or holds a key, and Drain waits for such sessions only.
+func TestDrainWaitsForThoseInRooms(t *testing.T) {
+	nodes := three(t)
+	n := nodes[0]
+	u, v := n.connect(), n.connect()
+	wantSessions := func(want int) {
+		t.Helper()
+		if got := n.Stats().Sessions; got != want {
+			t.Errorf("%d sessions, want %d", got, want)
+		}
+	}
+	r := n.Room("r")
+	r.Join(u)
+	r.Join(v)
+	must(t, n.Claim(ctx(t), "k", u))
+	wantSessions(2)
+	r.Leave(u)
+	wantSessions(2) // it has the key
+	n.Release("k", u)
+	n.Release("k", u)
+	r.Leave(u)
+	wantSessions(1)
+	r.Join(u)
+	wantSessions(2)
+	r.Leave(u)
+	nodes[2].crash() // a claim waits
+	short, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	want(t, "Claim", n.Claim(short, "k", u), context.DeadlineExceeded)
+	wantSessions(1)
+	told := make(chan session.Handler, 2)
+	drained := make(chan error, 1)
+	go func() { drained <- n.Drain(ctx(t), func(h session.Handler) { told <- h }) }()
+	if h := await(t, told, "one is told"); h != v {
+		t.Errorf("%v was told", h)
+	}
+	r.Leave(v)
+	must(t, await(t, drained, "Drain returns"))
+	wantSessions(0)
+	if len(told) > 0 || u.Err() != nil || v.Err() != nil {
+		t.Errorf("%d more were told; the sessions: %v, %v", len(told), u.Err(), v.Err())
+	}
 }
 
 // Drain tells each session once, takes no claims, and ends when all have gone. A Send to a key that moves meanwhile is delivered once or

@@ -74,9 +74,14 @@ type outgoing struct {
 	data *pool.Buffer // one reference
 }
 
+// sayEvery is how many bytes of messages to rooms are written at most before the machine is asked again: a heartbeat must not wait for
+// QueueLimit bytes on a slow link (N3), nor Close.
+const sayEvery = 64 << 10
+
 // write is the goroutine that talks to the bus: subscriptions first, then what the machine says, so that a node that learns of a member reaches
 // it; then what is sent to rooms.
 func (c *Cluster) write() {
+	defer close(c.written)
 	var spare []outgoing
 	for {
 		select {
@@ -85,18 +90,17 @@ func (c *Cluster) write() {
 		case <-c.woken:
 		case <-c.out.ready:
 		}
-		c.mu.Lock()
-		dirty := c.dirty
-		c.dirty = nil
-		messages := c.machine.Messages()
-		c.mu.Unlock()
-		for _, r := range dirty {
-			c.syncSubscription(r)
-		}
-		c.publish(messages)
+		c.say()
 		out := c.out.take(spare)
+		said, closed := 0, false
 		for i, o := range out {
-			if err := c.bus.Publish(o.room.subject, o.data.B); err != nil {
+			if said += len(o.data.B) + itemOverhead; said > sayEvery {
+				c.say()
+				said, closed = 0, c.isClosed()
+			}
+			if closed {
+				c.stats.unsent.Add(1)
+			} else if err := c.bus.Publish(o.room.subject, o.data.B); err != nil {
 				c.stats.unsent.Add(1)
 				c.writeFailed(err)
 			} else {
@@ -107,6 +111,19 @@ func (c *Cluster) write() {
 		}
 		spare = out
 	}
+}
+
+// say makes the subscriptions that have to change, and sends what the machine has. Only the writer calls it.
+func (c *Cluster) say() {
+	c.mu.Lock()
+	dirty := c.dirty
+	c.dirty = nil
+	messages := c.machine.Messages()
+	c.mu.Unlock()
+	for _, r := range dirty {
+		c.syncSubscription(r)
+	}
+	c.publish(messages)
 }
 
 // publish sends what the machine says. What does not leave is repaired by the next heartbeat.

@@ -25,6 +25,7 @@ const MaxValue = 512
 type Room struct {
 	cluster *Cluster
 	name    string
+	id      string // among nodes, see identity
 	subject string
 	group   session.Group
 	ref     *roomRef
@@ -75,27 +76,40 @@ func (f *roomRef) use(r *Room, n int) {
 func (c *Cluster) Room(name string) *Room {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if ref := c.rooms[name]; ref != nil {
+	id := identity(name)
+	if ref := c.rooms[id]; ref != nil {
 		if r := ref.weak.Value(); r != nil {
 			return r
 		}
 	}
 	c.stats.epochs++
-	r := &Room{cluster: c, name: name, subject: c.prefix + token(name), epoch: c.stats.epochs,
+	r := &Room{cluster: c, name: name, id: id, subject: c.prefix + token(name), epoch: c.stats.epochs,
 		heard: make(map[NodeID]heard)}
 	r.ref = &roomRef{weak: weak.Make(r)}
-	c.rooms[name] = r.ref
-	runtime.AddCleanup(r, func(ref *roomRef) { c.forgetRoom(name, ref) }, r.ref)
+	c.rooms[id] = r.ref
+	runtime.AddCleanup(r, func(ref *roomRef) { c.forgetRoom(id, ref) }, r.ref)
 	return r
 }
 
 // forgetRoom is called when nobody refers to a room.
-func (c *Cluster) forgetRoom(name string, ref *roomRef) {
+func (c *Cluster) forgetRoom(id string, ref *roomRef) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.rooms[name] == ref {
-		delete(c.rooms, name)
+	if c.rooms[id] == ref {
+		delete(c.rooms, id)
 	}
+}
+
+// longName is the length of a name, in bytes, from which other nodes know the room by less.
+const longName = 256
+
+// identity is the name, or what stands for it where it is long: what nodes say of a room fits in any message of the bus.
+func identity(name string) string {
+	if len(name) <= longName {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return name[:longName] + string(sum[:]) // longer than each that is not long
 }
 
 // token is the end of the subject of a room.
@@ -147,7 +161,7 @@ func (r *Room) JoinWith(h session.Handler, value []byte) error {
 		}
 		r.ref.use(r, 1)
 	}
-	c.machine.Join(r.name, s.ID(), value)
+	c.machine.Join(r.id, s.ID(), value)
 	c.handleEvents()
 	c.wake()
 	return nil
@@ -160,6 +174,7 @@ func (r *Room) Leave(h session.Handler) {
 	defer r.cluster.mu.Unlock()
 	if t := r.cluster.sessions[s]; t != nil {
 		r.cluster.leave(r, t, s)
+		r.cluster.rest(t)
 		r.cluster.handleEvents()
 		r.cluster.wake()
 	}
@@ -175,7 +190,7 @@ func (c *Cluster) leave(r *Room, t *tracked, s *session.Session) {
 	if r.members--; r.members == 0 {
 		c.dirty = append(c.dirty, r)
 	}
-	c.machine.Leave(r.name, s.ID())
+	c.machine.Leave(r.id, s.ID())
 	r.ref.use(r, -1)
 }
 
@@ -187,12 +202,15 @@ func (c *Cluster) leave(r *Room, t *tracked, s *session.Session) {
 // order between nodes.
 //
 // nil does not mean that others have got it: what is lost is counted (Stats). ErrUnavailable means that it was queued for members here
-// only, ErrTooLarge that it is longer than the bus takes (1 MiB by default). For nobody is it kept.
+// only, ErrTooLarge that it is longer than the bus takes (1 MiB by default), ErrClosed that it was for nobody. For nobody is it kept.
 func (r *Room) Broadcast(p []byte, except ...session.Handler) error {
 	c := r.cluster
 	r.send.Lock()
 	defer r.send.Unlock()
 	r.hand(p, except...)
+	if c.isClosed() {
+		return ErrClosed
+	}
 	if c.server != nil && !c.routed {
 		return nil // nobody else can be there
 	}
@@ -228,7 +246,7 @@ func (r *Room) Len(ctx context.Context) (int, error) {
 	if c.closed {
 		return 0, ErrClosed
 	}
-	return c.machine.Len(r.name), nil
+	return c.machine.Len(r.id), nil
 }
 
 // headerSize is the most that a header takes: a version, the sender, an epoch, a number.

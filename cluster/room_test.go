@@ -205,6 +205,43 @@ func TestRoomNames(t *testing.T) {
 	}
 }
 
+// A name may be longer than a message of the bus, and the bus may take little in one: all nodes know who is in the rooms all the same.
+func TestLongNamesAndSmallMessages(t *testing.T) {
+	s := natsServer(t, server.Options{MaxPayload: minPayload})
+	a, b := open(t, Options{URL: s.ClientURL()}), open(t, Options{URL: s.ClientURL()})
+	know(t, a, b)
+	u, v := a.connect(), b.connect()
+	long := strings.Repeat("x", 2<<20)
+	value := make([]byte, MaxValue)
+	for i := range 300 { // far more than one message
+		must(t, a.Room(fmt.Sprint(i, long[:longName-4])).JoinWith(u, value))
+	}
+	a.Room("left" + long).Join(u)
+	a.Room("left" + long).Leave(u)
+	must(t, a.Room(long).JoinWith(u, value))
+	b.Room(long).Join(v)
+	b.Room(long + "x").Join(v) // another one
+	must(t, a.Claim(ctx(t), strings.Repeat("k", MaxKey), u))
+	eventually(t, "all are known", func() bool { return b.Stats().KnownMembers == 303 && a.Stats().KnownMembers == 303 })
+	if n, err := b.Room(long).Len(ctx(t)); n != 2 || err != nil {
+		t.Errorf("the room has %d members, %v", n, err)
+	}
+	must(t, b.Room(long).Broadcast([]byte("heard\n"), v))
+	if got := u.line(t); got != "heard" {
+		t.Errorf("%.20q", got)
+	}
+	if n := a.Stats().Unsent + b.Stats().Unsent; n != 0 {
+		t.Errorf("%d messages were not sent", n)
+	}
+	seen := make(map[string]string)
+	for _, name := range []string{long, long + "x", long[:longName], long[:longName+1], identity(long), identity(identity(long))} {
+		if other, twice := seen[identity(name)]; twice || len(identity(name)) > longName+32 {
+			t.Errorf("%d bytes are as %d: %d", len(name), len(other), len(identity(name)))
+		}
+		seen[identity(name)] = name
+	}
+}
+
 // What cannot be sent says so.
 func TestTooLarge(t *testing.T) {
 	nodes := three(t)

@@ -20,10 +20,11 @@ const maxTries = 8
 //
 // Errors: ErrNoHolder if nobody holds the key. ErrUnavailable if the other node cannot be asked; if it was asked and does not answer within
 // SendTimeout, goes down, or ctx ends, the error says so, and p may have been delivered. session.ErrSendLimit if the session's queue is
-// full; ErrTooLarge, ErrClosed. It is never delivered twice: what may have been delivered is not tried again.
+// full; ErrTooLarge, ErrClosed. An error for ctx matches ctx's too. It is never delivered twice: what may have been delivered is not tried
+// again.
 //
-// To a session of this node it does not wait. To others it does, so call it on a goroutine of your own. p is the caller's again when it
-// returns. Order is kept for calls that follow one another.
+// To a session of this node that holds the key it does not wait. To others, and while the Claim of the key has not returned, it does, so call
+// it on a goroutine of your own where that may be. p is the caller's again when it returns. Order is kept for calls that follow one another.
 func (c *Cluster) Send(ctx context.Context, key string, p []byte) error {
 	if len(key) > MaxKey {
 		return fmt.Errorf("%w: a key has %d bytes at most", ErrTooLarge, MaxKey)
@@ -33,7 +34,7 @@ func (c *Cluster) Send(ctx context.Context, key string, p []byte) error {
 	var last, hint replica.Stamp
 	for range maxTries {
 		if err := ctx.Err(); err != nil {
-			return err
+			return fmt.Errorf("%w: nothing was delivered: %w", ErrUnavailable, err)
 		}
 		c.mu.Lock()
 		at := c.machine.Holder(key)
@@ -54,10 +55,11 @@ func (c *Cluster) Send(ctx context.Context, key string, p []byte) error {
 			}
 			if wait != nil {
 				select {
-				case <-wait:
+				case <-wait.decided:
 					continue
 				case <-ctx.Done():
-					return ctx.Err()
+					c.giveUp(wait)
+					return fmt.Errorf("%w: the claim was not decided; nothing was delivered: %w", ErrUnavailable, ctx.Err())
 				}
 			}
 		case at.Node == 0 || at == last: // that one has said no
@@ -85,34 +87,52 @@ func (c *Cluster) ask(ctx context.Context, node NodeID, gone <-chan struct{}, ke
 	if most := int(c.payload.Load()) - len(key) - 2; len(p) > most {
 		return none, fmt.Errorf("%w: %d bytes, and the bus takes %d", ErrTooLarge, len(p), most)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	if gone != nil {
-		stop := make(chan struct{})
-		defer close(stop)
-		go func() {
-			select {
-			case <-gone:
-				cancel(errNodeGone)
-			case <-stop:
-			}
-		}()
-	}
 	request := binary.AppendUvarint(make([]byte, 0, len(p)+len(key)+2), uint64(len(key)))
 	request = append(append(request, key...), p...)
-	reply, err := c.bus.RequestWithContext(ctx, c.prefix+".s."+node.String(), request)
-	switch {
-	case errors.Is(err, nats.ErrNoResponders):
-		return none, fmt.Errorf("%w: the node of the holder is not there; nothing was delivered", ErrUnavailable)
-	case err != nil && context.Cause(ctx) != nil:
-		return none, fmt.Errorf("%w: no answer; the message may have been delivered: %w", ErrUnavailable, context.Cause(ctx))
-	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionClosed):
-		return none, fmt.Errorf("%w: nothing was delivered: %w", ErrUnavailable, err)
-	case err != nil:
-		return none, fmt.Errorf("%w: the message may have been delivered: %w", ErrUnavailable, err)
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return none, ErrClosed
 	}
-	c.stats.sent.Add(1)
-	return parseAnswer(reply.Data)
+	c.running.Add(1) // under mu: Close waits for these only after it has set closed
+	c.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answered := make(chan asked, 1)
+	go func() { // NATS waits for a write that is stuck, whatever ctx says
+		defer c.running.Done()
+		reply, err := c.bus.RequestWithContext(ctx, c.prefix+".s."+node.String(), request)
+		answered <- asked{reply, err}
+	}()
+	var why error
+	select {
+	case a := <-answered:
+		switch {
+		case a.err == nil:
+			c.stats.sent.Add(1)
+			return parseAnswer(a.reply.Data)
+		case errors.Is(a.err, nats.ErrNoResponders):
+			return none, fmt.Errorf("%w: the node of the holder is not there; nothing was delivered", ErrUnavailable)
+		case errors.Is(a.err, nats.ErrReconnectBufExceeded):
+			return none, fmt.Errorf("%w: nothing was delivered: %w", ErrUnavailable, a.err)
+		}
+		if why = a.err; c.isClosed() {
+			why = ErrClosed
+		}
+	case <-c.done:
+		why = ErrClosed
+	case <-gone:
+		why = errNodeGone
+	case <-ctx.Done():
+		why = ctx.Err()
+	}
+	return none, fmt.Errorf("%w: no answer; the message may have been delivered: %w", ErrUnavailable, why)
+}
+
+// asked is what comes of a request.
+type asked struct {
+	reply *nats.Msg
+	err   error
 }
 
 var errNodeGone = errors.New("cluster: the node is down")
@@ -123,6 +143,7 @@ const (
 	answerNoHolder
 	answerFull
 	answerFailed
+	answerWaiting
 )
 
 // answer is what err is for the node that has asked.
@@ -137,6 +158,8 @@ func (c *Cluster) answer(key string, err error) []byte {
 		return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64([]byte{answerNoHolder}, s.Clock), uint64(s.Node))
 	case errors.Is(err, session.ErrSendLimit):
 		return []byte{answerFull}
+	case errors.Is(err, errWaiting):
+		return []byte{answerWaiting}
 	}
 	return append([]byte{answerFailed}, err.Error()...)
 }
@@ -149,27 +172,40 @@ func parseAnswer(b []byte) (s replica.Stamp, err error) {
 		return replica.Stamp{Clock: binary.BigEndian.Uint64(b[1:]), Node: NodeID(binary.BigEndian.Uint64(b[9:]))}, ErrNoHolder
 	case len(b) == 1 && b[0] == answerFull:
 		return s, session.ErrSendLimit
+	case len(b) == 1 && b[0] == answerWaiting:
+		return s, errWaiting
 	case len(b) > 0 && b[0] == answerFailed:
 		return s, fmt.Errorf("cluster: the session has not taken it: %s", b[1:])
 	}
 	return s, fmt.Errorf("%w: an answer is malformed", ErrUnavailable)
 }
 
+// maxAsked is how many Sends of other nodes may wait until they are looked at. They have QueueLimit bytes at most.
+const maxAsked = 4096
+
 // readAsked is the goroutine that takes the Sends of other nodes.
 func (c *Cluster) readAsked() {
-	for {
-		select {
-		case <-c.done:
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c.running.Go(func() {
+		<-c.done
+		cancel()
+	})
+	for !c.isClosed() {
+		m, err := c.asked.NextMsgWithContext(ctx)
+		switch {
+		case errors.Is(err, nats.ErrSlowConsumer):
+			continue // some did not fit: busError counts them
+		case err != nil:
 			return
-		case m := <-c.asked:
-			n, size := binary.Uvarint(m.Data)
-			if size <= 0 || n > uint64(len(m.Data)-size) {
-				c.stats.malformed.Add(1)
-				continue
-			}
-			key, p := string(m.Data[size:size+int(n)]), m.Data[size+int(n):]
-			c.serve(m, key, p)
 		}
+		n, size := binary.Uvarint(m.Data)
+		if size <= 0 || n > uint64(len(m.Data)-size) {
+			c.stats.malformed.Add(1)
+			continue
+		}
+		key, p := string(m.Data[size:size+int(n)]), m.Data[size+int(n):]
+		c.serve(m, key, p)
 	}
 }
 
@@ -182,7 +218,7 @@ func (c *Cluster) serve(m *nats.Msg, key string, p []byte) {
 	}
 	c.running.Go(func() { // as many as maxWaiting for each claim
 		select {
-		case <-wait:
+		case <-wait.decided:
 			c.serve(m, key, p)
 		case <-c.done:
 		}

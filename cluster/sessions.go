@@ -7,6 +7,7 @@ type tracked struct {
 	handler session.Handler
 	rooms   map[*Room]struct{}
 	claims  map[string]*claim
+	busy    bool // it is in a room or has a key, or has lost one and is about to end
 }
 
 // track returns what is kept of a session, nil if it is not connected. The caller holds mu.
@@ -17,10 +18,32 @@ func (c *Cluster) track(h session.Handler) *tracked {
 		if !s.AtEnd(func() { c.ended(s) }) {
 			return nil
 		}
-		t = &tracked{h, make(map[*Room]struct{}), make(map[string]*claim)}
+		t = &tracked{handler: h, rooms: make(map[*Room]struct{}), claims: make(map[string]*claim)}
 		c.sessions[s] = t
 	}
+	if !t.busy {
+		t.busy = true
+		c.busy++
+	}
 	return t
+}
+
+// rest notes that a session has left a room or given back a key. The caller holds mu.
+func (c *Cluster) rest(t *tracked) {
+	if t != nil && t.busy && len(t.rooms)+len(t.claims) == 0 {
+		c.idle(t)
+	}
+}
+
+func (c *Cluster) idle(t *tracked) {
+	if !t.busy {
+		return
+	}
+	t.busy = false
+	if c.busy--; c.busy == 0 && c.emptied != nil {
+		close(c.emptied)
+		c.emptied = nil
+	}
 }
 
 // ended is called on the loop of a session that has ended.
@@ -43,12 +66,9 @@ func (c *Cluster) forget(s *session.Session) {
 	for _, cl := range t.claims {
 		c.machine.Release(cl.key, cl.ticket)
 		c.drop(cl)
-		cl.finish(session.ErrClosed)
+		c.finish(cl, session.ErrClosed)
 	}
 	c.handleEvents()
-	if len(c.sessions) == 0 && c.emptied != nil {
-		close(c.emptied)
-		c.emptied = nil
-	}
+	c.idle(t)
 	c.wake()
 }

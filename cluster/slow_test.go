@@ -12,7 +12,8 @@ import (
 func TestN4SlowBus(t *testing.T) {
 	s := natsServer(t, server.Options{})
 	p := newProxy(t, s.Addr().String())
-	a := open(t, Options{URL: "nats://" + p.address(), QueueLimit: 1 << 20})
+	const failAfter = 4 * time.Second // a Broadcast that waited would for half of it
+	a := open(t, Options{URL: "nats://" + p.address(), QueueLimit: 1 << 20, FailAfter: failAfter})
 	u := a.connect()
 	a.Room("r").Join(u)
 	p.stall()
@@ -126,4 +127,29 @@ func (p *proxy) stall() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stalled = make(chan struct{})
+}
+
+// N3: a node that has much to say over a slow link is heard meanwhile.
+func TestHeartbeatBesideAFlood(t *testing.T) {
+	s := natsServer(t, server.Options{})
+	p := newProxy(t, s.Addr().String())
+	p.mu.Lock()
+	p.perSecond = 1 << 20
+	p.mu.Unlock()
+	a := open(t, Options{URL: "nats://" + p.address(), FailAfter: 6 * time.Second})
+	b := open(t, Options{URL: s.ClientURL(), FailAfter: 6 * time.Second})
+	know(t, a, b)
+	u := a.connect()
+	must(t, a.Claim(ctx(t), "k", u))
+	eventually(t, "it is known", func() bool { return b.Holder("k") == a.ID() })
+	n := uint64(0)
+	for a.Room("r").Broadcast(make([]byte, 16<<10), u) == nil { // 16 MiB: 16 s of the link
+		n++
+	}
+	eventually(t, "all is said", func() bool {
+		if len(b.Nodes()) != 2 || b.Holder("k") != a.ID() {
+			t.Fatalf("after %d of %d messages b takes a for down", a.Stats().Published, n)
+		}
+		return a.Stats().Published == n
+	})
 }

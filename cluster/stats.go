@@ -49,7 +49,7 @@ func (c *Cluster) Stats() Stats {
 	defer c.mu.Unlock()
 	s.Nodes = len(c.gone) + 1
 	s.KnownClaims, s.KnownMembers = c.machine.Sizes()
-	s.Sessions = len(c.sessions)
+	s.Sessions = c.busy
 	for _, ref := range c.rooms {
 		if ref.strong != nil && ref.strong.members > 0 {
 			s.Rooms++

@@ -76,6 +76,9 @@ func New(cfg Config, now time.Duration) *Machine {
 	return m
 }
 
+// SetPartSize bounds the changes in one message from now on.
+func (m *Machine) SetPartSize(n int) { m.cfg.PartSize = n }
+
 // Messages returns what is to be sent, in order, and forgets it. What is unpublished of the log is added.
 func (m *Machine) Messages() []*Message {
 	m.publish()
