@@ -137,7 +137,7 @@ func (e *Engine) Listen(network, address string, f session.Factory, opts ...Opti
 		return nil, fmt.Errorf("engine: listen %s %s: %w", network, address, err)
 	}
 	if w := o.websocket; w != nil && w.options.HTTP != nil {
-		w.http = e.newHTTPServer(w.options.HTTP)
+		w.http = e.newHTTPServer(w.options.HTTP, w.server)
 	}
 	o.address = address
 	e.mu.Lock()

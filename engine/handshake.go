@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,7 +50,8 @@ type handshake struct {
 	out      []byte // bytes of the layer's own that the kernel has not taken
 	more     bool   // what the Open has returned that has finished the handshake
 	deadline time.Duration
-	refused  bool // it lingers, so that the peer gets to read what it is told
+	over     atomic.Bool // nobody looks at it any more
+	refused  bool        // it lingers, so that the peer gets to read what it is told
 }
 
 // become makes a connection a session, after its handshake if it has a layer.
@@ -93,7 +95,11 @@ func (l *loop) beginHandshake(c *conn, p pendingConn) {
 		l.refuseHandshake(h, refusedHandshake, fmt.Errorf("%w: %w", session.ErrHandshake, err), handshakeFailed)
 		return
 	}
-	wake := func() { l.wakeHandshake(c) }
+	wake := func() {
+		if !h.over.Load() {
+			l.wakeHandshake(c)
+		}
+	}
 	if p.attempt != nil {
 		p.attempt.wake.Store(&wake)
 	}
@@ -343,6 +349,7 @@ func (l *loop) lingerHandshake(h *handshake) {
 
 // forgetHandshake takes a connection off the list of those in their handshake.
 func (l *loop) forgetHandshake(h *handshake) {
+	h.over.Store(true)
 	delete(l.handshakes, h.conn)
 	l.awaiting.Add(-1)
 }

@@ -18,10 +18,11 @@ import (
 
 // httpServer is what serves the connections of one listener that ask for something else than WebSocket.
 type httpServer struct {
-	engine  *Engine
-	handler http.Handler
-	server  http.Server
-	start   sync.Once
+	engine   *Engine
+	handler  http.Handler
+	upgrades *websocket.Server // which is asked what an upgrade is
+	server   http.Server
+	start    sync.Once
 
 	mu     sync.Mutex
 	come   sync.Cond // a connection has come, or the end
@@ -33,8 +34,8 @@ type httpServer struct {
 const httpIdle = time.Minute
 
 // newHTTPServer makes one, which does nothing before its first connection.
-func (e *Engine) newHTTPServer(handler http.Handler) *httpServer {
-	s := &httpServer{engine: e, handler: handler}
+func (e *Engine) newHTTPServer(handler http.Handler, upgrades *websocket.Server) *httpServer {
+	s := &httpServer{engine: e, handler: handler, upgrades: upgrades}
 	s.come.L = &s.mu
 	idle := e.options.IdleTimeout
 	if idle <= 0 {
@@ -62,6 +63,11 @@ type connKey struct{}
 func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c, ok := r.Context().Value(connKey{}).(*httpConn); ok {
 		r.TLS = c.TLS()
+	}
+	if s.upgrades.IsUpgrade(r) {
+		w.Header().Set("Connection", "close")
+		http.Error(w, "an upgrade must be the first request of its connection, with a header of 16 KiB at most", http.StatusMisdirectedRequest)
+		return
 	}
 	s.handler.ServeHTTP(w, r)
 }

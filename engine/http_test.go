@@ -94,6 +94,55 @@ func TestHTTPBesidesWebSocket(t *testing.T) {
 	})
 }
 
+// An upgrade on a connection that has served a request is told to come on another one, where it is taken. net/http gets headers of any size that it
+// takes itself.
+func TestHTTPUpgradeComesLater(t *testing.T) {
+	eachHTTP(t, func(t *testing.T, secure bool) {
+		s, _, _, config := serveHTTP(t, engine.Options{}, secure, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, r.URL.Path+" "+r.Header.Get("Upgrade"))
+		})
+		client := func() (net.Conn, *bufio.Reader) {
+			var c net.Conn = s.Client()
+			if secure {
+				c = tls.Client(c, config)
+			}
+			return c, bufio.NewReader(c)
+		}
+		ask := func(c net.Conn, r *bufio.Reader, path string, lines string, status int, body string) (answer *http.Response) {
+			t.Helper()
+			kit.Write(t, c, []byte("GET "+path+" HTTP/1.1\r\nHost: x\r\n"+lines+"\r\n"))
+			answer, err := http.ReadResponse(r, nil)
+			kit.Must(t, err)
+			got, err := io.ReadAll(answer.Body)
+			if answer.StatusCode != status || err != nil || body != "" && string(got) != body {
+				t.Fatalf("%s is answered %d, %q, %v, want %d, %q", path, answer.StatusCode, got, err, status, body)
+			}
+			return answer
+		}
+		const upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+		cookies := "Cookie: " + strings.Repeat("a", 100<<10) + "\r\n"
+		c, r := client()
+		ask(c, r, "/first", cookies, 200, "/first ")
+		ask(c, r, "/second", cookies, 200, "/second ")
+		ask(c, r, "/another", upgrade, 200, "/another websocket") // it is the handler's
+		if answer := ask(c, r, "/ws", upgrade, 421, ""); !answer.Close {
+			t.Fatal("the connection is kept")
+		}
+		if _, err := r.ReadByte(); err != io.EOF {
+			t.Errorf("behind the answer: %v", err)
+		}
+		_ = c.Close()
+		c, r = client()
+		ask(c, r, "/ws", upgrade+cookies, 421, "")
+		_ = c.Close()
+		ws, err := webSocket(t, s.Client(), config, websocket.Options{}, "/ws", nil)
+		kit.Must(t, err)
+		_ = ws.Close()
+		kit.AwaitEnd(t, kit.Await(t, s.Arrivals, "OnConnected"))
+		kit.Eventually(t, "the places are given back", func() bool { return s.Stats().Sessions == 0 })
+	})
+}
+
 // A client that has sent its request and FIN gets its answer.
 func TestHTTPHalfClose(t *testing.T) {
 	eachHTTP(t, func(t *testing.T, secure bool) {

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"runtime/debug"
 
 	"github.com/servercore-go/servercore/session"
@@ -36,6 +38,7 @@ func (l *loop) callOpen(layer session.Handshaker, in []byte) (used int, more boo
 	defer l.containLayer(&returned, &err)
 	l.scratch.Enter(session.CallLayer, nil)
 	_, used, more, err = layer.Open(nil, in)
+	ask(err)
 	returned = true
 	return used, more, err
 }
@@ -68,6 +71,14 @@ func (l *loop) callDrop(layer session.Layer) {
 	l.scratch.Enter(session.CallLayer, nil)
 	layer.Drop()
 	returned = true
+}
+
+// ask has an error panic here, if it is going to: it may be of the application's code, and a nil pointer.
+func ask(err error) {
+	if err != nil {
+		_ = errors.Is(err, io.ErrUnexpectedEOF)
+		_ = err.Error()
+	}
 }
 
 // containLayer is deferred around a layer's code before there is a session.

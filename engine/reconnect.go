@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"time"
 
 	"github.com/servercore-go/servercore/frame"
+	"github.com/servercore-go/servercore/layer/websocket"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -46,9 +48,10 @@ type Policy struct {
 // its error, without another attempt. Attempts that fail, a factory that fails included, are counted in
 // Stats.DialErrors and logged.
 //
-// A session is lost if the first reason of its Err is that the peer closed or reset the connection, took or sent nothing
-// for too long (session.ErrPeerClosed, ErrPeerReset, ErrSendLimit, ErrIdle, ErrWriteStall), sent too fast (session.ErrRecvRate) or what is no
-// packet (frame.ErrTooLarge, frame.ErrMalformed), or that a callback panicked (session.ErrPanic). A session that the handler ends,
+// A session is lost if the first reason of its Err is that the peer closed or reset the connection, with TLS or WebSocket also without
+// saying so (session.ErrPeerClosed, ErrPeerReset, ErrTruncated), took or sent nothing for too long (ErrSendLimit, ErrIdle, ErrWriteStall), sent
+// too fast (ErrRecvRate), what is no packet (frame.ErrTooLarge, frame.ErrMalformed) or against the protocol of WebSocket or TLS, or that a
+// callback panicked (session.ErrPanic). A session that the handler ends,
 // by Disconnect, DisconnectWith or Abort, is not: nothing follows it. A handler that wants another connection ends its
 // session by DisconnectWith with one of those reasons. What also ends it all: Policy.MaxAttempts, Policy.Context, and
 // the end of the engine. Once the peer's FIN has been seen the session is lost, whatever the handler asks for then but
@@ -157,12 +160,19 @@ func again(d *session.Driver) bool {
 	}
 	first := d.Reason()
 	for _, reason := range []error{session.ErrPeerClosed, session.ErrPeerReset, session.ErrSendLimit, session.ErrIdle,
-		session.ErrWriteStall, session.ErrRecvRate, session.ErrPanic, frame.ErrTooLarge, frame.ErrMalformed} {
+		session.ErrTruncated, session.ErrWriteStall, session.ErrRecvRate, session.ErrPanic, frame.ErrTooLarge, frame.ErrMalformed} {
 		if errors.Is(first, reason) {
 			return true
 		}
 	}
-	return false
+	return isLayerFault(first)
+}
+
+// isLayerFault reports whether a session has ended because its peer did not keep to WebSocket or TLS.
+func isLayerFault(reason error) bool {
+	var message *websocket.ProtocolError
+	var record *net.OpError // of crypto/tls, which says with it who has sent an alert
+	return errors.As(reason, &message) || errors.As(reason, &record) && (record.Op == "local error" || record.Op == "remote error")
 }
 
 // restore dials until there is a session, which has l then, or no hope.

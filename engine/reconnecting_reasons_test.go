@@ -1,14 +1,21 @@
 package engine_test
 
 import (
+	"bufio"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"testing"
 	"time"
 
 	"github.com/servercore-go/servercore/engine"
 	"github.com/servercore-go/servercore/frame"
 	kit "github.com/servercore-go/servercore/internal/enginekit"
+	"github.com/servercore-go/servercore/internal/wsconn"
+	"github.com/servercore-go/servercore/layer/websocket"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -21,6 +28,9 @@ func TestReconnectReasons(t *testing.T) {
 	}{
 		{session.ErrPeerClosed, true}, {session.ErrPeerReset, true}, {session.ErrSendLimit, true}, {session.ErrIdle, true},
 		{session.ErrWriteStall, true}, {session.ErrRecvRate, true}, {session.ErrPanic, true}, {frame.ErrTooLarge, true},
+		{session.ErrTruncated, true}, {&websocket.ProtocolError{Code: 1002, Text: "no frame"}, true},
+		{fmt.Errorf("wrapped: %w", &net.OpError{Op: "remote error", Err: errors.New("tls: internal error")}), true},
+		{&net.OpError{Op: "dial", Err: errors.New("of another connection")}, false},
 		{frame.ErrMalformed, true}, {fmt.Errorf("wrapped: %w", session.ErrRecvRate), true},
 		{session.ErrDisconnected, false}, {session.ErrAborted, false}, {session.ErrDrainTimeout, false}, {session.ErrShutdown, false},
 		{errors.New("one of the application's own"), false},
@@ -85,5 +95,58 @@ func TestReconnectAbortAfterTheFIN(t *testing.T) {
 	}
 	if st := c.Stats(); st.Dialed != 1 || st.DialErrors != 0 {
 		t.Errorf("%d sessions, %d failed attempts, want 1 and 0", st.Dialed, st.DialErrors)
+	}
+}
+
+// A server of TLS or WebSocket that dies says nothing, and one that is broken says what cannot be read. Either way there is another session.
+func TestReconnectToAServerThatDies(t *testing.T) {
+	kit.NoLeaks(t)
+	server, client := certificate(t)
+	upgrade, err := websocket.NewServer(websocket.Options{})
+	kit.Must(t, err)
+	for name, tt := range map[string]struct {
+		option engine.Option
+		greet  func(c net.Conn) error
+		last   string
+	}{
+		"TLS dies":            {engine.TLS(client), func(c net.Conn) error { return tls.Server(c, server).Handshake() }, ""},
+		"TLS is broken":       {engine.TLS(client), func(c net.Conn) error { return tls.Server(c, server).Handshake() }, "\x17\x03\x03\x00\x20no record of this connection at all"},
+		"WebSocket dies":      {engine.WebSocket(engine.WebSocketOptions{}), nil, ""},
+		"WebSocket is broken": {engine.WebSocket(engine.WebSocketOptions{}), nil, "\xff\xff"},
+		"WebSocket goes on":   {engine.WebSocket(engine.WebSocketOptions{}), nil, string(wsconn.AppendFrame(nil, 0x88, []byte("\x03\xe9")))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			greet := tt.greet
+			if greet == nil {
+				greet = func(c net.Conn) error {
+					r, err := http.ReadRequest(bufio.NewReader(c))
+					if err != nil {
+						return err
+					}
+					l, err := upgrade.Upgrade(r)
+					if err != nil {
+						return err
+					}
+					defer l.Drop()
+					_, err = c.Write(l.Own(nil, true))
+					return err
+				}
+			}
+			l := kit.Listen(t, "tcp")
+			c := kit.Dialler(t, engine.Options{Loops: 1, LingerTimeout: 20 * time.Millisecond}, kit.Hooks{})
+			c.Wire = true
+			dialled := make(chan *kit.Session, 1)
+			go func() { dialled <- c.DialTo(l.Addr(), engine.Reconnect(soon), tt.option) }()
+			for range 3 {
+				raw := kit.Accept(t, l)
+				kit.Must(t, greet(raw))
+				p := kit.Await(t, c.Arrivals, "OnConnected")
+				_, _ = io.WriteString(raw, tt.last)
+				_ = raw.Close()
+				kit.AwaitEnd(t, p)
+			}
+			kit.Await(t, dialled, "Dial")
+		})
 	}
 }

@@ -60,6 +60,9 @@ func (e *Engine) upgrade(w http.ResponseWriter, r *http.Request, f session.Facto
 		return http.StatusInternalServerError, errTakeTLS
 	}
 	if err := e.beginDial("Upgrade"); err != nil {
+		if errors.Is(err, ErrClosed) {
+			e.countRefused(o, refusedClosing, nil, err)
+		}
 		return http.StatusServiceUnavailable, err
 	}
 	defer e.dials.Done()

@@ -172,5 +172,6 @@ func TestUpgradeRefusals(t *testing.T) {
 	_ = s.Close()
 	_, err = ask(plain, nil, "/")
 	want(err, 503, engine.ErrClosed, "closed")
+	s.WantRefused(engine.Refused{Handshake: 2, Full: 1, Closing: 1})
 	_ = fresh.Close()
 }

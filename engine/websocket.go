@@ -25,6 +25,7 @@ type WebSocketOptions struct {
 	Path string
 
 	// Origins are the origins that may connect besides the listener's own host: patterns of path.Match for host:port or scheme://host:port.
+	// The default port of a scheme may be left out. An IPv6 address, in brackets, is matched as it is, without wildcards.
 	// A browser sends the origin of its page; from elsewhere it is answered 403. A client that sends no origin is no browser and may
 	// connect.
 	Origins []string
@@ -81,7 +82,10 @@ type HandshakeError = websocket.HandshakeError
 // With WebSocketOptions.HTTP other requests are served by a server of package net/http, each connection on a goroutine of its own, with
 // keep-alive. Request.TLS is set, and a handler may hijack. Such a connection counts for MaxSessions and Stats.Sessions until it ends, and
 // is no session otherwise: no factory, no callback, not in Sessions, not in the other statistics. The limits and timeouts of Options hold
-// for it; the header of each request has HandshakeTimeout, and the wait for the next request IdleTimeout, or a minute if that is off.
+// for it, so IdleTimeout also for a client that sends nothing while it gets a long response; the header of each request has
+// HandshakeTimeout, and the wait for the next request IdleTimeout, or a minute if that is off. An upgrade must be the first request of its
+// connection, with a header of 16 KiB at most: a later one, of a proxy that keeps connections, is answered 421, and the connection closed, so
+// that it is sent again on another.
 // Shutdown waits for requests that are being served. The TLS config must not offer "h2" in NextProtos.
 func WebSocket(o WebSocketOptions) Option {
 	server, err := websocket.NewServer(o.layer())

@@ -77,8 +77,8 @@ type Sealer interface {
 type Handshaker interface {
 	Layer
 
-	// Start is called first. The layer may keep wake and call it from any goroutine until Drop, when there is news without input: it has bytes
-	// of its own, or the handshake is done, or has failed. Open and the others are called then.
+	// Start is called first. The layer may keep wake and call it from any goroutine, when there is news without input: it has bytes of its own,
+	// or the handshake is done, or has failed. Open and the others are called then. After the handshake wake does nothing.
 	Start(wake func())
 
 	// Established reports whether the handshake is done. The session begins when Own has brought everything as well.

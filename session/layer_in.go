@@ -164,6 +164,7 @@ func (s *Session) openedText() bool {
 // endInput acts on an error of Open: the peer's last word, which is its FIN for the application; the same without the last word; or a fault that
 // ends the session.
 func (s *Session) endInput(l *layered, err error) {
+	err = checkReason(err)
 	l.dropInput()
 	switch {
 	case errors.Is(err, io.EOF):
@@ -224,6 +225,7 @@ func (s *Session) noteTruncation(l *layered) {
 	}
 	l.peerDone = true
 	if err := s.callEnded(l); err != nil {
+		err = checkReason(err)
 		s.mu.Lock()
 		l.peerReason = err
 		s.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 
@@ -129,4 +130,19 @@ func answer(err error) string {
 		return badRequest
 	}
 	return ""
+}
+
+// outcome says what an error means that ends a handshake: of crypto/tls, or of a callback of the application's, which may panic when it is
+// asked, as a nil pointer does. ended: the peer's stream has. text is that of answer.
+func outcome(err error, alert byte, client bool) (why *HandshakeError, ended bool, text string) {
+	defer func() {
+		if value := recover(); value != nil {
+			why = &HandshakeError{CausePanic, fmt.Errorf("a callback has returned a %T that panics when it is asked: %v", err, value)}
+		}
+	}()
+	if err == nil {
+		return nil, false, ""
+	}
+	_ = err.Error()
+	return describe(err, alert, client), errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF), answer(err)
 }

@@ -75,15 +75,16 @@ func (hs *handshake) run() {
 // finish tells the loop how it went.
 func (hs *handshake) finish(err error) {
 	h := hs.pool
+	why, ended, text := outcome(err, hs.alert, hs.client) // before the lock is taken: it may panic, and call what it likes
 	h.mu.Lock()
 	switch {
 	case hs.stopped != nil:
 		hs.err = describe(hs.stopped, 0, hs.client)
-	case err != nil && hs.fin && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)):
+	case ended && hs.fin:
 		hs.err = describe(errTruncated, 0, hs.client)
-	case err != nil:
-		hs.err = describe(err, hs.alert, hs.client)
-		if text := answer(err); text != "" && !hs.client {
+	case why != nil:
+		hs.err = why
+		if text != "" && !hs.client {
 			hs.own = appendBytes(hs.own, []byte(text))
 		}
 	}

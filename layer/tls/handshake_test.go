@@ -32,6 +32,11 @@ func fail(t *testing.T, s, c, failing *end) *HandshakeError {
 	return err
 }
 
+// textError is an error that panics when it is asked, if the pointer is nil.
+type textError struct{ text string }
+
+func (e *textError) Error() string { return e.text }
+
 // Each failure has its cause, and the peer gets its alert.
 func TestCauses(t *testing.T) {
 	type configs struct{ server, client *tls.Config }
@@ -71,6 +76,9 @@ func TestCauses(t *testing.T) {
 		}, CauseOther, "internal error"},
 		{"panic of a callback", func(c *configs) {
 			c.server.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { panic("boo") }
+		}, CausePanic, ""},
+		{"a nil pointer as the error of a callback", func(c *configs) {
+			c.server.VerifyConnection = func(tls.ConnectionState) error { return (*textError)(nil) }
 		}, CausePanic, ""},
 		{"Goexit of a callback", func(c *configs) {
 			c.server.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { runtime.Goexit(); return nil, nil }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -367,4 +368,16 @@ func TestFramerRefuses(t *testing.T) {
 	if _, _, err := l.Framer(1).Split(nil); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("Split: %v", err)
 	}
+}
+
+// A bound that no message reaches is none, with compression too.
+func TestCompressedWithoutABound(t *testing.T) {
+	o := compressing
+	o.MaxMessage = math.MaxInt
+	p := strings.Repeat("a", 100_000)
+	l := accepted(t, o, offer)
+	if h := hear(t, l, frame{fin | rsv1 | binaryOp, deflated(t, p, 1)}.encode(true), cuts(0)[0], nil, false); h.err != nil || !slices.Equal(h.messages, []string{aBinary(p)}) {
+		t.Errorf("%v, %d messages", h.err, len(h.messages))
+	}
+	noBuffers(t)
 }

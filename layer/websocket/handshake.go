@@ -103,6 +103,9 @@ func (l *Layer) openHandshake(in []byte) (used int, err error) {
 		if complete || len(head) > maxHead || !startsLikeHTTP(head) {
 			err = l.openAnswer(head, complete)
 		}
+	case len(head) > maxHead && l.config.PassHTTP && head[0] >= 'A' && head[0] <= 'Z': // no upgrade is so long; net/http has a bound of its own
+		h.raw = bytes.Clone(head)
+		err = ErrNotUpgrade
 	case len(head) > maxHead:
 		err = l.refuse(refusef(http.StatusRequestHeaderFieldsTooLarge, "the header has more than %d bytes", maxHead))
 	case len(head) > 0 && (head[0] < 'A' || head[0] > 'Z'): // TLS, or anything else: it will not become HTTP
@@ -124,13 +127,9 @@ func (l *Layer) openRequest(head []byte) error {
 	if err != nil { // also for two Hosts
 		return l.refuse(refusef(http.StatusBadRequest, "the request is malformed: %v", err))
 	}
-	hasBody := r.ContentLength != 0 || len(r.TransferEncoding) > 0
 	if l.config.PassHTTP && !isUpgrade(r, l.config.Path) {
 		l.handshake.notUpgrade, l.handshake.raw = r, bytes.Clone(head)
 		return ErrNotUpgrade
-	}
-	if hasBody {
-		return l.refuse(refusef(http.StatusBadRequest, "an upgrade has no body"))
 	}
 	if prepare := l.handshake.prepare; prepare != nil && l.config.Check != nil {
 		prepare(r)
@@ -145,9 +144,10 @@ func (l *Layer) openRequest(head []byte) error {
 }
 
 // NotUpgrade returns the request of a connection that Open has refused with ErrNotUpgrade, and the bytes it came in: a server of HTTP must
-// be given them before what is still to be read. The request's body is empty.
+// be given them before what is still to be read. The request's body is empty. Of a header with more than 16 KiB r is nil, and buffered is
+// its beginning.
 func (l *Layer) NotUpgrade() (r *http.Request, buffered []byte, ok bool) {
-	if l.handshake == nil || l.handshake.notUpgrade == nil {
+	if l.handshake == nil || l.handshake.raw == nil {
 		return nil, nil, false
 	}
 	return l.handshake.notUpgrade, l.handshake.raw, true

@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"path"
 	"slices"
@@ -92,6 +93,7 @@ func newConfig(o Options, client bool) (*config, error) {
 	if o.PongTimeout == 0 {
 		o.PongTimeout = DefaultPongTimeout
 	}
+	o.MaxMessage = min(o.MaxMessage, math.MaxInt-1) // inflate looks for a byte more
 	o.Origins, o.Subprotocols = slices.Clone(o.Origins), slices.Clone(o.Subprotocols)
 	c := &config{Options: o, client: client, framings: serverFramings}
 	if client {
@@ -102,7 +104,9 @@ func newConfig(o Options, client bool) (*config, error) {
 
 // maxCompressed returns the most bytes that the compressed form of a message of MaxMessage bytes may have: deflate at its worst, with fixed
 // codes of nine bits, adds an eighth.
-func (c *config) maxCompressed() int { return c.MaxMessage + c.MaxMessage/8 + 64 }
+func (c *config) maxCompressed() int {
+	return int(min(uint64(c.MaxMessage)+uint64(c.MaxMessage)/8+64, math.MaxInt-1))
+}
 
 // A Server makes the layers of accepted connections. It is immutable and safe from any goroutine.
 type Server struct{ config *config }

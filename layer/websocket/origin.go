@@ -28,25 +28,36 @@ func allowsOrigin(r *http.Request, patterns []string) bool {
 	if host == "" {
 		host = origins[0] // "null", of a sandboxed page or a file
 	}
+	bare := withoutPort(host, scheme)
 	for _, pattern := range patterns {
-		pattern, name := strings.ToLower(pattern), host
+		pattern, prefix := strings.ToLower(pattern), ""
 		if strings.Contains(pattern, "://") {
-			name = scheme + "://" + host
+			prefix = scheme + "://"
 		}
-		if ok, err := path.Match(pattern, name); err == nil && ok {
+		// A browser leaves the default port out, a pattern may have it.
+		if matches(pattern, prefix+host) || matches(pattern, prefix+bare) || matches(pattern, prefix+bare+defaultPort(scheme)) {
 			return true
 		}
 	}
 	return false
 }
 
-// withoutPort returns host without the port that scheme has by default.
-func withoutPort(host, scheme string) string {
+// matches reports whether a pattern matches, or is the name itself: the brackets of an IPv6 address are a class of characters to path.Match.
+func matches(pattern, name string) bool {
+	ok, err := path.Match(pattern, name)
+	return err == nil && ok || name == pattern
+}
+
+// defaultPort returns the port that scheme has by default, with its colon.
+func defaultPort(scheme string) string {
 	switch scheme {
 	case "http", "ws":
-		return strings.TrimSuffix(host, ":80")
+		return ":80"
 	case "https", "wss":
-		return strings.TrimSuffix(host, ":443")
+		return ":443"
 	}
-	return host
+	return ""
 }
+
+// withoutPort returns host without the port that scheme has by default.
+func withoutPort(host, scheme string) string { return strings.TrimSuffix(host, defaultPort(scheme)) }

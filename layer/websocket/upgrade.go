@@ -15,6 +15,9 @@ func isUpgrade(r *http.Request, path string) bool {
 	return (path == "" || r.URL.Path == path) && asksUpgrade(r)
 }
 
+// IsUpgrade reports whether r asks for WebSocket on the path of Options. It may be refused all the same.
+func (s *Server) IsUpgrade(r *http.Request) bool { return isUpgrade(r, s.config.Path) }
+
 func asksUpgrade(r *http.Request) bool {
 	return hasToken(r.Header, "Connection", "Upgrade") && hasToken(r.Header, "Upgrade", "websocket")
 }
@@ -67,6 +70,8 @@ func (l *Layer) checkRequest(r *http.Request) (key string, refused *refusal) {
 		return "", refused
 	case !r.ProtoAtLeast(1, 1):
 		return "", refusef(http.StatusBadRequest, "an upgrade needs HTTP/1.1")
+	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
+		return "", refusef(http.StatusBadRequest, "an upgrade has no body")
 	case r.Host == "":
 		return "", refusef(http.StatusBadRequest, "the request has no Host")
 	case !slices.Equal(r.Header.Values("Sec-WebSocket-Version"), []string{"13"}):

@@ -70,7 +70,7 @@ func TestUpgrade(t *testing.T) {
 		}
 		return nil
 	}
-	o := websocket.Options{Path: "/chat", Origins: []string{"*.friends.example", "https://one.example:8443", "null"}, Subprotocols: []string{"v2", "v1"}, Check: check}
+	o := websocket.Options{Path: "/chat", Origins: []string{"*.friends.example", "https://one.example:8443", "null", "two.example:443", "http://three.example:80", "four.example", "[::1]:8080"}, Subprotocols: []string{"v2", "v1"}, Check: check}
 	origin := func(s string) string { return request("Origin: " + s) }
 	for _, tt := range []struct {
 		name, request string
@@ -119,6 +119,15 @@ func TestUpgrade(t *testing.T) {
 		{"Origin: a pattern does not match a port", origin("https://a.friends.example:1"), 403, ""},
 		{"Origin: a pattern with a scheme", origin("https://one.example:8443"), 101, ""},
 		{"Origin: another scheme", origin("http://one.example:8443"), 403, ""},
+		{"Origin: a pattern with the default port", origin("https://two.example"), 101, ""},
+		{"Origin: and with it in the origin too", origin("https://two.example:443"), 101, ""},
+		{"Origin: the default port of another scheme", origin("http://two.example"), 403, ""},
+		{"Origin: a pattern with a scheme and its default port", origin("http://three.example"), 101, ""},
+		{"Origin: the other scheme", origin("https://three.example"), 403, ""},
+		{"Origin: the default port, which the pattern leaves out", origin("https://four.example:443"), 101, ""},
+		{"Origin: a port that the pattern does not have", origin("https://four.example:444"), 403, ""},
+		{"Origin: an IPv6 address", origin("http://[::1]:8080"), 101, ""},
+		{"Origin: another IPv6 address", origin("http://[::2]:8080"), 403, ""},
 		{"Origin: one that ends like ours", origin("http://evil-example.com"), 403, ""},
 		{"Origin: one that begins like ours", origin("http://example.com.evil.example"), 403, ""},
 		{"Origin: null, as a pattern allows", origin("null"), 101, ""},
@@ -254,6 +263,7 @@ func TestPassHTTP(t *testing.T) {
 		{"an upgrade to HTTP/2", with("Upgrade: websocket", "Upgrade: h2c"), true},
 		{"an upgrade of another path", strings.Replace(request(), "/chat", "/other", 1), true},
 		{"a wrong upgrade", with("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 8"), false},
+		{"an upgrade with a body", with("Upgrade: websocket", "Upgrade: websocket\r\nContent-Length: 3"), false},
 		{"not HTTP", "hello\r\n\r\n", false},
 	} {
 		for _, c := range cuts(len(tt.request)) {
@@ -274,6 +284,43 @@ func TestPassHTTP(t *testing.T) {
 		}
 	}
 	noBuffers(t)
+}
+
+// With PassHTTP, a header that no upgrade has comes out as far as it was read: net/http has a bound of its own.
+func TestPassLongHeader(t *testing.T) {
+	head := "GET /chat HTTP/1.1\r\nHost: example.com\r\nCookie: " + strings.Repeat("a", 40_000) + "\r\n\r\n"
+	for _, c := range cuts(len(head)) {
+		s, err := websocket.NewServer(websocket.Options{PassHTTP: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := s.Layer(nil)
+		used, err := openAll(t, l, head, c)
+		r, buffered, ok := l.NotUpgrade()
+		if !ok || r != nil || !errors.Is(err, websocket.ErrNotUpgrade) || string(buffered) != head[:used] || len(buffered) <= 16<<10 || l.Pending() {
+			t.Errorf("%s: passed %v, %v, %d bytes of %d used", c.name, ok, err, len(buffered), used)
+		}
+		l.Drop()
+	}
+	noBuffers(t)
+}
+
+// An upgrade has no body, whoever has read the request: what is in it would be taken for frames.
+func TestUpgradeWithABody(t *testing.T) {
+	s, err := websocket.NewServer(websocket.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"Content-Length: 3", "Transfer-Encoding: chunked"} {
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(request(line) + "3\r\nabc\r\n0\r\n\r\n")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var refused *websocket.HandshakeError
+		if _, err := s.Upgrade(r); !errors.As(err, &refused) || refused.Status != 400 {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
 }
 
 // A request that a server of net/http has read gets the same answers.

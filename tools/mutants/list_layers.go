@@ -59,4 +59,10 @@ var inLayers = []mutant{
 	{"what was kept is never released", "session/finish.go", "			l.dropInput()\n", "", simulator},
 	{"received bytes that a layer does not pass on count against silence", "session/driver.go",
 		"		s.receiveLayered(l, data)\n", "		s.receiveLayered(l, data)\n		s.lastActive = s.conn.Now()\n", "./session TestLayeredIdle"},
+	{"an error of a layer is asked where nobody expects a panic", "session/layer_in.go", "	err = checkReason(err)\n	l.dropInput()\n", "	l.dropInput()\n", "./engine TestErrorsThatPanic"},
+	{"an error of a layer at FIN is asked where nobody expects a panic", "session/layer_in.go", "		err = checkReason(err)\n		s.mu.Lock()\n", "		s.mu.Lock()\n", "./engine TestErrorsThatPanic"},
+	{"an error of a layer in its handshake is asked where nobody expects a panic", "engine/layercalls.go", "	ask(err)\n", "", "./engine TestErrorsThatPanic"},
+	{"a server that dies without a last word is not dialled again", "engine/reconnect.go", "		session.ErrTruncated, session.ErrWriteStall", "		session.ErrWriteStall", "./engine TestReconnectToAServerThatDies"},
+	{"a server that does not keep to its protocol is not dialled again", "engine/reconnect.go", "	return isLayerFault(first)\n", "	return false\n", "./engine TestReconnectToAServerThatDies"},
+	{"an upgrade that comes while the engine ends is not counted", "engine/upgrade.go", "			e.countRefused(o, refusedClosing, nil, err)\n", "", "./engine TestUpgradeRefusals"},
 }

@@ -66,4 +66,5 @@ var inTLS = []mutant{
 		"\"provide a certificate\"", "\"no certificate at all\"", "./layer/tls TestCauses"},
 	{"a crowded handshake has no cause", "layer/tls/errors.go",
 		"		return &HandshakeError{CauseCrowded, err}\n", "		return &HandshakeError{CauseOther, err}\n", "./layer/tls TestCrowdGivesWay"},
+	{"an error of a callback is asked where nobody expects a panic", "layer/tls/errors.go", "	defer func() {\n		if value := recover(); value != nil {\n			why", "	func() {\n		if value := recover(); value != nil {\n			why", "./layer/tls TestCauses"},
 }

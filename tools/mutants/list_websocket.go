@@ -60,4 +60,11 @@ var inWebsocket = []mutant{
 	{"the request of a session lacks its peer", "session/session.go", "		r.RemoteAddr = remote.String()\n", "		_ = remote\n", "./engine TestWebSocketRequest"},
 	{"the request that Check gets lacks its peer", "engine/websocket.go", "			r.RemoteAddr = h.Remote.String()\n", "			_ = h.Remote\n", "./engine TestWebSocketRequest"},
 	{"the request of a session lacks its TLS", "session/session.go", "	r.TLS = s.TLS()\n", "", "./engine TestWebSocketRequest"},
+	{"a long header that is no upgrade is refused", "layer/websocket/handshake.go", "	case len(head) > maxHead && l.config.PassHTTP && ", "	case len(head) > 1<<30 && ", "./layer/websocket TestPassLongHeader"},
+	{"the body of an upgrade is taken for frames", "layer/websocket/upgrade.go", "	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:\n", "	case r.ContentLength < -1:\n", "./layer/websocket TestUpgradeWithABody"},
+	{"a pattern with the default port matches no browser", "layer/websocket/origin.go", " || matches(pattern, prefix+bare+defaultPort(scheme))", "", "./layer/websocket TestUpgrade"},
+	{"an IPv6 address as a pattern matches nothing", "layer/websocket/origin.go", "err == nil && ok || name == pattern", "err == nil && ok", "./layer/websocket TestUpgrade"},
+	{"without a bound no compressed message is taken", "layer/websocket/options.go", "	return int(min(uint64(c.MaxMessage)+uint64(c.MaxMessage)/8+64, math.MaxInt-1))\n", "	return c.MaxMessage + c.MaxMessage/8 + 64\n", "./layer/websocket TestCompressedWithoutABound"},
+	{"an upgrade that comes later is the handler's", "engine/http.go", "	if s.upgrades.IsUpgrade(r) {\n", "	if s.upgrades.IsUpgrade(r) && s.closed {\n", "./engine TestHTTPUpgradeComesLater"},
+	{"the connection of an upgrade that comes later is kept", "engine/http.go", "		w.Header().Set(\"Connection\", \"close\")\n", "", "./engine TestHTTPUpgradeComesLater"},
 }
