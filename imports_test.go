@@ -50,7 +50,7 @@ const (
 
 var rooms = []room{
 	{dir: ".", tests: []string{"engine", "enginetest", "session", "frame", checksum, wsclient, "layer/websocket"}},
-	{dir: "cmd", may: []string{"engine", "session", "bench", "record", "frame", echoserver, sys}, tests: []string{"pool", freeport, testkit}},
+	{dir: "cmd", may: []string{"engine", "session", "bench", "record", "frame", echoserver, sys}, tests: []string{"pool", freeport, testkit, "internal/steady"}},
 	{dir: "examples", may: []string{"engine", "session", "frame", "pool", "record", "examples/internal/chat", "examples/internal/game"}, tests: []string{chromium, freeport}},
 	{dir: "examples/ongnet", may: []string{"ongnet", "session", gnet}}, // all of gnet: here and in ongnet only
 	{dir: "ongnet", may: []string{"engine", "session", "internal/asynclog", "internal/reactor", gnet, gnet + "/pkg/", sys}, tests: []string{"enginetest", "internal/"}},
@@ -92,7 +92,7 @@ var rooms = []room{
 	{dir: wsclient, may: []string{"layer/websocket"}},   // a client for tests
 	{dir: chromium, may: []string{"engine", "session"}}, // a browser for tests
 	{dir: testkit, may: append([]string{"session", "pool", "frame", sys}, testLibraries...), tests: []string{"internal/"}},
-	{dir: "bench", may: []string{sys, histogram}, tests: []string{"bench", freeport}}, // nothing of ours: it can load any server
+	{dir: "bench", may: []string{sys, histogram}, tests: []string{"bench", freeport, "internal/steady"}}, // nothing of ours: it can load any server
 	{dir: "trials", may: []string{"engine", "session", "pool", "frame", "bench", "layer/websocket", "internal/", sys}},
 }
 

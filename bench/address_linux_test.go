@@ -17,7 +17,7 @@ import (
 )
 
 // listenBoth returns listeners on one port of both loopback addresses.
-func listenBoth(t *testing.T) (v4, v6 net.Listener, port int) {
+func listenBoth(t testing.TB) (v4, v6 net.Listener, port int) {
 	t.Helper()
 	for range 20 {
 		addr, err := freeport.Addr("127.0.0.1") // tests close one of the two, and nobody must be given that port then
@@ -40,7 +40,7 @@ func listenBoth(t *testing.T) (v4, v6 net.Listener, port int) {
 }
 
 // serveEcho is an echo on l; it counts connections.
-func serveEcho(t *testing.T, l net.Listener) *atomic.Int64 {
+func serveEcho(t testing.TB, l net.Listener) *atomic.Int64 {
 	var n atomic.Int64
 	done := make(chan struct{})
 	go func() {

@@ -8,7 +8,7 @@ import (
 )
 
 // A still worker has one connection that is not open, and a run whose measured part is from 100 to 200.
-func still(t *testing.T, mode Mode) *worker {
+func still(t testing.TB, mode Mode) *worker {
 	t.Helper()
 	p := Plan{Mode: mode, Addr: "127.0.0.1:1", Conns: 1, Threads: 1, Size: 64, Messages: 1}
 	if mode == Idle {

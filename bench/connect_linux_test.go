@@ -38,7 +38,7 @@ func TestSources(t *testing.T) {
 
 // listenOnly returns the address of a listener that nobody accepts from, whose queue holds that many connections and
 // one more.
-func listenOnly(t *testing.T, queue int) string {
+func listenOnly(t testing.TB, queue int) string {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -8,11 +8,13 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/servercore-go/servercore/internal/steady"
 )
 
 // fanoutOverNodes is a plan whose publisher connects to one address and whose subscribers to as many others, of one server. fault, if set,
 // gets each message for a subscriber, the number of its address and of the message, and returns what is sent instead.
-func fanoutOverNodes(t *testing.T, nodes, rate int, fault func(node, number int, m []byte) []byte) Plan {
+func fanoutOverNodes(t testing.TB, nodes, rate int, fault func(node, number int, m []byte) []byte) Plan {
 	t.Helper()
 	var mu sync.Mutex
 	members := make(map[*net.TCPConn]int)
@@ -58,143 +60,153 @@ func fanoutOverNodes(t *testing.T, nodes, rate int, fault func(node, number int,
 
 // Subscribers are dealt to the addresses, and what comes at each is counted and timed by itself.
 func TestFanoutOverNodes(t *testing.T) {
-	for _, rate := range []int{0, 500} {
-		p := fanoutOverNodes(t, 3, rate, nil)
-		p.Conns = 10
-		r := carryOut(t, p)
-		wantErrors(t, r, nil)
-		if len(r.Addresses) != 3 || r.Addresses[0].Subscribers != 4 || r.Addresses[1].Subscribers != 3 || r.Addresses[2].Subscribers != 3 {
-			t.Fatalf("rate %d: %+v", rate, r.Addresses)
-		}
-		deliveries, timed := uint64(0), uint64(0)
-		for i, a := range r.Addresses {
-			deliveries += a.Deliveries
-			timed += a.Count
-			if a.Deliveries == 0 || a.DeliveriesPerS == 0 || a.P50 == 0 || a.Lost+a.Doubled+a.OutOfOrder+a.Wrong+a.Overdue != 0 || a.Addr != p.subscribe()[i] {
-				t.Errorf("rate %d: %+v", rate, a)
+	steady.Run(t, func(t testing.TB) {
+		for _, rate := range []int{0, 500} {
+			p := fanoutOverNodes(t, 3, rate, nil)
+			p.Conns = 10
+			r := carryOut(t, p)
+			wantErrors(t, r, nil)
+			if len(r.Addresses) != 3 || r.Addresses[0].Subscribers != 4 || r.Addresses[1].Subscribers != 3 || r.Addresses[2].Subscribers != 3 {
+				t.Fatalf("rate %d: %+v", rate, r.Addresses)
+			}
+			deliveries, timed := uint64(0), uint64(0)
+			for i, a := range r.Addresses {
+				deliveries += a.Deliveries
+				timed += a.Count
+				if a.Deliveries == 0 || a.DeliveriesPerS == 0 || a.P50 == 0 || a.Lost+a.Doubled+a.OutOfOrder+a.Wrong+a.Overdue != 0 || a.Addr != p.subscribe()[i] {
+					t.Errorf("rate %d: %+v", rate, a)
+				}
+			}
+			if deliveries != r.Totals.Messages || timed != r.Find("delivery").Count {
+				t.Errorf("rate %d: %d deliveries at the addresses, %d in all; %d and %d have a time", rate, deliveries, r.Totals.Messages, timed, r.Find("delivery").Count)
+			}
+			var b strings.Builder
+			if err := r.WriteTable(&b); err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range r.Addresses {
+				if want := fmt.Sprintf("\n%-24s%12d %12d ", a.Addr, a.Subscribers, a.Deliveries); !strings.Contains(b.String(), want) {
+					t.Errorf("the table has no line that begins with %q:\n%s", want, b.String())
+				}
+			}
+			b.Reset()
+			if err := r.WriteHTML(&b); err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(b.String(), "Subscribers at 127.0.0.1:"); n != 3 {
+				t.Errorf("the page tells of %d addresses", n)
 			}
 		}
-		if deliveries != r.Totals.Messages || timed != r.Find("delivery").Count {
-			t.Errorf("rate %d: %d deliveries at the addresses, %d in all; %d and %d have a time", rate, deliveries, r.Totals.Messages, timed, r.Find("delivery").Count)
-		}
-		var b strings.Builder
-		if err := r.WriteTable(&b); err != nil {
-			t.Fatal(err)
-		}
-		for _, a := range r.Addresses {
-			if want := fmt.Sprintf("\n%-24s%12d %12d ", a.Addr, a.Subscribers, a.Deliveries); !strings.Contains(b.String(), want) {
-				t.Errorf("the table has no line that begins with %q:\n%s", want, b.String())
-			}
-		}
-		b.Reset()
-		if err := r.WriteHTML(&b); err != nil {
-			t.Fatal(err)
-		}
-		if n := strings.Count(b.String(), "Subscribers at 127.0.0.1:"); n != 3 {
-			t.Errorf("the page tells of %d addresses", n)
-		}
-	}
+	})
 }
 
 // What is lost, doubled, out of order and wrong is told for the address at which it was.
 func TestFanoutFaultsByAddress(t *testing.T) {
-	const at = 50 // this message, after which others come
-	var held []byte
-	p := fanoutOverNodes(t, 4, 1000, func(node, number int, m []byte) []byte {
-		switch {
-		case node == 1 && number == at:
-			return nil
-		case node == 2 && number == at:
-			return append(m, m...)
-		case node == 3 && number == at:
-			held = m
-			return nil
-		case node == 3 && number == at+2:
-			return append(m, held...)
-		case node == 4 && number == at:
-			m[40] ^= 1
+	steady.Run(t, func(t testing.TB) {
+		const at = 50 // this message, after which others come
+		var held []byte
+		p := fanoutOverNodes(t, 4, 1000, func(node, number int, m []byte) []byte {
+			switch {
+			case node == 1 && number == at:
+				return nil
+			case node == 2 && number == at:
+				return append(m, m...)
+			case node == 3 && number == at:
+				held = m
+				return nil
+			case node == 3 && number == at+2:
+				return append(m, held...)
+			case node == 4 && number == at:
+				m[40] ^= 1
+			}
+			return m
+		})
+		p.Duration = 400 * time.Millisecond
+		r := carryOut(t, p)
+		type faults struct{ lost, doubled, disordered, wrong, overdue uint64 }
+		for i, want := range []faults{{lost: 4}, {doubled: 4}, {lost: 4, disordered: 4}, {wrong: 4}} {
+			a := r.Addresses[i]
+			if got := (faults{a.Lost, a.Doubled, a.OutOfOrder, a.Wrong, a.Overdue}); got != want {
+				t.Errorf("address %d: %+v, want %+v", i+1, got, want)
+			}
 		}
-		return m
+		if r.Errors[LostMessage] != 8 || r.Errors[RepeatedMessage] != 8 || r.Errors[WrongBytes] != 4 || r.Errors.Total() != 20 {
+			t.Errorf("errors %v, %+v", r.Errors, r.ErrorSamples)
+		}
 	})
-	p.Duration = 400 * time.Millisecond
-	r := carryOut(t, p)
-	type faults struct{ lost, doubled, disordered, wrong, overdue uint64 }
-	for i, want := range []faults{{lost: 4}, {doubled: 4}, {lost: 4, disordered: 4}, {wrong: 4}} {
-		a := r.Addresses[i]
-		if got := (faults{a.Lost, a.Doubled, a.OutOfOrder, a.Wrong, a.Overdue}); got != want {
-			t.Errorf("address %d: %+v, want %+v", i+1, got, want)
-		}
-	}
-	if r.Errors[LostMessage] != 8 || r.Errors[RepeatedMessage] != 8 || r.Errors[WrongBytes] != 4 || r.Errors.Total() != 20 {
-		t.Errorf("errors %v, %+v", r.Errors, r.ErrorSamples)
-	}
 }
 
 // An address whose subscribers get nothing is named.
 func TestFanoutNamesTheNodeThatIsCutOff(t *testing.T) {
-	p := fanoutOverNodes(t, 2, 0, func(node, _ int, m []byte) []byte {
-		if node == 2 {
-			return nil
+	steady.Run(t, func(t testing.TB) {
+		p := fanoutOverNodes(t, 2, 0, func(node, _ int, m []byte) []byte {
+			if node == 2 {
+				return nil
+			}
+			return m
+		})
+		p.Timeout = 300 * time.Millisecond
+		_, err := Run(t.Context(), p, Options{})
+		list := p.subscribe()
+		if !errors.Is(err, ErrNotBroadcast) || !strings.Contains(err.Error(), "0 of 4 at "+list[0]+", 4 of 4 at "+list[1]) {
+			t.Errorf("error %v", err)
 		}
-		return m
+		p.Subscribe = list[0] + "," + unused(t)
+		r, err := Run(t.Context(), p, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Errors[Refused] != 4 || r.Addresses[0].Deliveries == 0 || r.Addresses[1].Subscribers != 0 {
+			t.Errorf("errors %v, %+v", r.Errors, r.Addresses)
+		}
 	})
-	p.Timeout = 300 * time.Millisecond
-	_, err := Run(t.Context(), p, Options{})
-	list := p.subscribe()
-	if !errors.Is(err, ErrNotBroadcast) || !strings.Contains(err.Error(), "0 of 4 at "+list[0]+", 4 of 4 at "+list[1]) {
-		t.Errorf("error %v", err)
-	}
-	p.Subscribe = list[0] + "," + unused(t)
-	r, err := Run(t.Context(), p, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.Errors[Refused] != 4 || r.Addresses[0].Deliveries == 0 || r.Addresses[1].Subscribers != 0 {
-		t.Errorf("errors %v, %+v", r.Errors, r.Addresses)
-	}
 }
 
 // With a rate, latency counts from the planned times: a server that stops for a while is late for every message that was due meanwhile.
 func TestFanoutRateCountsFromPlannedTimes(t *testing.T) {
-	const stop = 300 * time.Millisecond
-	p := fanoutOverNodes(t, 2, 400, func(node, number int, m []byte) []byte {
-		if node == 0 && number == 100 {
-			time.Sleep(stop) // the server, which has one lock
+	steady.Run(t, func(t testing.TB) {
+		const stop = 300 * time.Millisecond
+		p := fanoutOverNodes(t, 2, 400, func(node, number int, m []byte) []byte {
+			if node == 0 && number == 100 {
+				time.Sleep(stop) // the server, which has one lock
+			}
+			return m
+		})
+		p.Duration = time.Second
+		r := carryOut(t, p)
+		wantErrors(t, r, nil)
+		if d := r.Main(); d.Name != "delivery" || d.P90 < float64(stop.Microseconds())/4 || !strings.Contains(d.About, "planned") {
+			t.Errorf("%s: %s: p90 %.0f us", d.Name, d.About, d.P90)
 		}
-		return m
+		if tt := r.Totals; tt.Planned != 400*8 || tt.AskedPerS < 3000 || tt.AskedPerS > 3300 {
+			t.Errorf("%+v", tt)
+		}
+		if lag := r.Find("pacing_lag"); lag == nil || lag.Count == 0 || lag.Count > 400 {
+			t.Errorf("pacing lag %+v", lag)
+		}
 	})
-	p.Duration = time.Second
-	r := carryOut(t, p)
-	wantErrors(t, r, nil)
-	if d := r.Main(); d.Name != "delivery" || d.P90 < float64(stop.Microseconds())/4 || !strings.Contains(d.About, "planned") {
-		t.Errorf("%s: %s: p90 %.0f us", d.Name, d.About, d.P90)
-	}
-	if tt := r.Totals; tt.Planned != 400*8 || tt.AskedPerS < 3000 || tt.AskedPerS > 3300 {
-		t.Errorf("%+v", tt)
-	}
-	if lag := r.Find("pacing_lag"); lag == nil || lag.Count == 0 || lag.Count > 400 {
-		t.Errorf("pacing lag %+v", lag)
-	}
 }
 
 // A rate that the server cannot keep: the first line says so, and the age of what never left is in the latencies.
 func TestFanoutRateTooHigh(t *testing.T) {
-	p := fanoutOverNodes(t, 1, 1000, func(_, _ int, m []byte) []byte {
-		time.Sleep(2 * time.Millisecond) // for each of five connections
-		return m
+	steady.Run(t, func(t testing.TB) {
+		p := fanoutOverNodes(t, 1, 1000, func(_, _ int, m []byte) []byte {
+			time.Sleep(2 * time.Millisecond) // for each of five connections
+			return m
+		})
+		p.Duration, p.Timeout, p.Window = 500*time.Millisecond, 500*time.Millisecond, 640
+		r := carryOut(t, p)
+		if !r.Totals.FellBehind || r.Totals.Planned != 500*4 || r.Totals.Unanswered == 0 {
+			t.Errorf("%+v, errors %v", r.Totals, r.Errors)
+		}
+		if n := r.Main().Count; n < 1900 {
+			t.Errorf("%d of 2000 deliveries that were due are in the latencies", n)
+		}
+		var b strings.Builder
+		if err := r.WriteTable(&b); err != nil || r.Errors.Total() == 0 && !strings.HasPrefix(b.String(), "BEHIND   the server did not keep up: deliveries of 4000/s were asked for") {
+			t.Errorf("%v:\n%s", err, b.String())
+		}
 	})
-	p.Duration, p.Timeout, p.Window = 500*time.Millisecond, 500*time.Millisecond, 640
-	r := carryOut(t, p)
-	if !r.Totals.FellBehind || r.Totals.Planned != 500*4 || r.Totals.Unanswered == 0 {
-		t.Errorf("%+v, errors %v", r.Totals, r.Errors)
-	}
-	if n := r.Main().Count; n < 1900 {
-		t.Errorf("%d of 2000 deliveries that were due are in the latencies", n)
-	}
-	var b strings.Builder
-	if err := r.WriteTable(&b); err != nil || r.Errors.Total() == 0 && !strings.HasPrefix(b.String(), "BEHIND   the server did not keep up: deliveries of 4000/s were asked for") {
-		t.Errorf("%v:\n%s", err, b.String())
-	}
 }
 
 // What is due is counted up to the end of the measured part, also by a worker that looks up a little late.
@@ -227,7 +239,7 @@ func TestFanoutPlannedUpToTheEnd(t *testing.T) {
 }
 
 // unused is an address that nobody listens on, on a host where no other program takes the port meanwhile.
-func unused(t *testing.T) string {
+func unused(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.93.84.75:0")
 	if err != nil {

@@ -50,7 +50,7 @@ func aSearch() *Result {
 
 // readPage parses a page, as XML in its strictest form, and returns the text that is shown and the elements with their
 // attributes.
-func readPage(t *testing.T, page string) (text string, elements []xml.StartElement) {
+func readPage(t testing.TB, page string) (text string, elements []xml.StartElement) {
 	t.Helper()
 	d := xml.NewDecoder(strings.NewReader(page))
 	d.Entity = xml.HTMLEntity
@@ -78,7 +78,7 @@ func readPage(t *testing.T, page string) (text string, elements []xml.StartEleme
 	}
 }
 
-func pageOf(t *testing.T, write func(io.Writer) error) string {
+func pageOf(t testing.TB, write func(io.Writer) error) string {
 	t.Helper()
 	var b bytes.Buffer
 	if err := write(&b); err != nil {
@@ -88,7 +88,7 @@ func pageOf(t *testing.T, write func(io.Writer) error) string {
 }
 
 // everyPage is each kind of page there is.
-func everyPage(t *testing.T, r *Result) map[string]string {
+func everyPage(t testing.TB, r *Result) map[string]string {
 	two := []Compared{{"one", r}, {"two", aSearch()}}
 	return map[string]string{
 		"run":        pageOf(t, r.WriteHTML),

@@ -53,7 +53,7 @@ func descriptors() map[string]string {
 
 // A peer is a server in the test: serve is called for each connection, n counts them from 0, and the connection is
 // closed when it returns.
-func peer(t *testing.T, serve func(n int, c *net.TCPConn)) string {
+func peer(t testing.TB, serve func(n int, c *net.TCPConn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -143,7 +143,7 @@ func short(mode Mode, addr string) Plan {
 }
 
 // carryOutUntil runs the plan until the server has seen enough of it, however long that takes on a busy machine.
-func carryOutUntil(t *testing.T, p Plan, enough <-chan struct{}) *Result {
+func carryOutUntil(t testing.TB, p Plan, enough <-chan struct{}) *Result {
 	t.Helper()
 	p.Duration = 30 * time.Second
 	ctx, cancel := context.WithCancel(t.Context())
@@ -165,7 +165,7 @@ func carryOutUntil(t *testing.T, p Plan, enough <-chan struct{}) *Result {
 }
 
 // carryOut runs the plan within patience. It does not want an error.
-func carryOut(t *testing.T, p Plan) *Result {
+func carryOut(t testing.TB, p Plan) *Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -180,7 +180,7 @@ func carryOut(t *testing.T, p Plan) *Result {
 }
 
 // wantErrors compares the counts of the kinds given, and wants all others to be 0.
-func wantErrors(t *testing.T, r *Result, want map[Kind]func(uint64) bool) {
+func wantErrors(t testing.TB, r *Result, want map[Kind]func(uint64) bool) {
 	t.Helper()
 	for _, k := range Kinds() {
 		ok := r.Errors[k] == 0

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/servercore-go/servercore/internal/steady"
 )
 
 // Above its capacity a server is reported with what it did, not with what it was asked for.
@@ -26,50 +28,52 @@ func TestOverload(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel() // they wait most of the time
-			addr, l := scripted(t, 64, perSecondAtMost(capacity))
-			p := short(Rate, addr)
-			p.Rate, p.Conns, p.Duration, p.Warmup, p.Timeout = asked, conns, time.Second, tt.warmup, 20*time.Second
-			tt.change(&p)
-			r := carryOut(t, p)
-			wantErrors(t, r, nil)
-			wantSums(t, r)
-			s, depth := &r.Totals, max(p.Depth, 1)
-			if s.Messages > capacity+2 || s.Messages == 0 {
-				t.Errorf("%d messages in %v s, the server can do %d/s", s.Messages, s.MeasuredS, capacity)
-			}
-			if !s.FellBehind || math.Abs(s.AskedPerS-asked) > asked/20 || math.Abs(float64(s.Planned)-asked) > asked/5 {
-				t.Errorf("fell behind: %v, asked %v/s, planned %d", s.FellBehind, s.AskedPerS, s.Planned)
-			}
-			if p.Arrival != Poisson && p.Mode == Rate && math.Abs(float64(s.Planned)-asked) > 2 {
-				t.Errorf("%d planned, want %d", s.Planned, asked)
-			}
-			if sent := s.SentPerS * s.MeasuredS; sent < float64(s.Messages)-float64(conns*depth)-0.5 || depth == 1 && sent > float64(s.Messages+conns)+0.5 {
-				t.Errorf("%v sent in the measured part, %d answered, %d can be under way", sent, s.Messages, conns*depth)
-			}
-			if depth > asked && s.SentPerS < asked*0.8 {
-				t.Errorf("%v/s sent, want %d/s: nothing has to wait", s.SentPerS, asked)
-			}
-			if s.Sent != l.messages.Load() || s.Unanswered != 0 {
-				t.Errorf("%d sent, the server got %d; %d unanswered", s.Sent, l.messages.Load(), s.Unanswered)
-			}
-			if n := r.Find("reply").Count; n != s.Planned || tt.warmup < 0 && s.Messages+s.AfterEnd != n || s.AfterEnd == 0 || s.Messages+s.AfterEnd < n {
-				t.Errorf("%d planned, %d replies have a time, %d came in the measured part, %d after it", s.Planned, n, s.Messages, s.AfterEnd)
-			}
-			for _, point := range r.Series {
-				if most := capacity*point.Length + 3; point.Messages*point.Length > most {
-					t.Errorf("%v messages in the interval at %v s, at most %v are possible", point.Messages*point.Length, point.At, most)
+			steady.Run(t, func(t testing.TB) {
+				addr, l := scripted(t, 64, perSecondAtMost(capacity))
+				p := short(Rate, addr)
+				p.Rate, p.Conns, p.Duration, p.Warmup, p.Timeout = asked, conns, time.Second, tt.warmup, 20*time.Second
+				tt.change(&p)
+				r := carryOut(t, p)
+				wantErrors(t, r, nil)
+				wantSums(t, r)
+				s, depth := &r.Totals, max(p.Depth, 1)
+				if s.Messages > capacity+2 || s.Messages == 0 {
+					t.Errorf("%d messages in %v s, the server can do %d/s", s.Messages, s.MeasuredS, capacity)
 				}
-			}
-			if p.Mode == Rate {
-				wantSlow(t, r)
-			}
-			wantSaysBehind(t, r)
+				if !s.FellBehind || math.Abs(s.AskedPerS-asked) > asked/20 || math.Abs(float64(s.Planned)-asked) > asked/5 {
+					t.Errorf("fell behind: %v, asked %v/s, planned %d", s.FellBehind, s.AskedPerS, s.Planned)
+				}
+				if p.Arrival != Poisson && p.Mode == Rate && math.Abs(float64(s.Planned)-asked) > 2 {
+					t.Errorf("%d planned, want %d", s.Planned, asked)
+				}
+				if sent := s.SentPerS * s.MeasuredS; sent < float64(s.Messages)-float64(conns*depth)-0.5 || depth == 1 && sent > float64(s.Messages+conns)+0.5 {
+					t.Errorf("%v sent in the measured part, %d answered, %d can be under way", sent, s.Messages, conns*depth)
+				}
+				if depth > asked && s.SentPerS < asked*0.8 {
+					t.Errorf("%v/s sent, want %d/s: nothing has to wait", s.SentPerS, asked)
+				}
+				if s.Sent != l.messages.Load() || s.Unanswered != 0 {
+					t.Errorf("%d sent, the server got %d; %d unanswered", s.Sent, l.messages.Load(), s.Unanswered)
+				}
+				if n := r.Find("reply").Count; n != s.Planned || tt.warmup < 0 && s.Messages+s.AfterEnd != n || s.AfterEnd == 0 || s.Messages+s.AfterEnd < n {
+					t.Errorf("%d planned, %d replies have a time, %d came in the measured part, %d after it", s.Planned, n, s.Messages, s.AfterEnd)
+				}
+				for _, point := range r.Series {
+					if most := capacity*point.Length + 3; point.Messages*point.Length > most {
+						t.Errorf("%v messages in the interval at %v s, at most %v are possible", point.Messages*point.Length, point.At, most)
+					}
+				}
+				if p.Mode == Rate {
+					wantSlow(t, r)
+				}
+				wantSaysBehind(t, r)
+			})
 		})
 	}
 }
 
 // wantSlow wants latency from the planned time to have the whole delay: it does not end with the measured part.
-func wantSlow(t *testing.T, r *Result) {
+func wantSlow(t testing.TB, r *Result) {
 	t.Helper()
 	if d := r.Main(); d.Name != "planned" || d.Count != r.Totals.Planned || d.Max < 800e3 || d.P50 < 200e3 {
 		t.Errorf("%s: %+v", d.Name, d.Summary)
@@ -77,7 +81,7 @@ func wantSlow(t *testing.T, r *Result) {
 }
 
 // wantSaysBehind wants every form of the result to say that the server did not keep up.
-func wantSaysBehind(t *testing.T, r *Result) {
+func wantSaysBehind(t testing.TB, r *Result) {
 	t.Helper()
 	const said = "the server did not keep up"
 	if len(r.Warnings) == 0 || !strings.HasPrefix(r.Warnings[0], said) {
@@ -196,23 +200,25 @@ func TestSearchFindsTheCapacity(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel() // it waits most of the time
-			addr, _ := scripted(t, 64, tt.work)
-			r := carryOut(t, Plan{Mode: Search, Addr: addr, Conns: tt.conns, Rate: tt.capacity / 3, P99: 10 * time.Second,
-				Step: 500 * time.Millisecond, Warmup: 100 * time.Millisecond, Duration: 6 * time.Second, Timeout: 10 * time.Second})
-			wantErrors(t, r, nil)
-			if best := r.bestStep(); best > tt.capacity*1.02 || best == 0 {
-				t.Errorf("%s: %v/s found, it can do %v/s; steps %+v", tt.name, best, tt.capacity, r.Steps)
-			}
-			failed := false
-			for _, s := range r.Steps {
-				if s.AchievedPerS > tt.capacity*1.05 || s.Passed && s.RatePerS > tt.capacity*1.3 {
-					t.Errorf("%s: step %+v", tt.name, s)
+			steady.Run(t, func(t testing.TB) {
+				addr, _ := scripted(t, 64, tt.work)
+				r := carryOut(t, Plan{Mode: Search, Addr: addr, Conns: tt.conns, Rate: tt.capacity / 3, P99: 10 * time.Second,
+					Step: 500 * time.Millisecond, Warmup: 100 * time.Millisecond, Duration: 6 * time.Second, Timeout: 10 * time.Second})
+				wantErrors(t, r, nil)
+				if best := r.bestStep(); best > tt.capacity*1.02 || best == 0 {
+					t.Errorf("%s: %v/s found, it can do %v/s; steps %+v", tt.name, best, tt.capacity, r.Steps)
 				}
-				failed = failed || s.Why == "the server did not keep up"
-			}
-			if !failed || r.Totals.MessagesPerS > tt.capacity*1.05 {
-				t.Errorf("%s: %+v, steps %+v", tt.name, r.Totals, r.Steps)
-			}
+				failed := false
+				for _, s := range r.Steps {
+					if s.AchievedPerS > tt.capacity*1.05 || s.Passed && s.RatePerS > tt.capacity*1.3 {
+						t.Errorf("%s: step %+v", tt.name, s)
+					}
+					failed = failed || s.Why == "the server did not keep up"
+				}
+				if !failed || r.Totals.MessagesPerS > tt.capacity*1.05 {
+					t.Errorf("%s: %+v, steps %+v", tt.name, r.Totals, r.Steps)
+				}
+			})
 		})
 	}
 }

@@ -18,7 +18,7 @@ func made() *Result {
 
 func (p Plan) ptr() *Plan { return &p }
 
-func tableOf(t *testing.T, r *Result) string {
+func tableOf(t testing.TB, r *Result) string {
 	t.Helper()
 	var b bytes.Buffer
 	if err := r.WriteTable(&b); err != nil {

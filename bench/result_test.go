@@ -13,7 +13,7 @@ import (
 )
 
 // schema compiles schema.json in a stricter form: keys it does not name are errors. So the schema names them all.
-func schema(t *testing.T) *jsonschema.Schema {
+func schema(t testing.TB) *jsonschema.Schema {
 	t.Helper()
 	f, err := os.Open("schema.json")
 	if err != nil {

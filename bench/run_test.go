@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/servercore-go/servercore/internal/steady"
 )
 
 func TestModes(t *testing.T) {
@@ -32,38 +34,42 @@ func TestModes(t *testing.T) {
 		{"ramp", func(p *Plan) { p.Mode, p.Conns, p.ConnectRate, p.Every = Ramp, 20, 200, 5*time.Millisecond }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := short(Echo, echo)
-			tt.change(&p)
-			r := carryOut(t, p)
-			wantErrors(t, r, nil)
-			if r.Totals.Messages == 0 || r.Main().Count == 0 || r.Totals.Unanswered != 0 {
-				t.Errorf("totals %+v, %d latencies", r.Totals, r.Main().Count)
-			}
-			if got := r.Totals.BytesVerified; got != r.Totals.Messages*uint64(max(p.Size, r.Parameters.SizeBytes)) {
-				t.Errorf("%d bytes in %d messages", got, r.Totals.Messages)
-			}
-			if p.Mode == Rate && r.Main().Count != r.Totals.Planned {
-				t.Errorf("%d planned, %d latencies from the planned time", r.Totals.Planned, r.Main().Count)
-			}
+			steady.Run(t, func(t testing.TB) {
+				p := short(Echo, echo)
+				tt.change(&p)
+				r := carryOut(t, p)
+				wantErrors(t, r, nil)
+				if r.Totals.Messages == 0 || r.Main().Count == 0 || r.Totals.Unanswered != 0 {
+					t.Errorf("totals %+v, %d latencies", r.Totals, r.Main().Count)
+				}
+				if got := r.Totals.BytesVerified; got != r.Totals.Messages*uint64(max(p.Size, r.Parameters.SizeBytes)) {
+					t.Errorf("%d bytes in %d messages", got, r.Totals.Messages)
+				}
+				if p.Mode == Rate && r.Main().Count != r.Totals.Planned {
+					t.Errorf("%d planned, %d latencies from the planned time", r.Totals.Planned, r.Main().Count)
+				}
+			})
 		})
 	}
 }
 
 func TestIdleWithoutTraffic(t *testing.T) {
-	p := short(Idle, peer(t, plainEcho))
-	p.Duration = time.Second // on a busy machine the last point may come after the connections have been closed
-	r := carryOut(t, p)
-	wantErrors(t, r, nil)
-	most := 0
-	for _, point := range r.Series {
-		most = max(most, point.Conns)
-	}
-	if most != p.Conns {
-		t.Errorf("the points count %d connections, want %d", most, p.Conns)
-	}
-	if r.Totals.Messages != 0 || r.Totals.ConnsAtStart != p.Conns || len(r.Series) == 0 {
-		t.Errorf("totals %+v, %d points", r.Totals, len(r.Series))
-	}
+	steady.Run(t, func(t testing.TB) {
+		p := short(Idle, peer(t, plainEcho))
+		p.Duration = time.Second // on a busy machine the last point may come after the connections have been closed
+		r := carryOut(t, p)
+		wantErrors(t, r, nil)
+		most := 0
+		for _, point := range r.Series {
+			most = max(most, point.Conns)
+		}
+		if most != p.Conns {
+			t.Errorf("the points count %d connections, want %d", most, p.Conns)
+		}
+		if r.Totals.Messages != 0 || r.Totals.ConnsAtStart != p.Conns || len(r.Series) == 0 {
+			t.Errorf("totals %+v, %d points", r.Totals, len(r.Series))
+		}
+	})
 }
 
 func TestUnixSocket(t *testing.T) {
@@ -193,7 +199,7 @@ func TestSearch(t *testing.T) {
 
 // wantSearched wants the steps to be those that their verdicts ask for: doubled from first on until one fails, or halved
 // until one passes, then the middle.
-func wantSearched(t *testing.T, r *Result, first float64) {
+func wantSearched(t testing.TB, r *Result, first float64) {
 	t.Helper()
 	if len(r.Steps) < 2 || r.Mode != Search {
 		t.Fatalf("steps %+v", r.Steps)

@@ -4,21 +4,25 @@ import (
 	"reflect"
 	"testing"
 	"time"
+
+	"github.com/servercore-go/servercore/internal/steady"
 )
 
 // The totals of a run with a server that answers everything agree with each other, in each mode.
 func TestTotalsAgree(t *testing.T) {
-	for _, mode := range []Mode{Echo, Rate, Churn} {
-		p := short(mode, peer(t, plainEcho))
-		p.Messages, p.Size = 3, 100
-		r := carryOut(t, p)
-		wantErrors(t, r, nil)
-		to := r.Totals
-		if s := to.MeasuredS; to.BytesVerified != 100*to.Messages || to.Unanswered != 0 || to.MessagesPerS != float64(to.Messages)/s ||
-			to.BytesPerS != float64(to.BytesVerified)/s || to.CyclesPerS != float64(to.Cycles)/s || to.Sent < to.Messages || to.Messages == 0 {
-			t.Errorf("%s: totals %+v", mode, to)
+	steady.Run(t, func(t testing.TB) {
+		for _, mode := range []Mode{Echo, Rate, Churn} {
+			p := short(mode, peer(t, plainEcho))
+			p.Messages, p.Size = 3, 100
+			r := carryOut(t, p)
+			wantErrors(t, r, nil)
+			to := r.Totals
+			if s := to.MeasuredS; to.BytesVerified != 100*to.Messages || to.Unanswered != 0 || to.MessagesPerS != float64(to.Messages)/s ||
+				to.BytesPerS != float64(to.BytesVerified)/s || to.CyclesPerS != float64(to.Cycles)/s || to.Sent < to.Messages || to.Messages == 0 {
+				t.Errorf("%s: totals %+v", mode, to)
+			}
 		}
-	}
+	})
 }
 
 // Each figure of a summary is the quantile it is called, and no time up to an hour is cut.

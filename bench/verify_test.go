@@ -9,7 +9,7 @@ import (
 type tally struct{ done, repeated, wrong, lost int }
 
 // feed gives b to the verifier in pieces of the sizes that cuts tells, then whole.
-func feed(t *testing.T, v *verifier, p *pattern, b []byte, limit uint64, cuts []byte) tally {
+func feed(t testing.TB, v *verifier, p *pattern, b []byte, limit uint64, cuts []byte) tally {
 	t.Helper()
 	var sum tally
 	for len(b) > 0 {

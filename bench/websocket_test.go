@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/servercore-go/servercore/internal/steady"
 )
 
 // Each mode works over WebSocket as without, with TLS below it or not, counts and times its upgrades, and verifies every byte.
@@ -47,40 +49,42 @@ func TestWebSocketInEachMode(t *testing.T) {
 		{"fanout with pings", false, func(p *Plan) { p.Mode, p.Conns, p.Stream, p.Seed = Fanout, 8, true, 2 }},
 	} {
 		t.Run(fmt.Sprintf("%s/tls=%v", tt.name, tt.tls), func(t *testing.T) {
-			p := short(Echo, "")
-			p.WS = "/ws?a=b"
-			tt.change(&p)
-			var with *authority
-			if tt.tls {
-				p.TLS, p.TLSPin, with = true, a.pin, a
-			}
-			serve := wsEcho
-			if p.Mode == Fanout {
-				serve = wsBroadcast(p.Seed == 2)
-			}
-			p.Addr = wsPeer(t, with, func(n int, s *wsServer) {
-				if s.request.URL.String() != "/ws?a=b" || s.request.Host != s.LocalAddr().String() {
-					t.Errorf("asked for %s of %s", s.request.URL, s.request.Host)
+			steady.Run(t, func(t testing.TB) {
+				p := short(Echo, "")
+				p.WS = "/ws?a=b"
+				tt.change(&p)
+				var with *authority
+				if tt.tls {
+					p.TLS, p.TLSPin, with = true, a.pin, a
 				}
-				serve(n, s)
+				serve := wsEcho
+				if p.Mode == Fanout {
+					serve = wsBroadcast(p.Seed == 2)
+				}
+				p.Addr = wsPeer(t, with, func(n int, s *wsServer) {
+					if s.request.URL.String() != "/ws?a=b" || s.request.Host != s.LocalAddr().String() {
+						t.Errorf("asked for %s of %s", s.request.URL, s.request.Host)
+					}
+					serve(n, s)
+				})
+				r := carryOut(t, p)
+				wantErrors(t, r, nil)
+				none := r.Totals.Messages+r.Totals.AfterEnd == 0
+				if p.Mode == Idle && r.Totals.Planned == 0 { // on a machine too busy to plan any
+					none = false
+				}
+				if none || r.Totals.Upgrades == 0 || r.Totals.Upgrades != r.Totals.ConnsOpened ||
+					tt.tls != (r.Totals.Handshakes == r.Totals.Upgrades) {
+					t.Errorf("totals %+v", r.Totals)
+				}
+				if r.Parameters.WS != p.WS || r.Parameters.WSText != p.WSText || r.Totals.BytesVerified != uint64(r.Parameters.SizeBytes)*r.Totals.Messages {
+					t.Errorf("parameters %+v, totals %+v", r.Parameters, r.Totals)
+				}
+				d := r.Find("upgrade")
+				if d == nil || d.Count == 0 || d.Count > r.Totals.Upgrades || p.Mode != Churn && d.Count != r.Totals.Upgrades || d.P50 <= 0 {
+					t.Errorf("%d upgrades, timed %+v", r.Totals.Upgrades, d)
+				}
 			})
-			r := carryOut(t, p)
-			wantErrors(t, r, nil)
-			none := r.Totals.Messages+r.Totals.AfterEnd == 0
-			if p.Mode == Idle && r.Totals.Planned == 0 { // on a machine too busy to plan any
-				none = false
-			}
-			if none || r.Totals.Upgrades == 0 || r.Totals.Upgrades != r.Totals.ConnsOpened ||
-				tt.tls != (r.Totals.Handshakes == r.Totals.Upgrades) {
-				t.Errorf("totals %+v", r.Totals)
-			}
-			if r.Parameters.WS != p.WS || r.Parameters.WSText != p.WSText || r.Totals.BytesVerified != uint64(r.Parameters.SizeBytes)*r.Totals.Messages {
-				t.Errorf("parameters %+v, totals %+v", r.Parameters, r.Totals)
-			}
-			d := r.Find("upgrade")
-			if d == nil || d.Count == 0 || d.Count > r.Totals.Upgrades || p.Mode != Churn && d.Count != r.Totals.Upgrades || d.P50 <= 0 {
-				t.Errorf("%d upgrades, timed %+v", r.Totals.Upgrades, d)
-			}
 		})
 	}
 }
@@ -337,34 +341,36 @@ func TestWebSocketEnds(t *testing.T) {
 		{"a negative length", []byte{binaryFrame, 127, 0x80, 0, 0, 0, 0, 0, 0, 0}, Protocol, "the highest bit", 1002},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			codes := make(chan uint16, 4)
-			p := short(Echo, wsPeer(t, nil, func(_ int, s *wsServer) {
-				s.read()
-				s.Write(tt.send)
-				s.Conn.(*net.TCPConn).CloseWrite()
-				for {
-					first, m, err := s.read()
-					if first == closeFrame && len(m) == 2 {
-						codes <- binary.BigEndian.Uint16(m)
-						return
+			steady.Run(t, func(t testing.TB) {
+				codes := make(chan uint16, 4)
+				p := short(Echo, wsPeer(t, nil, func(_ int, s *wsServer) {
+					s.read()
+					s.Write(tt.send)
+					s.Conn.(*net.TCPConn).CloseWrite()
+					for {
+						first, m, err := s.read()
+						if first == closeFrame && len(m) == 2 {
+							codes <- binary.BigEndian.Uint16(m)
+							return
+						}
+						if err != nil {
+							codes <- 0
+							return
+						}
 					}
-					if err != nil {
-						codes <- 0
-						return
+				}))
+				p.WS = "/"
+				r := carryOut(t, p)
+				wantErrors(t, r, map[Kind]func(uint64) bool{tt.kind: exactly(uint64(p.Conns))})
+				if len(r.ErrorSamples) == 0 || !strings.Contains(r.ErrorSamples[0].Detail, tt.says) {
+					t.Errorf("samples %+v do not say %q", r.ErrorSamples, tt.says)
+				}
+				for range p.Conns {
+					if code := <-codes; code != tt.code {
+						t.Errorf("the client closed with %d, not %d", code, tt.code)
 					}
 				}
-			}))
-			p.WS = "/"
-			r := carryOut(t, p)
-			wantErrors(t, r, map[Kind]func(uint64) bool{tt.kind: exactly(uint64(p.Conns))})
-			if len(r.ErrorSamples) == 0 || !strings.Contains(r.ErrorSamples[0].Detail, tt.says) {
-				t.Errorf("samples %+v do not say %q", r.ErrorSamples, tt.says)
-			}
-			for range p.Conns {
-				if code := <-codes; code != tt.code {
-					t.Errorf("the client closed with %d, not %d", code, tt.code)
-				}
-			}
+			})
 		})
 	}
 }

@@ -101,7 +101,7 @@ const (
 )
 
 // wsPeer is a server of WebSocket, by TLS if a is not nil.
-func wsPeer(t *testing.T, a *authority, serve func(n int, s *wsServer)) string {
+func wsPeer(t testing.TB, a *authority, serve func(n int, s *wsServer)) string {
 	upgraded := func(n int, c net.Conn) {
 		s, err := wsAccept(c)
 		switch {

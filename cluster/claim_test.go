@@ -128,7 +128,7 @@ func TestNodeDies(t *testing.T) {
 	u := a.connect()
 	eventually(t, "the dead node is known to be down", func() bool { return len(a.Nodes()) == 1 })
 	must(t, a.Claim(ctx(t), "key1", u))
-	if took := time.Since(died); took > 3*failAfter {
+	if took := time.Since(died); took > 3*failAfter+patience/3 { // which a busy machine may add
 		t.Errorf("its key is free after %v", took)
 	}
 	m, err := a.Room("r").Members(ctx(t))

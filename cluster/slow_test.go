@@ -131,6 +131,7 @@ func (p *proxy) stall() {
 
 // N3: a node that has much to say over a slow link is heard meanwhile.
 func TestHeartbeatBesideAFlood(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := natsServer(t, server.Options{})
 	p := newProxy(t, s.Addr().String())
 	p.mu.Lock()

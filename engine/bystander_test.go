@@ -15,7 +15,22 @@ import (
 func TestWatchdogHoldsNobodyUp(t *testing.T) {
 	testkit.Crowd(t, 100_000)
 	e, _ := stuckIn(t, 1, holdHere)
-	worst, last := time.Duration(0), time.Now()
+	var stack string
+	worst := time.Hour
+	for tries := 0; tries < 3 && worst > time.Second/2; tries++ { // a busy machine holds others up too, but not each time
+		stack, worst = findBeside(e)
+	}
+	if worst > time.Second/2 {
+		t.Errorf("others were held up for %v", worst)
+	}
+	if !strings.Contains(stack, "holdHere") {
+		t.Errorf("stack:\n%s", stack)
+	}
+}
+
+// findBeside has another watchdog find the stall, and returns how long others were held up meanwhile.
+func findBeside(e *Engine) (stack string, worst time.Duration) {
+	last := time.Now()
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -29,15 +44,10 @@ func TestWatchdogHoldsNobodyUp(t *testing.T) {
 			}
 		}
 	}()
-	w := newLoopWatch(e, e.now()) // another one, that finds the same stall
+	w := newLoopWatch(e, e.now())
 	l := e.loops[0]
-	stack, _ := w.finder.Find(l.target(l.scratch.Running(), e.now()), e.now)
+	stack, _ = w.finder.Find(l.target(l.scratch.Running(), e.now()), e.now)
 	close(stop)
 	<-done
-	if worst > time.Second/2 {
-		t.Errorf("others were held up for %v", worst)
-	}
-	if !strings.Contains(stack, "holdHere") {
-		t.Errorf("stack:\n%s", stack)
-	}
+	return stack, worst
 }

@@ -139,7 +139,7 @@ func TestLoggerThatBlocks(t *testing.T) {
 					_, _ = s.Stats(), s.Listener.Addr()
 				}()
 				kit.Await(t, answered, "Stats and Addr")
-				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+				ctx, cancel := context.WithTimeout(context.Background(), kit.Patience/2) // one that waits for the Logger would take all of it
 				defer cancel()
 				ended := make(chan error, 1)
 				go func() { ended <- s.Shutdown(ctx) }()
@@ -228,8 +228,9 @@ func TestLogIsWrittenWhenTheEngineHasEnded(t *testing.T) {
 			c, p := s.Connect()
 			kit.Must(t, c.Close())
 			kit.Await(t, p.Ended, "OnDisconnected")
+			began := time.Now()
 			kit.Must(t, end(s))
-			if !written.Load() {
+			if !written.Load() && time.Since(began) < 100*time.Millisecond { // it has not waited as long as it may
 				t.Error("a line is not written, and the engine has ended")
 			}
 		}

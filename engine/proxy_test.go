@@ -224,12 +224,19 @@ func TestProxyLog(t *testing.T) {
 		{"no header", "GET /index.html?password=secret", false, []string{"neither version", "GET /index.html"}},
 		{"checksum", signature2 + "\x21\x00\x00\x07\x03\x00\x04abcd", false, []string{"the header says 0x61626364", "QUIT"}},
 		{"cut off", "PROXY TCP4 192.0.2", true, []string{"unexpected EOF after 18 bytes", "PROXY TCP4 192.0.2"}},
-		{"late", "PROXY TCP4 192.0.2", false, []string{"not whole within 300ms: 18 bytes came", "PROXY TCP4 192.0.2"}},
+		{"late", "PROXY TCP4 192.0.2", false, []string{"not whole within 2s: 18 bytes came", "PROXY TCP4 192.0.2"}},
 		{"silent", "", false, []string{"not whole within 300ms: 0 bytes came"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			log := new(lockedBuffer)
-			s := kit.Serve(t, "tcp", engine.Options{Loops: 1, FirstByteTimeout: 300 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(log, nil))},
+			limit := time.Minute
+			switch tt.name {
+			case "late":
+				limit = 2 * time.Second // in which the bytes come
+			case "silent":
+				limit = 300 * time.Millisecond
+			}
+			s := kit.Serve(t, "tcp", engine.Options{Loops: 1, FirstByteTimeout: limit, Logger: slog.New(slog.NewTextHandler(log, nil))},
 				kit.Hooks{}, behindProxy)
 			c := s.Client()
 			kit.Write(t, c, []byte(tt.sent))

@@ -203,7 +203,8 @@ func TestStallsOfTwoLoops(t *testing.T) {
 	kit.NoLeaks(t)
 	var log recorder
 	gate := make(chan struct{})
-	s := kit.Serve(t, "tcp", engine.Options{Loops: 2, Logger: slog.New(&log)}, kit.Hooks{Recv: func(_ *kit.Session, data []byte) {
+	o := engine.Options{Loops: 2, StallWarning: 2 * time.Second, Logger: slog.New(&log)} // time for the clients
+	s := kit.Serve(t, "tcp", o, kit.Hooks{Recv: func(_ *kit.Session, data []byte) {
 		if data[0] == 'w' {
 			<-gate
 		}

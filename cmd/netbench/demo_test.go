@@ -16,16 +16,17 @@ import (
 	"time"
 
 	"github.com/servercore-go/servercore/bench"
+	"github.com/servercore-go/servercore/internal/steady"
 )
 
 // briefly makes tours short.
-func briefly(t *testing.T) {
+func briefly(t testing.TB) {
 	demoTime = 120 * time.Millisecond
 	t.Cleanup(func() { demoTime = 0 })
 }
 
 // descriptors counts the open ones.
-func descriptors(t *testing.T) int {
+func descriptors(t testing.TB) int {
 	t.Helper()
 	names, err := os.ReadDir("/dev/fd")
 	if err != nil {
@@ -35,7 +36,7 @@ func descriptors(t *testing.T) int {
 }
 
 // wantGone wants no child of this process to be left, not even one that has ended and was not waited for.
-func wantGone(t *testing.T) {
+func wantGone(t testing.TB) {
 	t.Helper()
 	var status syscall.WaitStatus
 	if pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil); !errors.Is(err, syscall.ECHILD) {
@@ -45,49 +46,51 @@ func wantGone(t *testing.T) {
 
 func TestDemo(t *testing.T) {
 	briefly(t)
-	dir := t.TempDir()
-	page, results := filepath.Join(dir, "page.html"), filepath.Join(dir, "results.json")
-	demo := func() (int, string, string) {
-		return netbench(t.Context(), "demo -html "+page+" -json "+results)
-	}
-	demo() // Go's poller opens descriptors of its own once
-	before := descriptors(t)
-	code, stdout, stderr := demo()
-	if after := descriptors(t); after > before {
-		t.Errorf("%d descriptors before, %d after", before, after)
-	}
-	wantGone(t)
-	if code != exitOK || stderr != "" {
-		t.Fatalf("code %d, stderr %q\n%s", code, stderr, stdout)
-	}
-	html, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(results)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []bench.Result
-	if err := json.Unmarshal(text, &list); err != nil || len(list) != len(stops) {
-		t.Fatalf("%d results, %v", len(list), err)
-	}
-	for i, s := range stops {
-		head := ": " + s.name + "\n"
-		ran := strings.Contains(stdout, head+"OK ") || strings.Contains(stdout, head+"BEHIND ") // on a busy machine
-		if !ran || !bytes.Contains(html, []byte("<h2>"+s.name+"</h2>")) {
-			t.Errorf("%s is missing in\n%s", s.name, stdout)
+	steady.Run(t, func(t testing.TB) {
+		dir := t.TempDir()
+		page, results := filepath.Join(dir, "page.html"), filepath.Join(dir, "results.json")
+		demo := func() (int, string, string) {
+			return netbench(t.Context(), "demo -html "+page+" -json "+results)
 		}
-		if list[i].Totals.Messages == 0 || runtime.GOOS == "linux" && list[i].Server == nil {
-			t.Errorf("%s: %d messages, server %+v", s.name, list[i].Totals.Messages, list[i].Server)
+		demo() // Go's poller opens descriptors of its own once
+		before := descriptors(t)
+		code, stdout, stderr := demo()
+		if after := descriptors(t); after > before {
+			t.Errorf("%d descriptors before, %d after", before, after)
 		}
-		if to := list[i].Totals; (s.name == "tls") != (to.Handshakes > 0) || (s.name == "websocket") != (to.Upgrades > 0) {
-			t.Errorf("%s: %d handshakes, %d upgrades", s.name, to.Handshakes, to.Upgrades)
+		wantGone(t)
+		if code != exitOK || stderr != "" {
+			t.Fatalf("code %d, stderr %q\n%s", code, stderr, stdout)
 		}
-	}
-	if !strings.Contains(stdout, "\nsummary ") || !strings.HasSuffix(stdout, "page with charts is "+page+"\n") {
-		t.Error(stdout)
-	}
+		html, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(results)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list []bench.Result
+		if err := json.Unmarshal(text, &list); err != nil || len(list) != len(stops) {
+			t.Fatalf("%d results, %v", len(list), err)
+		}
+		for i, s := range stops {
+			head := ": " + s.name + "\n"
+			ran := strings.Contains(stdout, head+"OK ") || strings.Contains(stdout, head+"BEHIND ") // on a busy machine
+			if !ran || !bytes.Contains(html, []byte("<h2>"+s.name+"</h2>")) {
+				t.Errorf("%s is missing in\n%s", s.name, stdout)
+			}
+			if list[i].Totals.Messages == 0 || runtime.GOOS == "linux" && list[i].Server == nil {
+				t.Errorf("%s: %d messages, server %+v", s.name, list[i].Totals.Messages, list[i].Server)
+			}
+			if to := list[i].Totals; (s.name == "tls") != (to.Handshakes > 0) || (s.name == "websocket") != (to.Upgrades > 0) {
+				t.Errorf("%s: %d handshakes, %d upgrades", s.name, to.Handshakes, to.Upgrades)
+			}
+		}
+		if !strings.Contains(stdout, "\nsummary ") || !strings.HasSuffix(stdout, "page with charts is "+page+"\n") {
+			t.Error(stdout)
+		}
+	})
 }
 
 // The reference server and netbench agree on WebSocket over TLS, in each mode with its kind of message.
@@ -235,7 +238,7 @@ func asChild() int {
 }
 
 // startProgram starts netbench and waits until its server runs.
-func startProgram(t *testing.T, line string) *program {
+func startProgram(t testing.TB, line string) *program {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {

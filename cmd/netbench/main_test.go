@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/servercore-go/servercore/bench"
+	"github.com/servercore-go/servercore/internal/steady"
 )
 
 func TestMain(m *testing.M) {
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 // echo is a server that sends back what it gets; flip changes one bit of each read.
-func echo(t *testing.T, flip bool) string {
+func echo(t testing.TB, flip bool) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -92,11 +93,13 @@ func TestExitCodes(t *testing.T) {
 		{"-h", exitOK, "netbench loads", ""},
 		{"load", exitUsage, "", `unknown command "load"`},
 	} {
-		code, stdout, stderr := netbench(t.Context(), tt.line)
-		if code != tt.code || !strings.HasPrefix(stdout, tt.stdout) || tt.stdout == "" && stdout != "" ||
-			!strings.Contains(stderr, tt.stderr) || tt.stderr == "" && stderr != "" {
-			t.Errorf("netbench %s: code %d, want %d\nstdout %q\nstderr %q", tt.line, code, tt.code, stdout, stderr)
-		}
+		steady.Run(t, func(t testing.TB) {
+			code, stdout, stderr := netbench(t.Context(), tt.line)
+			if code != tt.code || !strings.HasPrefix(stdout, tt.stdout) || tt.stdout == "" && stdout != "" ||
+				!strings.Contains(stderr, tt.stderr) || tt.stderr == "" && stderr != "" {
+				t.Errorf("netbench %s: code %d, want %d\nstdout %q\nstderr %q", tt.line, code, tt.code, stdout, stderr)
+			}
+		})
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // refusing is an address that nobody listens on.
-func refusing(t *testing.T) string {
+func refusing(t testing.TB) string {
 	t.Helper()
 	addr, free, err := freeport.Refusing()
 	if err != nil {
@@ -24,7 +24,7 @@ func refusing(t *testing.T) string {
 }
 
 // earlier makes files that an earlier run has left.
-func earlier(t *testing.T, names ...string) (dir string, paths []string) {
+func earlier(t testing.TB, names ...string) (dir string, paths []string) {
 	t.Helper()
 	dir = t.TempDir()
 	for _, name := range names {
@@ -38,7 +38,7 @@ func earlier(t *testing.T, names ...string) (dir string, paths []string) {
 }
 
 // wantOnly wants the folder to hold the files as they were, and nothing besides.
-func wantOnly(t *testing.T, what, dir string, paths []string) {
+func wantOnly(t testing.TB, what, dir string, paths []string) {
 	t.Helper()
 	for _, path := range paths {
 		if text, err := os.ReadFile(path); err != nil || string(text) != "earlier "+filepath.Base(path) {

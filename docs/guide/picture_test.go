@@ -64,6 +64,7 @@ var beside = map[string]string{
 	"internal/enginekit":  "for tests",
 	"internal/freeport":   "for tests and measurements",
 	"internal/sigstop":    "for tests",
+	"internal/steady":     "for tests",
 	"internal/testkit":    "for tests",
 	"internal/wsconn":     "a client for tests",
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/servercore-go/servercore/internal/freeport"
 	"github.com/servercore-go/servercore/pool"
 )
 
@@ -126,16 +127,17 @@ func TestReset(t *testing.T) {
 
 // Without a server, the client is reset.
 func TestNobodyThere(t *testing.T) {
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	gone, free, err := freeport.Refusing()
 	must(t, err)
-	must(t, gone.Close())
-	e, l, err := serve("127.0.0.1:0", gone.Addr().String())
+	defer free()
+	e, l, err := serve("127.0.0.1:0", gone)
 	must(t, err)
 	must(t, e.Start())
 	defer e.Close()
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err == nil { // otherwise the connection was reset before Dial returned
 		defer c.Close()
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
 		_, err = io.ReadAll(c)
 	}
 	if !errors.Is(err, syscall.ECONNRESET) {

@@ -147,12 +147,16 @@ func TestRestartsLeakNoDescriptor(t *testing.T) {
 	reap(t)
 	p := spawn(t, "-addr", "127.0.0.1:0", "-drain", "1m", "-observe", "127.0.0.1:0")
 	count := func(pid int) (n int) {
+		same := 0
 		waitFor(t, func() bool { // what the start needed is closed before long
 			fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-			same := len(fds) == n && err == nil
+			if len(fds) != n || err != nil {
+				same = 0
+			}
+			same++
 			n = len(fds)
 			time.Sleep(20 * time.Millisecond)
-			return same
+			return same > 10
 		})
 		return n
 	}
@@ -173,8 +177,15 @@ func TestRestartsLeakNoDescriptor(t *testing.T) {
 		pid = next
 	}
 	call(p.addr())
-	if now := count(pid); now != first {
-		t.Errorf("%d descriptors after one restart, %d after four", first, now)
+	for tries := 0; ; tries++ { // a connection that ends is one of them for a while
+		now := count(pid)
+		if now == first {
+			break
+		}
+		if tries == 3 {
+			t.Errorf("%d descriptors after one restart, %d after four", first, now)
+			break
+		}
 	}
 	kill(t, pid)
 	wantExitOf(t, pid, exitOK)

@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -18,13 +20,18 @@ func TestMain(m *testing.M) {
 	if os.Getenv("SIGSTOP_CHILD") == "" {
 		os.Exit(m.Run())
 	}
+	var running sync.WaitGroup
 	for range 8 {
+		running.Add(1)
 		go func() {
+			runtime.LockOSThread() // each is a thread
+			running.Done()
 			for {
 				_ = unix.Getppid()
 			}
 		}()
 	}
+	running.Wait()
 	fmt.Println("runs")
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
@@ -52,7 +59,7 @@ func TestStop(t *testing.T) {
 				t.Fatal(err)
 			}
 			threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
-			if err != nil || len(threads) < 5 {
+			if err != nil || len(threads) < 9 {
 				t.Fatalf("%d threads, %v", len(threads), err)
 			}
 			for _, name := range threads {
