@@ -148,7 +148,7 @@ func (c *Cluster) subscribe() error {
 	}
 	var err error
 	if c.asked, err = c.bus.SubscribeSync(c.prefix + ".s." + c.id.String()); err == nil {
-		err = c.asked.SetPendingLimits(maxAsked, max(c.options.QueueLimit, 1))
+		err = c.asked.SetPendingLimits(maxAsked, c.options.QueueLimit)
 	}
 	if err != nil {
 		return fmt.Errorf("cluster: subscribing to what is sent to keys: %w", err)

@@ -72,7 +72,8 @@ func (f *roomRef) changed() {
 
 // Watch calls f for each member of the room that there is, and then for each that joins or leaves, until ctx ends or the cluster is closed.
 // It returns the reason. f runs on the caller's goroutine and may take its time: what happens meanwhile is told as the difference, so that
-// a member that has come and gone is not told of. A node that goes down takes its members with it. While the bus is gone nothing is told of members on other nodes.
+// a member that has come and gone is not told of. A node that goes down takes its members with it. While the bus is gone nothing is told of
+// members on other nodes.
 //
 // A change costs a look at all members of the room.
 func (r *Room) Watch(ctx context.Context, f func(Event)) error {

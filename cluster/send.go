@@ -19,12 +19,13 @@ const maxTries = 8
 // meanwhile, p goes to the session that has it, or Send fails.
 //
 // Errors: ErrNoHolder if nobody holds the key. ErrUnavailable if the other node cannot be asked; if it was asked and does not answer within
-// SendTimeout, goes down, or ctx ends, the error says so, and p may have been delivered. session.ErrSendLimit if the session's queue is
-// full; ErrTooLarge, ErrClosed. An error for ctx matches ctx's too. It is never delivered twice: what may have been delivered is not tried
-// again.
+// SendTimeout, goes down, or ctx ends, the error says so, and p may have been delivered, or be delivered yet. session.ErrSendLimit if the
+// session's queue is full; ErrTooLarge, ErrClosed. An error for ctx matches ctx's too. It is never delivered twice: what may have been
+// delivered is not tried again.
 //
 // To a session of this node that holds the key it does not wait. To others, and while the Claim of the key has not returned, it does, so call
-// it on a goroutine of your own where that may be. p is the caller's again when it returns. Order is kept for calls that follow one another.
+// it on a goroutine of your own where that may be. p is the caller's again when it returns. Order is kept for calls that follow one another,
+// but for those that have failed so.
 func (c *Cluster) Send(ctx context.Context, key string, p []byte) error {
 	if len(key) > MaxKey {
 		return fmt.Errorf("%w: a key has %d bytes at most", ErrTooLarge, MaxKey)

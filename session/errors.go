@@ -107,8 +107,8 @@ func PeerReset(err error) error {
 	return fmt.Errorf("%w: %w", ErrPeerReset, err)
 }
 
-// checkReason returns a reason of the application's, or of a layer's, or ErrPanic if the reason panics when it is asked what will be asked of it later, where
-// nobody would expect a panic.
+// checkReason returns a reason of the application's, or of a layer's, or ErrPanic if the reason panics when it is asked what will be asked of it
+// later, where nobody would expect a panic.
 func checkReason(reason error) (checked error) {
 	if reason == ErrDisconnected {
 		return reason

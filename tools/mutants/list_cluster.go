@@ -40,7 +40,7 @@ var inCluster = []mutant{
 	{"who connects to the port for routes has this node refused", "cluster/embedded.go", "	if at, _, is := strings.Cut(text, \" - rid:\"); is {", "	if at, _, is := strings.Cut(text, \"\\n\"); is {", "./cluster TestOpenBesideStrangers"},
 	{"what waits for claims has no bound in bytes", "cluster/claim.go", " || c.waiting+len(p)+itemOverhead > c.options.QueueLimit", "", "./cluster TestWaitingSendsAreBounded"},
 	{"who gives up on a claim counts as waiting", "cluster/send.go", "					c.giveUp(wait)\n", "", "./cluster TestWaitingSendsAreBounded"},
-	{"Sends that are not looked at have no bound in bytes", "cluster/cluster.go", "SetPendingLimits(maxAsked, max(c.options.QueueLimit, 1))", "SetPendingLimits(maxAsked, -1)", "./cluster TestWaitingSendsAreBounded"},
+	{"Sends that are not looked at have no bound in bytes", "cluster/cluster.go", "SetPendingLimits(maxAsked, c.options.QueueLimit)", "SetPendingLimits(maxAsked, -1)", "./cluster TestWaitingSendsAreBounded"},
 	{"a Send waits for a write that is stuck", "cluster/send.go", "	var why error\n	select {\n", "	var why error\n	select {\n	case <-make(chan int):\n	}\n	select {\n", "./cluster TestSendBesideAStuckWrite"},
 	{"Close is the other node's end for a Send", "cluster/send.go", "	case <-c.done:\n		why = ErrClosed\n", "", "./cluster TestCloseWhileSendWaits"},
 	{"a claim that was released has a session that has ended", "cluster/claim.go", "	c.finish(cl, errReleased)\n", "	c.finish(cl, session.ErrClosed)\n", "./cluster TestReleaseOfAWaitingClaim"},
