@@ -218,6 +218,10 @@ func (c *Cluster) Close() error {
 	c.running.Wait()
 	c.in.clear()
 	c.out.clear()
+	c.subscribed.Clear() // a room that is known from here is not garbage, nor is the cluster then
+	c.mu.Lock()
+	c.dirty = nil
+	c.mu.Unlock()
 	c.release()
 	return nil
 }

@@ -85,20 +85,30 @@ func TestRoomsAreGarbage(t *testing.T) {
 	u.end(t)
 }
 
-// A closed cluster is garbage, also if a room of it had a function of Intercept that nobody has taken away.
+// A closed cluster is garbage, whatever its rooms have, and also if that was just being looked at. A session that goes on refers to it.
 func TestClosedClustersAreGarbage(t *testing.T) {
-	closed := func() weak.Pointer[Cluster] {
-		c, err := Open(Options{Logger: quiet})
-		must(t, err)
-		c.Room("r").Intercept(func([]byte, ...session.Handler) {})
-		must(t, c.Close())
-		c.Room("r").Intercept(func([]byte, ...session.Handler) {}) // nothing any more
-		return weak.Make(c)
-	}()
-	eventually(t, "it is collected", func() bool {
-		runtime.GC()
-		return closed.Value() == nil
-	})
+	users := open(t, Options{})
+	for _, waits := range []bool{false, true} {
+		closed := func() weak.Pointer[Cluster] {
+			c, err := Open(Options{Logger: quiet})
+			must(t, err)
+			u := users.connect()
+			c.Room("intercepted").Intercept(func([]byte, ...session.Handler) {})
+			c.Room("joined").Join(u)
+			for _, name := range []string{"intercepted", "joined"} {
+				r := c.Room(name)
+				eventually(t, "it is subscribed to", func() bool { return !waits || r.sub.Load() != nil })
+			}
+			must(t, c.Close())
+			c.Room("intercepted").Intercept(func([]byte, ...session.Handler) {}) // nothing any more
+			u.end(t)
+			return weak.Make(c)
+		}()
+		eventually(t, "it is collected", func() bool {
+			runtime.GC()
+			return closed.Value() == nil
+		})
+	}
 }
 
 // The others do not take a node for up again that has ended while it had much to say.

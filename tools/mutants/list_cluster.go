@@ -44,6 +44,7 @@ var inCluster = []mutant{
 	{"a Send waits for a write that is stuck", "cluster/send.go", "	var why error\n	select {\n", "	var why error\n	select {\n	case <-make(chan int):\n	}\n	select {\n", "./cluster TestSendBesideAStuckWrite"},
 	{"Close is the other node's end for a Send", "cluster/send.go", "	case <-c.done:\n		why = ErrClosed\n", "", "./cluster TestCloseWhileSendWaits"},
 	{"a claim that was released has a session that has ended", "cluster/claim.go", "	c.finish(cl, errReleased)\n", "	c.finish(cl, session.ErrClosed)\n", "./cluster TestReleaseOfAWaitingClaim"},
+	{"a closed cluster is kept by rooms that were subscribed to", "cluster/cluster.go", "	c.subscribed.Clear() // a", "	// a", "./cluster TestClosedClustersAreGarbage"},
 	{"a closed cluster is kept by a function of Intercept", "cluster/cluster.go", "			ref.use(r, -1) // the", "			_ = ref // the", "./cluster TestClosedClustersAreGarbage"},
 	{"Watch tells of nobody who leaves", "cluster/presence.go", "if _, in := now[m]; !in {", "if _, in := now[m]; !in && m.Node == 0 {", "./cluster TestPresence"},
 
