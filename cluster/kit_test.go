@@ -66,6 +66,9 @@ func open(t testing.TB, o Options) *node {
 	if o.FailAfter == 0 {
 		o.FailAfter = failAfter
 	}
+	if o.SendTimeout == 0 {
+		o.SendTimeout = patience
+	}
 	if o.Logger == nil {
 		o.Logger = quiet
 	}
