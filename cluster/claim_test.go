@@ -447,6 +447,7 @@ func TestWaitingSendsAreBounded(t *testing.T) {
 	})
 
 	b.mu.Lock() // as while a large log is applied
+	defer b.mu.Unlock()
 	request := append([]byte{1, 'k'}, p...)
 	for range 100 {
 		if err := a.bus.Publish(a.prefix+".s."+b.ID().String(), request); err != nil {
@@ -460,5 +461,4 @@ func TestWaitingSendsAreBounded(t *testing.T) {
 	if _, bytes, err := b.asked.Pending(); err != nil || bytes > o.QueueLimit {
 		t.Errorf("%d bytes wait, %v", bytes, err)
 	}
-	b.mu.Unlock()
 }
