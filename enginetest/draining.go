@@ -41,13 +41,16 @@ func draining() []promise {
 }
 
 // readSlowly reads in small pieces to the end, and writes something meanwhile if it talks. It returns how much came, and whether the machine has let it
-// read about as fast as it meant to.
+// read about as fast as it meant to, and without a long pause.
 func readSlowly(c net.Conn, every time.Duration, talks bool) (n int, steady bool, err error) {
 	buf := make([]byte, 5<<10)
 	began := time.Now()
+	longest, last := time.Duration(0), began
 	for reads := time.Duration(1); ; reads++ {
 		time.Sleep(every) // the reader's slowness is the subject
-		steady = time.Since(began) < reads*every*3/2
+		now := time.Now()
+		longest, last = max(longest, now.Sub(last)), now
+		steady = now.Sub(began) < reads*every*3/2 && longest < 4*every
 		if talks {
 			if _, err := c.Write([]byte("x")); err != nil {
 				return n, steady, fmt.Errorf("talking: %w", err)
