@@ -305,7 +305,7 @@ func TestPassLongHeader(t *testing.T) {
 	noBuffers(t)
 }
 
-// An upgrade has no body, whoever has read the request: what is in it would be taken for frames.
+// An upgrade has no body, also one that net/http has read: what is in it would be taken for frames.
 func TestUpgradeWithABody(t *testing.T) {
 	s, err := websocket.NewServer(websocket.Options{})
 	if err != nil {
