@@ -186,14 +186,8 @@ const maxAsked = 4096
 
 // readAsked is the goroutine that takes the Sends of other nodes.
 func (c *Cluster) readAsked() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	c.running.Go(func() {
-		<-c.done
-		cancel()
-	})
-	for !c.isClosed() {
-		m, err := c.asked.NextMsgWithContext(ctx)
+	for {
+		m, err := c.asked.NextMsgWithContext(context.Background()) // until Close ends the connection
 		switch {
 		case errors.Is(err, nats.ErrSlowConsumer):
 			continue // some did not fit: busError counts them

@@ -110,7 +110,7 @@ type recorder struct {
 func (r *recorder) OnConnected(net.Addr) { r.connected() }
 func (r *recorder) OnRecv(data []byte)   { r.recv(data) }
 
-func receive[T any](t *testing.T, c <-chan T) T {
+func receive[T any](t testing.TB, c <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-c:

@@ -111,7 +111,7 @@ func TestInheritedCork(t *testing.T) {
 	kit.Must(t, s.Start())
 	c, _ := s.Connect()
 	began := time.Now()
-	for range 40 { // 8 s
+	for range 40 { // with it, 8 s
 		kit.Exchange(t, c, "short")
 	}
 	if d := time.Since(began); d > 4*time.Second {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/servercore-go/servercore/engine"
 	kit "github.com/servercore-go/servercore/internal/enginekit"
+	"github.com/servercore-go/servercore/internal/steady"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -25,7 +26,7 @@ type deaf struct {
 	once      sync.Once
 }
 
-func newDeaf(t *testing.T, inEnabled bool) *deaf {
+func newDeaf(t testing.TB, inEnabled bool) *deaf {
 	d := &deaf{inEnabled: inEnabled, entered: make(chan struct{}), gate: make(chan struct{})}
 	t.Cleanup(func() { close(d.gate) })
 	return d
@@ -101,50 +102,52 @@ func TestLoggerThatBlocks(t *testing.T) {
 		for _, where := range []string{"Handle", "Enabled"} {
 			t.Run(name+","+where, func(t *testing.T) {
 				t.Parallel()
-				log := newDeaf(t, where == "Enabled")
-				o := tt.o
-				o.Loops, o.Logger, o.LingerTimeout = 1, slog.New(log), 50*time.Millisecond
-				e, err := engine.New(o)
-				kit.Must(t, err)
-				s := &kit.Server{Engine: e, Watch: kit.NewWatch(t, kit.Hooks{})}
-				t.Cleanup(func() { _ = s.Close() })
-				good, err := s.Listen("tcp", "127.0.0.1:0", session.Events{OnRecv: func(s *session.Session, p []byte) { _ = s.Send(p) }}.Factory())
-				kit.Must(t, err)
-				factory := tt.factory
-				if factory == nil {
-					factory = session.Events{}.Factory()
-				}
-				s.Listener, err = s.Listen("tcp", "127.0.0.1:0", factory, tt.opts...)
-				kit.Must(t, err)
-				kit.Must(t, s.Start())
-				dialGood := func() net.Conn {
-					c, err := net.Dial("tcp", good.Addr().String())
+				steady.Run(t, func(t testing.TB) {
+					log := newDeaf(t, where == "Enabled")
+					o := tt.o
+					o.Loops, o.Logger, o.LingerTimeout = 1, slog.New(log), 50*time.Millisecond
+					e, err := engine.New(o)
 					kit.Must(t, err)
-					t.Cleanup(func() { _ = c.Close() })
-					kit.Must(t, c.SetDeadline(time.Now().Add(kit.Patience)))
-					return c
-				}
-				client := dialGood()
-				kit.Exchange(t, client, "before")
-				tt.provoke(s)
-				kit.Await(t, log.entered, "the Logger blocks")
-				tt.provoke(s)
-				kit.Exchange(t, client, "meanwhile")
-				if tt.o.MaxSessions == 0 {
-					kit.Exchange(t, dialGood(), "another one")
-				}
-				answered := make(chan struct{})
-				go func() {
-					defer close(answered)
-					_, _ = s.Stats(), s.Listener.Addr()
-				}()
-				kit.Await(t, answered, "Stats and Addr")
-				ctx, cancel := context.WithTimeout(context.Background(), kit.Patience/2) // one that waits for the Logger would take all of it
-				defer cancel()
-				ended := make(chan error, 1)
-				go func() { ended <- s.Shutdown(ctx) }()
-				kit.Must(t, kit.Await(t, ended, "Shutdown returns"))
-				kit.Await(t, s.Done(), "Done")
+					s := &kit.Server{Engine: e, Watch: kit.NewWatch(t, kit.Hooks{})}
+					t.Cleanup(func() { _ = s.Close() })
+					good, err := s.Listen("tcp", "127.0.0.1:0", session.Events{OnRecv: func(s *session.Session, p []byte) { _ = s.Send(p) }}.Factory())
+					kit.Must(t, err)
+					factory := tt.factory
+					if factory == nil {
+						factory = session.Events{}.Factory()
+					}
+					s.Listener, err = s.Listen("tcp", "127.0.0.1:0", factory, tt.opts...)
+					kit.Must(t, err)
+					kit.Must(t, s.Start())
+					dialGood := func() net.Conn {
+						c, err := net.Dial("tcp", good.Addr().String())
+						kit.Must(t, err)
+						t.Cleanup(func() { _ = c.Close() })
+						kit.Must(t, c.SetDeadline(time.Now().Add(kit.Patience)))
+						return c
+					}
+					client := dialGood()
+					kit.Exchange(t, client, "before")
+					tt.provoke(s)
+					kit.Await(t, log.entered, "the Logger blocks")
+					tt.provoke(s)
+					kit.Exchange(t, client, "meanwhile")
+					if tt.o.MaxSessions == 0 {
+						kit.Exchange(t, dialGood(), "another one")
+					}
+					answered := make(chan struct{})
+					go func() {
+						defer close(answered)
+						_, _ = s.Stats(), s.Listener.Addr()
+					}()
+					kit.Await(t, answered, "Stats and Addr")
+					ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+					defer cancel()
+					ended := make(chan error, 1)
+					go func() { ended <- s.Shutdown(ctx) }()
+					kit.Must(t, kit.Await(t, ended, "Shutdown returns"))
+					kit.Await(t, s.Done(), "Done")
+				})
 			})
 		}
 	}
@@ -220,19 +223,20 @@ func TestLogIsWrittenWhenTheEngineHasEnded(t *testing.T) {
 			func(s *kit.Server) error { return s.Shutdown(context.Background()) },
 			func(s *kit.Server) error { return s.Close() },
 		} {
-			var written atomic.Bool
-			s := kit.Serve(t, "tcp", engine.Options{Loops: loops, Logger: slog.New(&calling{func() {
-				time.Sleep(20 * time.Millisecond)
-				written.Store(true)
-			}})}, kit.Hooks{Disconnected: func(*kit.Session) { panic("on purpose") }})
-			c, p := s.Connect()
-			kit.Must(t, c.Close())
-			kit.Await(t, p.Ended, "OnDisconnected")
-			began := time.Now()
-			kit.Must(t, end(s))
-			if !written.Load() && time.Since(began) < 100*time.Millisecond { // it has not waited as long as it may
-				t.Error("a line is not written, and the engine has ended")
-			}
+			steady.Run(t, func(t testing.TB) { // the engine waits for 100 ms
+				var written atomic.Bool
+				s := kit.Serve(t, "tcp", engine.Options{Loops: loops, Logger: slog.New(&calling{func() {
+					time.Sleep(20 * time.Millisecond)
+					written.Store(true)
+				}})}, kit.Hooks{Disconnected: func(*kit.Session) { panic("on purpose") }})
+				c, p := s.Connect()
+				kit.Must(t, c.Close())
+				kit.Await(t, p.Ended, "OnDisconnected")
+				kit.Must(t, end(s))
+				if !written.Load() {
+					t.Error("a line is not written, and the engine has ended")
+				}
+			})
 		}
 	})
 }

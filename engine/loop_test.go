@@ -29,7 +29,7 @@ func oneLoop(t *testing.T, factory func() *recorder) (*Engine, *Listener) {
 	return e, l
 }
 
-func dial(t *testing.T, l *Listener) net.Conn {
+func dial(t testing.TB, l *Listener) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {

@@ -217,26 +217,20 @@ func TestProxyLog(t *testing.T) {
 	for _, tt := range []struct {
 		name, sent string
 		end        bool
+		within     time.Duration
 		says       []string
 	}{
-		{"family", "PROXY TCP6 192.0.2.1 ::1 1 2\r\n", false, []string{"source is", "192.0.2.1", "want an address of TCP6", "PROXY TCP6 192.0.2.1 ::1 1 2"}},
-		{"LF", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\nsecret", false, []string{"the line ends with LF, want CR LF", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2"}},
-		{"no header", "GET /index.html?password=secret", false, []string{"neither version", "GET /index.html"}},
-		{"checksum", signature2 + "\x21\x00\x00\x07\x03\x00\x04abcd", false, []string{"the header says 0x61626364", "QUIT"}},
-		{"cut off", "PROXY TCP4 192.0.2", true, []string{"unexpected EOF after 18 bytes", "PROXY TCP4 192.0.2"}},
-		{"late", "PROXY TCP4 192.0.2", false, []string{"not whole within 2s: 18 bytes came", "PROXY TCP4 192.0.2"}},
-		{"silent", "", false, []string{"not whole within 300ms: 0 bytes came"}},
+		{"family", "PROXY TCP6 192.0.2.1 ::1 1 2\r\n", false, time.Minute, []string{"source is", "192.0.2.1", "want an address of TCP6", "PROXY TCP6 192.0.2.1 ::1 1 2"}},
+		{"LF", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\nsecret", false, time.Minute, []string{"the line ends with LF, want CR LF", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2"}},
+		{"no header", "GET /index.html?password=secret", false, time.Minute, []string{"neither version", "GET /index.html"}},
+		{"checksum", signature2 + "\x21\x00\x00\x07\x03\x00\x04abcd", false, time.Minute, []string{"the header says 0x61626364", "QUIT"}},
+		{"cut off", "PROXY TCP4 192.0.2", true, time.Minute, []string{"unexpected EOF after 18 bytes", "PROXY TCP4 192.0.2"}},
+		{"late", "PROXY TCP4 192.0.2", false, 2 * time.Second, []string{"not whole within 2s: 18 bytes came", "PROXY TCP4 192.0.2"}},
+		{"silent", "", false, 300 * time.Millisecond, []string{"not whole within 300ms: 0 bytes came"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			log := new(lockedBuffer)
-			limit := time.Minute
-			switch tt.name {
-			case "late":
-				limit = 2 * time.Second // in which the bytes come
-			case "silent":
-				limit = 300 * time.Millisecond
-			}
-			s := kit.Serve(t, "tcp", engine.Options{Loops: 1, FirstByteTimeout: limit, Logger: slog.New(slog.NewTextHandler(log, nil))},
+			s := kit.Serve(t, "tcp", engine.Options{Loops: 1, FirstByteTimeout: tt.within, Logger: slog.New(slog.NewTextHandler(log, nil))},
 				kit.Hooks{}, behindProxy)
 			c := s.Client()
 			kit.Write(t, c, []byte(tt.sent))

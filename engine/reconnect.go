@@ -51,11 +51,10 @@ type Policy struct {
 // A session is lost if the first reason of its Err is that the peer closed or reset the connection, with TLS or WebSocket also without
 // saying so (session.ErrPeerClosed, ErrPeerReset, ErrTruncated), took or sent nothing for too long (ErrSendLimit, ErrIdle, ErrWriteStall), sent
 // too fast (ErrRecvRate), what is no packet (frame.ErrTooLarge, frame.ErrMalformed) or against the protocol of WebSocket or TLS, or that a
-// callback panicked (session.ErrPanic). A session that the handler ends,
-// by Disconnect, DisconnectWith or Abort, is not: nothing follows it. A handler that wants another connection ends its
-// session by DisconnectWith with one of those reasons. What also ends it all: Policy.MaxAttempts, Policy.Context, and
-// the end of the engine. Once the peer's FIN has been seen the session is lost, whatever the handler asks for then but
-// Abort: Policy.Context is for that. A handler with OnHalfClose goes on after the FIN, and still decides.
+// callback panicked (session.ErrPanic). A session that the handler ends, by Disconnect, DisconnectWith or Abort, is not: nothing follows it. A
+// handler that wants another connection ends its session by DisconnectWith with one of those reasons. What also ends it all:
+// Policy.MaxAttempts, Policy.Context, and the end of the engine. Once the peer's FIN has been seen the session is lost, whatever the
+// handler asks for then but Abort: Policy.Context is for that. A handler with OnHalfClose goes on after the FIN, and still decides.
 //
 // A session that is open has no goroutine or timer for this; one that is being replaced has a goroutine.
 func Reconnect(p Policy) Option {

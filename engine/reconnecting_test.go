@@ -17,6 +17,7 @@ import (
 	"github.com/servercore-go/servercore/engine"
 	"github.com/servercore-go/servercore/frame"
 	kit "github.com/servercore-go/servercore/internal/enginekit"
+	"github.com/servercore-go/servercore/internal/steady"
 	"github.com/servercore-go/servercore/session"
 )
 
@@ -268,27 +269,26 @@ func TestReconnectNeverHammers(t *testing.T) {
 			{BaseDelay: time.Millisecond, MaxDelay: time.Millisecond},
 			{BaseDelay: 5 * time.Millisecond, MaxDelay: 5 * time.Millisecond, Multiplier: 1, Jitter: 1},
 		} {
-			var resets atomic.Bool
-			s := kit.Serve(t, network, engine.Options{Loops: loops}, kit.Hooks{Connected: func(p *kit.Session) {
-				if resets.Load() {
-					p.Abort()
+			steady.Run(t, func(t testing.TB) {
+				var resets atomic.Bool
+				s := kit.Serve(t, network, engine.Options{Loops: loops}, kit.Hooks{Connected: func(p *kit.Session) {
+					if resets.Load() {
+						p.Abort()
+					}
+				}})
+				c := kit.Dialler(t, engine.Options{Loops: loops}, kit.Hooks{})
+				c.DialTo(s.Listener.Addr(), kit.InMode(t, engine.Options{Loops: loops}, []engine.Option{engine.Reconnect(p)})...)
+				first := kit.Await(t, s.Arrivals, "OnConnected of the server's session")
+				resets.Store(true)
+				began := time.Now()
+				first.Abort()
+				time.Sleep(long)
+				kit.Must(t, c.Close())
+				most := uint64(time.Since(began)/(10*time.Millisecond)) + 2
+				if st := c.Stats(); st.Dialed+st.DialErrors < 3 || st.Dialed+st.DialErrors > most {
+					t.Errorf("%d sessions and %d attempts that failed in %v, want 3 to %d", st.Dialed, st.DialErrors, time.Since(began), most)
 				}
-			}})
-			c := kit.Dialler(t, engine.Options{Loops: loops}, kit.Hooks{})
-			c.DialTo(s.Listener.Addr(), kit.InMode(t, engine.Options{Loops: loops}, []engine.Option{engine.Reconnect(p)})...)
-			first := kit.Await(t, s.Arrivals, "OnConnected of the server's session")
-			resets.Store(true)
-			began := time.Now()
-			first.Abort()
-			kit.Eventually(t, "there are three attempts", func() bool {
-				st := c.Stats()
-				return time.Since(began) >= long && st.Dialed+st.DialErrors >= 3
 			})
-			kit.Must(t, c.Close())
-			most := uint64(time.Since(began)/(10*time.Millisecond)) + 2
-			if st := c.Stats(); st.Dialed+st.DialErrors < 3 || st.Dialed+st.DialErrors > most {
-				t.Errorf("%d sessions and %d attempts that failed in %v, want 3 to %d", st.Dialed, st.DialErrors, time.Since(began), most)
-			}
 		}
 	})
 }
@@ -297,33 +297,29 @@ func TestReconnectNeverHammers(t *testing.T) {
 // session that has lasted.
 func TestReconnectDelaysGrow(t *testing.T) {
 	kit.OnLoops(t, func(t *testing.T, loops int) {
-		const base = 10 * time.Millisecond
-		l := kit.Listen(t, "tcp")
-		c := kit.Dialler(t, engine.Options{Loops: loops}, kit.Hooks{})
-		c.DialTo(l.Addr(), kit.InMode(t, engine.Options{Loops: loops},
-			[]engine.Option{engine.Reconnect(engine.Policy{BaseDelay: base, Multiplier: 4, Jitter: -1})})...)
-		remote := kit.Accept(t, l)
-		for _, delay := range []time.Duration{base, 4 * base, 16 * base} {
-			at := time.Now()
-			kit.Must(t, remote.Close())
-			remote = kit.Accept(t, l)
-			if took := time.Since(at); took < delay {
-				t.Errorf("dialled again after %v, want %v", took, delay)
+		steady.Run(t, func(t testing.TB) {
+			const base = 10 * time.Millisecond
+			l := kit.Listen(t, "tcp")
+			c := kit.Dialler(t, engine.Options{Loops: loops}, kit.Hooks{})
+			c.DialTo(l.Addr(), kit.InMode(t, engine.Options{Loops: loops},
+				[]engine.Option{engine.Reconnect(engine.Policy{BaseDelay: base, Multiplier: 4, Jitter: -1})})...)
+			remote := kit.Accept(t, l)
+			for _, delay := range []time.Duration{base, 4 * base, 16 * base} {
+				at := time.Now()
+				kit.Must(t, remote.Close())
+				remote = kit.Accept(t, l)
+				if took := time.Since(at); took < delay {
+					t.Errorf("dialled again after %v, want %v", took, delay)
+				}
 			}
-		}
-		var took time.Duration
-		for range 3 { // a machine that is busy may be late, but not each time
 			time.Sleep(100 * base) // 64 times base is the next delay
 			at := time.Now()
 			kit.Must(t, remote.Close())
-			remote = kit.Accept(t, l)
-			if took = time.Since(at); took <= 48*base {
-				break
+			kit.Accept(t, l)
+			if took := time.Since(at); took < base || took > 48*base {
+				t.Errorf("dialled again after %v, want %v after a session that lasted", took, base)
 			}
-		}
-		if took < base || took > 48*base {
-			t.Errorf("dialled again after %v, want %v after a session that lasted", took, base)
-		}
+		})
 	})
 }
 

@@ -15,7 +15,7 @@ import (
 const manyMore = 512
 
 // stuck is an engine whose only session holds its loop, in the function of that name.
-func stuckIn(t *testing.T, loops int, hold func(gate <-chan struct{})) (*Engine, *logBook) {
+func stuckIn(t testing.TB, loops int, hold func(gate <-chan struct{})) (*Engine, *logBook) {
 	t.Helper()
 	log := &logBook{}
 	e, err := New(Options{Loops: loops, StallWarning: 50 * time.Millisecond, Logger: slog.New(log)})

@@ -36,7 +36,7 @@ var checks string
 const wideScreen, phone = 1200, 390
 
 // browse runs Chromium without a window. What it prints on stderr holds the messages of the pages' consoles.
-func browse(t testing.TB, scheme, address string, args ...string) (stdout, stderr string) {
+func browse(t *testing.T, scheme, address string, args ...string) (stdout, stderr string) {
 	t.Helper()
 	name := ""
 	for _, known := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -82,7 +82,7 @@ type site struct {
 	other []string
 }
 
-func serve(t testing.TB, pages map[string]string) *site {
+func serve(t *testing.T, pages map[string]string) *site {
 	t.Helper()
 	site := &site{}
 	mux := http.NewServeMux()
@@ -142,7 +142,7 @@ func (s *site) look(t *testing.T, scheme string, names ...string) []findings {
 }
 
 // pagesToShow are those of a short tour and of runs that have everything a page can show.
-func pagesToShow(t testing.TB) map[string]string {
+func pagesToShow(t *testing.T) map[string]string {
 	t.Helper()
 	dir := t.TempDir()
 	demoTime = 400 * time.Millisecond

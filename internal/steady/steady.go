@@ -18,7 +18,7 @@ const long = 50 * time.Millisecond
 
 // Run runs f on a goroutine of its own, and once more if it has failed while the process got no processor for a while, four times in all. So a
 // mistake is found whatever the machine does, and a machine that others use too is no mistake. What f fails with is told then, or at once if the
-// process has run all the time. What f has Cleanup do is done at the end of t.
+// process has run all the time. What f has Cleanup do is done at the end of each time, and what that finds counts.
 func Run(t *testing.T, f func(t testing.TB)) {
 	t.Helper()
 	var late func() time.Duration
@@ -34,12 +34,8 @@ func Run(t *testing.T, f func(t testing.TB)) {
 func run(f func(testing.TB), late func() time.Duration, logf func(string, ...any), t testing.TB) (lines []string, failed bool) {
 	for n := 1; ; n++ {
 		a := &attempt{TB: t}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			f(a)
-		}()
-		<-done
+		apart(func() { f(a) })
+		a.cleanUp()
 		gap := late()
 		if !a.Failed() {
 			return nil, false
@@ -49,6 +45,16 @@ func run(f func(testing.TB), late func() time.Duration, logf func(string, ...any
 		}
 		logf("once more, because this process has not run for %v: %q", gap, a.lines)
 	}
+}
+
+// apart runs f on a goroutine of its own, which f may end.
+func apart(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	<-done
 }
 
 // watch watches whether the process gets to run. The function that it returns ends that, and returns the longest time for which it did not.
@@ -77,8 +83,32 @@ func watch() (late func() time.Duration) {
 type attempt struct {
 	testing.TB
 
-	mu    sync.Mutex
-	lines []string
+	mu       sync.Mutex
+	lines    []string
+	cleanups []func()
+}
+
+// Cleanup is for this attempt: what a later one finds must not come from the one before.
+func (a *attempt) Cleanup(f func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cleanups = append(a.cleanups, f)
+}
+
+// cleanUp does what Cleanup was given, the last first.
+func (a *attempt) cleanUp() {
+	for {
+		a.mu.Lock()
+		n := len(a.cleanups)
+		if n == 0 {
+			a.mu.Unlock()
+			return
+		}
+		f := a.cleanups[n-1]
+		a.cleanups = a.cleanups[:n-1]
+		a.mu.Unlock()
+		apart(f)
+	}
 }
 
 func (a *attempt) fail(line string) {

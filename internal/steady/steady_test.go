@@ -31,6 +31,14 @@ func TestRun(t *testing.T) {
 			t.Errorf("%s: %d tries, want %d, told %v, want %v: %q", tt.name, tries, tt.tries, told, tt.told, lines)
 		}
 	}
+	order := ""
+	lines, told := run(func(t testing.TB) {
+		t.Cleanup(func() { order += "first"; t.Error("found at the end") })
+		t.Cleanup(func() { order += "last "; t.FailNow() })
+	}, func() time.Duration { return 0 }, t.Logf, t)
+	if !told || len(lines) != 2 || order != "last first" {
+		t.Errorf("Cleanup: told %v, %q, in the order %q", told, lines, order)
+	}
 	passed := false
 	Run(t, func(t testing.TB) { passed = !t.Failed() && t.Name() == "TestRun" })
 	if !passed {

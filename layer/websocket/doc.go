@@ -18,7 +18,7 @@
 //	W4   A message that comes in pieces takes at most twice the bytes that have come of it. While its buffer grows, the old one and the
 //	     new one exist. The length that its header announces reserves nothing. A compressed message has MaxMessage and an eighth at
 //	     most, and while it is inflated up to twice MaxMessage besides. Inflating ends at the first byte over MaxMessage.
-//	W5   Between two messages a layer holds its struct (72 bytes) and the request. Buffers, inflaters and compressors are pooled.
+//	W5   Between two messages a layer holds its struct (64 bytes) and the request. Buffers, inflaters and compressors are pooled.
 //	W6   Each ping gets a pong. If the pongs that wait and the next one are over 2 KiB together, those that wait are dropped, and that one
 //	     is sent.
 //	W7   A message of 64 bytes costs no allocation, in or out.
